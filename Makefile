@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+# brood - build, run, test.
+#
+#   make            build into build/$(MODE)/        make run      build and serve on 127.0.0.1:8080
+#   make test       everything, under prove          make check    the fast inner loop
+#   make bench      speed beside the alternatives    make fuzz T=frame|execute|...   libFuzzer, 60 s
+#   make deps       apt-get what is missing          make install DESTDIR= PREFIX=/usr/local
+#   make layers headers format asan all-modes clean  MODE=dev|release|asan|clang|fault; config.mk overrides
+MODE ?= release
+-include config.mk
+B := build/$(MODE)
+PREFIX ?= /usr/local
+.DEFAULT_GOAL := all
+
+CC_clang := clang
+CC := $(or $(CC_$(MODE)),gcc)
+OPT_dev := -O1 -g3
+OPT_release := -O2 -g -D_FORTIFY_SOURCE=3
+OPT_clang := -O2 -g
+OPT_fault := -O1 -g -DBROOD_FAULT
+OPT_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+LINK_asan := -fsanitize=address,undefined
+WARN := -Wall -Wextra -Werror -Wshadow -Wundef -Wvla -Wwrite-strings -Wpointer-arith -Wcast-qual -Wconversion \
+ -Wformat=2 -Wno-format-truncation -Wimplicit-fallthrough -Wswitch-enum -Wnull-dereference -Wstrict-prototypes \
+ -Wmissing-prototypes -Wmissing-declarations
+HARD := -fno-common -fstack-protector-strong -fstack-clash-protection -fcf-protection -ftrivial-auto-var-init=zero
+probe = $(shell echo 'int x;' | $(CC) -Werror $1 -xc -c - -o /dev/null 2>/dev/null && echo $1)
+CLANG_OFF := $(if $(filter clang,$(MODE)),-Wno-unused-command-line-argument -Wno-gnu-variable-sized-type-not-at-end)
+CFLAGS := -std=gnu17 $(OPT_$(MODE)) $(foreach f,$(WARN) $(HARD),$(call probe,$f)) $(CLANG_OFF) -I. -I$B \
+ -include lib/base.h -MMD -MP
+LDFLAGS := $(LINK_$(MODE)) -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed
+STATIC_LDFLAGS := -static-pie -Wl,-z,relro,-z,now,-z,noexecstack
+BASH_CFLAGS := -I/usr/include/bash -I/usr/include/bash/include -I/usr/include/bash/builtins
+
+# Which archive a program links, leaves last: the layers table once more, for the linker.
+USES_brood := protocol policy lib
+USES_brood-supervisor := supervisor policy volumes protocol lib
+USES_brood-frontend := frontend protocol lib
+LIBS_brood := -lprotobuf-c -lseccomp
+LIBS_brood-supervisor := -lprotobuf-c -lseccomp -lcyaml -lyaml
+LIBS_brood-frontend := -lh2o-evloop -lwslay -lssl -lcrypto -ljansson -lprotobuf-c -lpthread
+
+obj = $(patsubst %.c,$B/%.o,$(wildcard $1/*.c))
+arc = $(foreach f,$1,$B/$f.a)
+PROGRAMS := brood brood-supervisor brood-frontend brood-zygote
+all: $(PROGRAMS:%=$B/%) $B/brood-zygote.so
+
+$B/%.o: %.c | $B/protocol/brood.pb-c.h
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIE $(CFLAGS_$(subst /,_,$*)) -c -o $@ $<
+# The generated file is not ours to warn about; it is included by protocol/ only.
+$B/protocol/brood.pb-c.h: protocol/brood.proto
+	@mkdir -p $(@D)
+	protoc-c --c_out=$B/protocol --proto_path=protocol $<
+$B/protocol/brood.pb-c.o: $B/protocol/brood.pb-c.h
+	$(CC) -std=gnu17 -O2 -fPIE -I$B/protocol -c -o $@ $B/protocol/brood.pb-c.c
+$B/protocol.a: $B/protocol/brood.pb-c.o
+$B/%.a:
+	@rm -f $@
+	ar rcs $@ $^
+$(foreach f,lib protocol policy volumes supervisor frontend cli,$(eval $B/$f.a: $(call obj,$f)))
+$(foreach p,brood-supervisor brood-frontend,$(eval $B/$p: $(call arc,$(USES_$p)); $$(CC) $$(LDFLAGS) -o $$@ $$^ $$(LIBS_$p)))
+$B/brood: $(call obj,cli) $(call arc,$(USES_brood)); $(CC) $(LDFLAGS) -o $@ $^ $(LIBS_brood)
+
+# zygote/: the same sources twice, never sanitised (they run inside bash, or static): bash_eval.c makes the
+# builtin, exec_eval.c the static fallback.
+ZSRC := $(filter-out zygote/bash_eval.c zygote/exec_eval.c,$(wildcard zygote/*.c)) lib/packet.c lib/fd.c lib/err.c lib/clock.c policy/install.c
+ZFLAGS := $(filter-out -fsanitize% -fno-sanitize%,$(CFLAGS)) $(shell pkg-config --cflags libnl-3.0)
+ZLIBS := /usr/lib/x86_64-linux-gnu/libnl-3.a
+zobj = $(patsubst %.c,$B/$1/%.o,$(ZSRC) $2)
+$B/zso/zygote/bash_eval.o: ZFLAGS += $(BASH_CFLAGS) -DBROOD_FOREIGN_SOURCE -Wno-undef -Wno-strict-prototypes
+$B/zso/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(ZFLAGS) -fPIC -c -o $@ $<
+$B/zst/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(ZFLAGS) -fPIE -c -o $@ $<
+$B/brood-zygote.so: $(call zobj,zso,zygote/bash_eval.c)
+	$(CC) -shared -Wl,-z,relro,-z,now -Wl,-Bsymbolic -o $@ $^ $(ZLIBS)
+$B/brood-zygote: $(call zobj,zst,zygote/exec_eval.c)
+	$(CC) $(STATIC_LDFLAGS) -o $@ $^ $(ZLIBS) -lpthread
+
+include tools/test.mk
+-include $(shell find $B -name '*.d' 2>/dev/null)
+
+deps: ; tools/deps
+ready: ; @tools/deps --check || tools/deps
+run: ready
+	@$(MAKE) --no-print-directory -j$$(nproc) all
+	@if [ "$$(id -u)" = 0 ]; then exec $B/brood-supervisor $(ARGS); else exec sudo -E $B/brood-supervisor $(ARGS); fi
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/lib/brood $(DESTDIR)/etc/brood \
+	  $(addprefix $(DESTDIR)$(PREFIX)/share/man/man,1 5 8)
+	install -m 755 $B/brood $(DESTDIR)$(PREFIX)/bin/
+	install -m 755 $B/brood-supervisor $(DESTDIR)$(PREFIX)/sbin/
+	install -m 755 $B/brood-frontend $B/brood-zygote $B/brood-zygote.so $(DESTDIR)$(PREFIX)/lib/brood/
+	install -m 644 etc/brood.yaml $(DESTDIR)/etc/brood/brood.yaml.example
+	for s in 1 5 8; do install -m 644 man/*.$$s $(DESTDIR)$(PREFIX)/share/man/man$$s/; done
+clean: ; rm -rf build
+help: ; @sed -n '2,9s/^# \{0,1\}//p' Makefile
+.PHONY: all deps ready run install clean help

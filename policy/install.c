@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* policy/install - the raw calls that restrict a zygote or child; see policy.h.
+ *
+ * Linked into the builtin, the static fallback and the supervisor. Runs after fork: no malloc, no
+ * stdio, nothing that locks. Debian 12's headers know landlock ABI 1 or 2 only, so the later fields
+ * are defined here and used as far as the running kernel's ABI goes (landlock(7), "Kernel support").
+ */
+#include "policy/policy.h"
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/landlock.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+#define FS_TRUNCATE (1ull << 14)      /* ABI 3 */
+#define FS_IOCTL_DEV (1ull << 15)     /* ABI 5 */
+#define SCOPE_ABSTRACT_UNIX (1ull << 0) /* ABI 6 */
+#define SCOPE_SIGNAL (1ull << 1)      /* ABI 6 */
+#define FS_ALL_ABI1 ((1ull << 13) - 1)
+#define FS_READ (LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
+
+struct ruleset_attr { /* the layout of ABI 6 */
+    uint64_t fs, net, scoped;
+};
+
+int policy_landlock_abi(void)
+{
+    long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, 1u /* LANDLOCK_CREATE_RULESET_VERSION */);
+    return abi < 0 ? 0 : (int)abi;
+}
+
+static int allow_beneath(int ruleset, const char *path, uint64_t access)
+{
+    struct landlock_path_beneath_attr rule = {.allowed_access = access};
+    auto_close int fd = open(path, O_PATH | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    rule.parent_fd = fd;
+    if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0)
+        return -errno;
+    return 0;
+}
+
+static uint64_t handled_fs(uint32_t abi)
+{
+    uint64_t fs = FS_ALL_ABI1;
+    if (abi >= 2)
+        fs |= LANDLOCK_ACCESS_FS_REFER;
+    if (abi >= 3)
+        fs |= FS_TRUNCATE;
+    if (abi >= 5)
+        fs |= FS_IOCTL_DEV;
+    return fs;
+}
+
+int policy_install_landlock(const struct policy_plan *plan, const char *const *writable)
+{
+    if (!(plan->layers & POLICY_LANDLOCK))
+        return 0;
+    uint32_t abi = plan->landlock_abi;
+    uint64_t all = handled_fs(abi);
+    uint64_t dev = (LANDLOCK_ACCESS_FS_WRITE_FILE | FS_TRUNCATE | FS_IOCTL_DEV) & all;
+    uint64_t tree = all & ~(uint64_t)(LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_BLOCK);
+    struct ruleset_attr attr = {.fs = all};
+    if (abi >= 6)
+        attr.scoped = SCOPE_ABSTRACT_UNIX | SCOPE_SIGNAL;
+    size_t size = abi >= 6 ? sizeof attr : abi >= 4 ? 16 : 8;
+    auto_close int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, size, 0);
+    if (ruleset < 0)
+        return -errno;
+    int r = allow_beneath(ruleset, "/", FS_READ);
+    if (r == 0)
+        r = allow_beneath(ruleset, "/dev", dev);
+    if (r == 0)
+        r = allow_beneath(ruleset, "/proc", LANDLOCK_ACCESS_FS_WRITE_FILE);
+    for (; r == 0 && *writable; writable++)
+        r = allow_beneath(ruleset, *writable, tree);
+    if (r == 0 && syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
+        r = -errno;
+    return r;
+}
+
+int policy_install_seccomp(const struct policy_plan *plan)
+{
+    if (!(plan->layers & POLICY_SECCOMP))
+        return 0;
+    struct sock_fprog prog = {.len = (unsigned short)plan->bpf_len,
+                              .filter = (struct sock_filter *)(uintptr_t)plan->bpf};
+    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) < 0 ? -errno : 0;
+}
+
+int policy_install_rlimits(const struct policy_plan *plan)
+{
+    const struct {
+        int what;
+        uint64_t value;
+    } table[] = {
+        {RLIMIT_CORE, 0},
+        {RLIMIT_NOFILE, plan->limits.nofile},
+        {RLIMIT_FSIZE, plan->limits.fsize_bytes},
+        {RLIMIT_STACK, plan->limits.stack_bytes},
+        {RLIMIT_NPROC, plan->limits.nproc},
+        {RLIMIT_MEMLOCK, 65536},
+        {RLIMIT_MSGQUEUE, 0},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        struct rlimit lim = {.rlim_cur = table[i].value, .rlim_max = table[i].value};
+        struct rlimit now;
+        if (getrlimit((__rlimit_resource_t)table[i].what, &now) < 0)
+            return -errno;
+        if (lim.rlim_max > now.rlim_max)
+            lim.rlim_cur = lim.rlim_max = now.rlim_max;
+        if (setrlimit((__rlimit_resource_t)table[i].what, &lim) < 0)
+            return -errno;
+    }
+    return 0;
+}
+
+int policy_drop_caps(uint64_t keep)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2] = {
+        {.effective = (uint32_t)keep, .permitted = (uint32_t)keep},
+        {.effective = (uint32_t)(keep >> 32), .permitted = (uint32_t)(keep >> 32)},
+    };
+    for (unsigned long cap = 0; cap < 64; cap++)
+        if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0) {
+            if (errno == EINVAL)
+                break; /* past the kernel's last capability */
+            return -errno;
+        }
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 && errno != EINVAL)
+        return -errno;
+    return syscall(SYS_capset, &head, data) < 0 ? -errno : 0;
+}
+
+int policy_set_no_new_privs(void)
+{
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
+}

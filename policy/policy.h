@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* policy - what a child may do: compiled once by the supervisor at start, installed by raw calls in the
+ * zygote and the child. The compiled form is one flat block without pointers, so that it can be handed
+ * to the primordial in a sealed memfd and trusted there (it comes from root).
+ */
+#pragma once
+#include <stdint.h>
+struct err;
+
+#define POLICY_BPF_MAX 4096
+#define POLICY_MAGIC 0x31706f6cu
+
+struct policy_limits {
+    uint64_t nofile, fsize_bytes, stack_bytes, nproc; /* rlimits of a child, hard and soft */
+    uint64_t tmp_bytes;                               /* one tmpfs behind /tmp and /dev/shm */
+};
+
+/* Layers that may be missing when the operator said so (optional_layers). */
+enum policy_layer {
+    POLICY_LANDLOCK = 1 << 0,
+    POLICY_SECCOMP = 1 << 1,
+    POLICY_CGROUP_MEMORY = 1 << 2,
+    POLICY_CGROUP_PIDS = 1 << 3,
+    POLICY_CGROUP_CPU = 1 << 4,
+};
+
+struct policy_plan {
+    uint32_t magic, bpf_len; /* instructions */
+    struct policy_limits limits;
+    uint32_t landlock_abi; /* of the running kernel; 0: not there */
+    uint32_t layers;       /* policy_layer bits that must be installed */
+    uint64_t bpf[POLICY_BPF_MAX]; /* struct sock_filter, 8 bytes each */
+};
+
+/* Probes the kernel and compiles. `optional`: layers that may be missing. 0, or <0: err names the
+ * layer and the remedy. Uses libseccomp; not after fork. */
+int policy_compile(const struct policy_limits *limits, uint32_t optional, struct policy_plan *ret,
+                   struct err *err);
+/* "landlock,seccomp" -> bits; <0 with err for an unknown word. */
+int policy_parse_layers(const char *text, uint32_t *ret, struct err *err);
+/* The landlock ABI of the running kernel, 0 when it is missing or disabled (landlock(7)). */
+int policy_landlock_abi(void);
+
+/* --- raw calls for the zygote and the child; no malloc, no locks; 0 or -errno --- */
+
+/* Restricts this process and its future children: read and execute below /, all below the given
+ * writable paths, device and /proc files may be written in place; abstract sockets and signals stay in
+ * the domain (ABI 6). Irreversible. */
+int policy_install_landlock(const struct policy_plan *plan, const char *const *writable);
+/* Loads the filter; needs no_new_privs. Irreversible, inherited. */
+int policy_install_seccomp(const struct policy_plan *plan);
+/* rlimits of a child except RLIMIT_CPU. */
+int policy_install_rlimits(const struct policy_plan *plan);
+/* Empties the bounding and ambient sets and keeps only the `keep` bits (1 << CAP_x) permitted. */
+int policy_drop_caps(uint64_t keep);
+/* no_new_privs. */
+int policy_set_no_new_privs(void);

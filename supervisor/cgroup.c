@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* supervisor/cgroup - see cgroup.h. cgroups(7), Documentation/admin-guide/cgroup-v1 and cgroup-v2. */
+#include "supervisor/cgroup.h"
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "lib/fd.h"
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <mntent.h>
+#include <poll.h>
+#include <sys/stat.h>
+
+#define CPU_PERIOD_US 100000u
+#define CPU_WEIGHT_V1 "512" /* half of a service process's 1024: what serves comes first */
+#define CPU_WEIGHT_V2 "50"
+
+/* The files of each version, by what they mean. */
+struct setting {
+    const char *file;
+    char value[48];
+    bool may_lack;
+};
+
+static int write_at(int dir_fd, const char *file, const char *value)
+{
+    auto_close int fd = openat(dir_fd, file, O_WRONLY | O_CLOEXEC);
+    return fd < 0 || write(fd, value, strlen(value)) < 0 ? -errno : 0;
+}
+
+static int open_dir_at(int dir_fd, const char *name)
+{
+    return openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+}
+
+static bool has_word(const char *list, const char *word)
+{
+    size_t len = strlen(word);
+    for (const char *at = list; (at = strstr(at, word)); at += len)
+        if ((at == list || strchr(", ", at[-1])) && (!at[len] || strchr(", \n", at[len])))
+            return true;
+    return false;
+}
+
+/* Where a controller ("" = v2) is mounted, and our own path in it; 0 or -1. */
+static int find_mount(const char *controller, char *ret, size_t room)
+{
+    FILE *f = setmntent("/proc/self/mounts", "re");
+    struct mntent *m;
+    int found = -1;
+    while (found < 0 && f && (m = getmntent(f)))
+        if (*controller ? strcmp(m->mnt_type, "cgroup") == 0 && has_word(m->mnt_opts, controller)
+                        : strcmp(m->mnt_type, "cgroup2") == 0)
+            found = (size_t)snprintf(ret, room, "%s", m->mnt_dir) < room ? 0 : -1;
+    if (f)
+        (void)endmntent(f);
+    return found;
+}
+
+static int find_own_path(const char *controller, char *ret, size_t room)
+{
+    FILE *f = fopen("/proc/self/cgroup", "re");
+    char line[PATH_MAX + 64];
+    int found = -1;
+    while (found < 0 && f && fgets(line, sizeof line, f)) {
+        char *names = strchr(line, ':'), *path = names ? strchr(names + 1, ':') : NULL;
+        if (!path)
+            continue;
+        *path++ = 0;
+        path[strcspn(path, "\n")] = 0;
+        if (*controller ? has_word(names + 1, controller) : names[1] == 0)
+            found = (size_t)snprintf(ret, room, "%s", path) < room ? 0 : -1;
+    }
+    if (f)
+        (void)fclose(f);
+    return found;
+}
+
+static int open_parent(const char *controller)
+{
+    char mnt[PATH_MAX], own[PATH_MAX], path[2 * PATH_MAX];
+    if (find_mount(controller, mnt, sizeof mnt) < 0 || find_own_path(controller, own, sizeof own) < 0)
+        return -1;
+    (void)snprintf(path, sizeof path, "%s%s", mnt, own);
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd >= 0 ? fd : open(mnt, O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* a path outside our cgroupns */
+}
+
+/* Removes a cgroup and those below it; what lives there is not ours to end here. */
+static int remove_tree(int dir_fd, const char *name)
+{
+    auto_close int fd = open_dir_at(dir_fd, name);
+    int copy = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+    if (!dir)
+        return errno == ENOENT ? 0 : -errno;
+    for (struct dirent *e; (e = readdir(dir));)
+        if (e->d_type == DT_DIR && e->d_name[0] != '.')
+            (void)remove_tree(fd, e->d_name);
+    (void)closedir(dir);
+    (void)write_at(fd, "memory.force_empty", "0"); /* v1; else its page cache keeps a dying one */
+    return unlinkat(dir_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+static int add_tree(struct cgroup *cg, const char *controller, uint32_t kind, uint32_t need,
+                    struct err *err)
+{
+    auto_close int parent = open_parent(controller);
+    if (parent < 0) {
+        if (!(need & kind))
+            return 0;
+        return err_set(err,
+                       "cgroup controller %s is missing: mount it (mount -t cgroup -o %s none "
+                       "/sys/fs/cgroup/%s) or name it in optional_layers",
+                       *controller ? controller : "v2", controller, controller);
+    }
+    (void)remove_tree(parent, cg->key);
+    if (mkdirat(parent, cg->key, 0755) < 0 && errno != EEXIST)
+        return err_sys(err, "make cgroup %s (%s)", cg->key, *controller ? controller : "v2");
+    auto_close int base = open_dir_at(parent, cg->key);
+    if (base < 0)
+        return err_sys(err, "open cgroup %s", cg->key);
+    size_t i = cg->trees++;
+    cg->parent_fd[i] = fd_take(&parent);
+    cg->base_fd[i] = fd_take(&base);
+    cg->zygotes_fd[i] = -1;
+    cg->kind[i] = kind;
+    return 0;
+}
+
+static int add_zygotes(struct cgroup *cg, struct err *err)
+{
+    for (size_t i = 0; i < cg->trees; i++) {
+        if (mkdirat(cg->base_fd[i], "zygotes", 0755) < 0 && errno != EEXIST)
+            return err_sys(err, "make cgroup %s/zygotes", cg->key);
+        cg->zygotes_fd[i] = openat(cg->base_fd[i], "zygotes/cgroup.procs", O_WRONLY | O_CLOEXEC);
+        if (cg->zygotes_fd[i] < 0)
+            return err_sys(err, "open cgroup %s/zygotes/cgroup.procs", cg->key);
+    }
+    return 0;
+}
+
+/* v2 has no processes beside child cgroups: we step into a leaf, then hand the controllers down. */
+static int delegate_v2(struct cgroup *cg, struct err *err)
+{
+    static const char controllers[] = "+memory +pids +cpu";
+    int base = cg->base_fd[0];
+    if (mkdirat(base, "supervisor", 0755) < 0 && errno != EEXIST)
+        return err_sys(err, "make cgroup %s/supervisor", cg->key);
+    if (write_at(cg->parent_fd[0], "cgroup.subtree_control", controllers) < 0) {
+        int r = write_at(base, "supervisor/cgroup.procs", "0");
+        if (r == 0)
+            r = write_at(cg->parent_fd[0], "cgroup.subtree_control", controllers);
+        if (r < 0) {
+            errno = -r;
+            return err_sys(err, "cgroup v2: enable memory, pids and cpu for %s (delegate them to this "
+                                "service: systemd Delegate=yes)", cg->key);
+        }
+    }
+    int r = write_at(base, "cgroup.subtree_control", controllers);
+    errno = -r;
+    return r < 0 ? err_sys(err, "cgroup v2: enable memory, pids and cpu below %s", cg->key) : 0;
+}
+
+int cgroup_start(struct cgroup *cg, const char *key, const struct cgroup_limits *limits, uint32_t need,
+                 struct err *err)
+{
+    char mnt[PATH_MAX];
+    int r;
+    *cg = (struct cgroup){.version = 1, .limits = *limits};
+    (void)snprintf(cg->key, sizeof cg->key, "%s", key);
+    if (find_mount("memory", mnt, sizeof mnt) < 0 && find_mount("pids", mnt, sizeof mnt) < 0 &&
+        find_mount("", mnt, sizeof mnt) == 0) {
+        cg->version = 2;
+        r = add_tree(cg, "", POLICY_CGROUP_MEMORY | POLICY_CGROUP_PIDS | POLICY_CGROUP_CPU, need, err);
+        if (r == 0 && cg->trees)
+            r = delegate_v2(cg, err);
+    } else {
+        r = add_tree(cg, "memory", POLICY_CGROUP_MEMORY, need, err);
+        if (r == 0)
+            r = add_tree(cg, "pids", POLICY_CGROUP_PIDS, need, err);
+        if (r == 0)
+            r = add_tree(cg, "cpu", POLICY_CGROUP_CPU, need, err);
+    }
+    return r < 0 ? r : add_zygotes(cg, err);
+}
+
+static size_t settings_for(const struct cgroup *cg, uint32_t kind, struct setting s[8])
+{
+    const struct cgroup_limits *l = &cg->limits;
+    bool v2 = cg->version == 2;
+    size_t n = 0;
+    if (kind & POLICY_CGROUP_MEMORY) {
+        s[n] = (struct setting){.file = v2 ? "memory.max" : "memory.limit_in_bytes"};
+        (void)snprintf(s[n++].value, sizeof s[0].value, "%llu", (unsigned long long)l->memory_bytes);
+        s[n] = (struct setting){.file = v2 ? "memory.swap.max" : "memory.memsw.limit_in_bytes",
+                                .may_lack = true};
+        (void)snprintf(s[n++].value, sizeof s[0].value, "%llu",
+                       v2 ? 0ull : (unsigned long long)l->memory_bytes);
+    }
+    if (kind & POLICY_CGROUP_PIDS) {
+        s[n] = (struct setting){.file = "pids.max"};
+        (void)snprintf(s[n++].value, sizeof s[0].value, "%llu", (unsigned long long)l->pids_max);
+    }
+    if (kind & POLICY_CGROUP_CPU) {
+        unsigned long long quota = l->cpu_percent * (CPU_PERIOD_US / 100);
+        s[n++] = v2 ? (struct setting){.file = "cpu.weight", .value = CPU_WEIGHT_V2}
+                    : (struct setting){.file = "cpu.shares", .value = CPU_WEIGHT_V1};
+        if (l->cpu_percent) {
+            s[n] = (struct setting){.file = v2 ? "cpu.max" : "cpu.cfs_quota_us", .may_lack = !v2};
+            (void)snprintf(s[n++].value, sizeof s[0].value, v2 ? "%llu 100000" : "%llu", quota);
+        }
+    }
+    return n;
+}
+
+static int fill(struct cgroup *cg, size_t tree, int dir, int *ret_procs, int counters[], struct err *err)
+{
+    static const struct {
+        enum cgroup_counter counter;
+        uint32_t kind;
+        const char *v1, *v2;
+        int flags;
+    } files[] = {
+        {CGROUP_PEAK, POLICY_CGROUP_MEMORY, "memory.max_usage_in_bytes", "memory.peak", O_RDWR},
+        {CGROUP_OOM, POLICY_CGROUP_MEMORY, "memory.oom_control", "memory.events", O_RDONLY},
+        {CGROUP_PIDS, POLICY_CGROUP_PIDS, "pids.events", "pids.events", O_RDONLY},
+    };
+    struct setting s[8];
+    size_t n = settings_for(cg, cg->kind[tree], s);
+    for (size_t i = 0; i < n; i++) {
+        int r = write_at(dir, s[i].file, s[i].value);
+        if (r < 0 && !(r == -ENOENT && s[i].may_lack)) {
+            errno = -r;
+            return err_sys(err, "cgroup: write %s to %s", s[i].value, s[i].file);
+        }
+    }
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        const char *name = cg->version == 2 ? files[i].v2 : files[i].v1;
+        if (!(files[i].kind & cg->kind[tree]))
+            continue;
+        int fd = openat(dir, name, files[i].flags | O_CLOEXEC);
+        counters[files[i].counter] = fd >= 0 ? fd : openat(dir, name, O_RDONLY | O_CLOEXEC);
+    }
+    *ret_procs = openat(dir, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+    return *ret_procs < 0 ? err_sys(err, "cgroup: open cgroup.procs") : 0;
+}
+
+int cgroup_make(struct cgroup *cg, uint32_t slot, int procs[CGROUP_TREES_MAX],
+                int counters[CGROUP_COUNTERS], struct err *err)
+{
+    char name[16];
+    int r = 0;
+    (void)snprintf(name, sizeof name, "s%u", slot);
+    for (size_t i = 0; i < CGROUP_TREES_MAX; i++)
+        procs[i] = -1;
+    for (size_t i = 0; i < CGROUP_COUNTERS; i++)
+        counters[i] = -1;
+    for (size_t i = 0; r == 0 && i < cg->trees; i++) {
+        auto_close int dir = -1;
+        if (mkdirat(cg->base_fd[i], name, 0755) < 0 && errno != EEXIST)
+            r = err_sys(err, "make cgroup %s/%s", cg->key, name);
+        else if ((dir = open_dir_at(cg->base_fd[i], name)) < 0)
+            r = err_sys(err, "open cgroup %s/%s", cg->key, name);
+        else
+            r = fill(cg, i, dir, &procs[i], counters, err);
+    }
+    if (r < 0) {
+        for (size_t i = 0; i < CGROUP_TREES_MAX; i++)
+            fd_close(&procs[i]);
+        for (size_t i = 0; i < CGROUP_COUNTERS; i++)
+            fd_close(&counters[i]);
+        (void)cgroup_remove(cg, slot);
+    }
+    return r;
+}
+
+int cgroup_remove(struct cgroup *cg, uint32_t slot)
+{
+    char name[16];
+    int r = 0;
+    (void)snprintf(name, sizeof name, "s%u", slot);
+    for (size_t i = 0; i < cg->trees; i++) {
+        int one = remove_tree(cg->base_fd[i], name);
+        r = one < 0 ? one : r;
+    }
+    return r;
+}
+
+void cgroup_stop(struct cgroup *cg, unsigned wait_ms)
+{
+    uint64_t until = clock_now_ns() + wait_ms * CLOCK_NS_PER_MS;
+    for (size_t i = 0; i < cg->trees; i++) {
+        if (cg->version == 2) /* step out of the leaf that delegate_v2 may have put us into */
+            (void)write_at(cg->parent_fd[i], "cgroup.procs", "0");
+        while (remove_tree(cg->parent_fd[i], cg->key) < 0 && clock_now_ns() < until)
+            (void)poll(NULL, 0, 5); /* zombies leave their cgroup when they are reaped */
+        fd_close(&cg->base_fd[i]);
+        fd_close(&cg->parent_fd[i]);
+        fd_close(&cg->zygotes_fd[i]);
+    }
+    cg->trees = 0;
+}

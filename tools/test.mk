@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+# tools/test.mk - included by the Makefile: tests, checks, fuzzing, benchmark.
+UNIT := $(patsubst t/unit/%.c,$B/t/%,$(wildcard t/unit/*.c))
+FUZZ := $(patsubst t/fuzz/%.c,%,$(wildcard t/fuzz/*.c))
+UNIT_ARCS := $(call arc,supervisor policy volumes protocol lib)
+$B/t/%: t/unit/%.c $(UNIT_ARCS)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(UNIT_ARCS) $(LIBS_brood-supervisor)
+# A fuzz target without libFuzzer: replays the files named on its command line.
+$B/replay/%: t/fuzz/%.c t/fuzz/replay/main.c $(call arc,protocol lib)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< t/fuzz/replay/main.c $(call arc,protocol lib) -lprotobuf-c
+unit: $(UNIT)
+replay: $(FUZZ:%=$B/replay/%)
+	@for t in $(FUZZ); do $B/replay/$$t t/fuzz/corpus/$$t/* || exit 1; done
+fuzz:
+	@mkdir -p build/fuzz
+	clang -std=gnu17 -g -O1 -fsanitize=fuzzer,address,undefined -I. -Ibuild/$(MODE) -include lib/base.h -o build/fuzz/$(T) \
+	  t/fuzz/$(T).c $(filter-out lib/log.c,$(wildcard lib/*.c protocol/*.c)) $B/protocol/brood.pb-c.c -lprotobuf-c
+	@mkdir -p build/fuzz/corpus-$(T)
+	build/fuzz/$(T) -max_total_time=$(or $(SECONDS),60) build/fuzz/corpus-$(T) t/fuzz/corpus/$(T)
+layers: ; @tools/layers
+headers:
+	@for h in */*.h; do case $$h in bench/*|build/*) continue;; esac; \
+	  $(CC) -std=gnu17 -fsyntax-only -Wall -Werror -I. -I$B -include lib/base.h -xc $$h || exit 1; done
+format: ; @command -v clang-format >/dev/null && clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h')
+BENCH_OBJ := $(wildcard bench/*.c)
+$B/brood-bench: $(BENCH_OBJ) $(call arc,protocol lib)
+	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $(BENCH_OBJ) $(call arc,protocol lib) -lprotobuf-c -lpthread
+bench: all $B/brood-bench ; bench/run $B
+check: all unit layers headers format replay ; B=$B prove --exec '' $(UNIT) && B=$B prove -It/lib $(or $(T),t/[0-4]*.t)
+test: ready
+	@$(MAKE) --no-print-directory -j$$(nproc) all unit $B/brood-bench
+	@$(MAKE) --no-print-directory layers headers replay
+	B=$B prove --timer --exec '' $(UNIT) && B=$B prove --timer -It/lib t/*.t
+asan: ; $(MAKE) MODE=asan all unit replay && B=build/asan prove --exec '' $(patsubst t/unit/%.c,build/asan/t/%,$(wildcard t/unit/*.c))
+all-modes: ; for m in asan release clang; do $(MAKE) MODE=$$m all unit replay || exit 1; done
+.PHONY: unit replay fuzz layers headers format bench check test asan all-modes

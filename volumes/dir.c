@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* volumes/dir - the driver for plain directories; see volumes.h. Runs in priv, as root.
+ *
+ * Creation is all or nothing: a directory is made and given to uid 1000 under ".new-<pid>-<n>" and
+ * renamed without replacing. Removal is a rename, after which nothing can reach the tree by name, and a
+ * sweep that deletes as the tenant's uid, so that no entry of the tree is ever used with root's rights.
+ */
+#include "volumes/volumes.h"
+#include "lib/err.h"
+#include "lib/fd.h"
+#include <dirent.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/mount.h>
+#include <sys/file.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#define TEMP_NAME_ROOM 48
+
+static unsigned temp_count;
+
+int vol_root_open(const char *path, int *ret_root_fd, int *ret_lock_fd, struct err *err)
+{
+    if (SYS(mkdir(path, 0700)) < 0 && errno != EEXIST)
+        return err_sys(err, "fs_root %s", path);
+    auto_close int root = SYS(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (root < 0)
+        return err_sys(err, "fs_root %s", path);
+    if (SYS(fchown(root, 0, 0)) < 0 || SYS(fchmod(root, 0700)) < 0)
+        return err_sys(err, "fs_root %s: make it 0700 root", path);
+    auto_close int lock = SYS(openat(root, ".lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (lock < 0)
+        return err_sys(err, "fs_root %s: open .lock", path);
+    if (SYS(flock(lock, LOCK_EX | LOCK_NB)) < 0) {
+        if (errno == EWOULDBLOCK)
+            return err_set(err, "fs_root %s is in use by another brood (its .lock is held)", path);
+        return err_sys(err, "fs_root %s: lock", path);
+    }
+    *ret_root_fd = fd_take(&root);
+    *ret_lock_fd = fd_take(&lock);
+    return 0;
+}
+
+static int create(int root_fd, const char *ns_id, struct err *err)
+{
+    char temp[TEMP_NAME_ROOM];
+    (void)snprintf(temp, sizeof temp, ".new-%d-%u", (int)getpid(), ++temp_count);
+    if (SYS(mkdirat(root_fd, temp, 0700)) < 0)
+        return err_sys(err, "create volume %s", ns_id);
+    int r = 0;
+    if (SYS(fchownat(root_fd, temp, VOL_DISK_UID, VOL_DISK_UID, AT_SYMLINK_NOFOLLOW)) < 0)
+        r = err_sys(err, "give volume %s to its user", ns_id);
+    else if (SYS(renameat2(root_fd, temp, root_fd, ns_id, RENAME_NOREPLACE)) < 0 && errno != EEXIST)
+        r = err_sys(err, "name volume %s", ns_id);
+    else
+        return 0;
+    (void)unlinkat(root_fd, temp, AT_REMOVEDIR);
+    return r;
+}
+
+int vol_attach(int root_fd, const char *ns_id, int userns_fd, int *ret_mount_fd, struct err *err)
+{
+    const int flags = O_PATH | O_DIRECTORY;
+    auto_close int dir = SYS(fd_open_beneath(root_fd, ns_id, flags, 0));
+    if (dir < 0 && errno == ENOENT) {
+        int r = create(root_fd, ns_id, err);
+        if (r < 0)
+            return r;
+        dir = SYS(fd_open_beneath(root_fd, ns_id, flags, 0));
+    }
+    if (dir < 0)
+        return err_sys(err, "open volume %s", ns_id);
+    auto_close int mnt = SYS((int)syscall(SYS_open_tree, dir, "",
+                                          OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH));
+    if (mnt < 0)
+        return err_sys(err, "clone the mount of volume %s", ns_id);
+    struct mount_attr attr = {
+        .attr_set = MOUNT_ATTR_IDMAP | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
+        .userns_fd = (unsigned)userns_fd,
+    };
+    if (SYS(syscall(SYS_mount_setattr, mnt, "", AT_EMPTY_PATH, &attr, sizeof attr)) < 0)
+        return err_sys(err, "id-map volume %s (the filesystem must support id-mapped mounts)", ns_id);
+    *ret_mount_fd = fd_take(&mnt);
+    return 0;
+}
+
+int vol_discard(int root_fd, const char *ns_id, struct err *err)
+{
+    char temp[TEMP_NAME_ROOM];
+    (void)snprintf(temp, sizeof temp, ".trash-%d-%u", (int)getpid(), ++temp_count);
+    if (SYS(renameat2(root_fd, ns_id, root_fd, temp, RENAME_NOREPLACE)) == 0)
+        return 0;
+    return errno == ENOENT ? VOL_ABSENT : err_sys(err, "discard volume %s", ns_id);
+}
+
+/* Empties dir_fd (consumed). Depth is bounded by descriptors: one per level, like the tree's own paths
+ * a tenant could build; beyond the limit the sweep fails and says so in the log of its caller. */
+static int empty_dir(int dir_fd)
+{
+    DIR *dir = fdopendir(dir_fd);
+    int failed = 0;
+    if (!dir) {
+        (void)close(dir_fd);
+        return -1;
+    }
+    for (struct dirent *e; (e = readdir(dir));) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+            continue;
+        if (unlinkat(dirfd(dir), e->d_name, 0) == 0)
+            continue;
+        int sub = openat(dirfd(dir), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (sub < 0 && errno == EACCES && fchmodat(dirfd(dir), e->d_name, 0700, 0) == 0)
+            sub = openat(dirfd(dir), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        else if (sub >= 0)
+            (void)fchmod(sub, 0700);
+        if (sub < 0 || empty_dir(sub) < 0 || unlinkat(dirfd(dir), e->d_name, AT_REMOVEDIR) < 0)
+            failed = -1;
+    }
+    (void)closedir(dir);
+    return failed;
+}
+
+_Noreturn static void sweep_child(int root_fd, const char *name)
+{
+    int fd = fd_open_beneath(root_fd, name, O_RDONLY | O_DIRECTORY, 0);
+    if (fd < 0 || setgroups(0, NULL) < 0 || setresgid(VOL_DISK_UID, VOL_DISK_UID, VOL_DISK_UID) < 0 ||
+        setresuid(VOL_DISK_UID, VOL_DISK_UID, VOL_DISK_UID) < 0)
+        _exit(1);
+    (void)close(root_fd);
+    (void)fchmod(fd, 0700);
+    _exit(empty_dir(fd) < 0);
+}
+
+static bool is_ours_to_sweep(const char *name)
+{
+    return strncmp(name, ".new-", 5) == 0 || strncmp(name, ".trash-", 7) == 0;
+}
+
+int vol_sweep(int root_fd, struct err *err)
+{
+    int copy = SYS(openat(root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+    int pid = 0;
+    if (!dir)
+        return err_sys(err, "list fs_root");
+    for (struct dirent *e; pid == 0 && (e = readdir(dir));) {
+        if (!is_ours_to_sweep(e->d_name) || unlinkat(root_fd, e->d_name, AT_REMOVEDIR) == 0)
+            continue;
+        pid = SYS(fork());
+        if (pid == 0)
+            sweep_child(root_fd, e->d_name);
+    }
+    (void)closedir(dir);
+    return pid < 0 ? err_sys(err, "fork to remove a volume") : pid;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+int vol_list(int root_fd, struct vol_list *ret, struct err *err)
+{
+    struct vol_list list = {0};
+    size_t room = 0;
+    int copy = SYS(fcntl(root_fd, F_DUPFD_CLOEXEC, 0));
+    DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+    if (!dir)
+        return err_sys(err, "list fs_root");
+    rewinddir(dir); /* the offset is shared with earlier listings */
+    for (struct dirent *e; (e = readdir(dir));) {
+        size_t len = strlen(e->d_name);
+        if (e->d_name[0] == '.' || len > 64 || (e->d_type != DT_DIR && e->d_type != DT_UNKNOWN))
+            continue;
+        if (list.count == room) {
+            room = room ? room * 2 : 64;
+            void *grown = realloc(list.names, room * sizeof *list.names);
+            if (!grown) {
+                (void)closedir(dir);
+                vol_list_free(&list);
+                errno = ENOMEM;
+                return err_sys(err, "list fs_root");
+            }
+            list.names = grown;
+        }
+        memcpy(list.names[list.count++], e->d_name, len + 1);
+    }
+    (void)closedir(dir);
+    if (list.count)
+        qsort(list.names, list.count, sizeof *list.names, compare_names);
+    *ret = list;
+    return 0;
+}
+
+void vol_list_free(struct vol_list *list)
+{
+    free(list->names);
+    *list = (struct vol_list){0};
+}

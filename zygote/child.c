@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* zygote/child - the standby: from fork to the first byte of the command.
+ *
+ * Everything that does not depend on the run is done before it waits: session, cgroups, limits, ids.
+ * Then it blocks in one recvmsg on its run socket, takes the three descriptors, starts the run's clock
+ * (the timerfd is shared with pid 1, which polls it) and evaluates. End of file means: not needed.
+ * A step that fails is written to the shared page and reported by pid 1 by its number.
+ */
+#include "lib/clock.h"
+#include "lib/fd.h"
+#include "lib/packet.h"
+#include "zygote/zyg.h"
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/openat2.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+
+#define ENV_ROOM 300 /* PROTO_ENV_COUNT_MAX + the base */
+
+static char message[ZYG_RUN_BYTES_MAX + 1];
+static char *env[ENV_ROOM], *request_env[ENV_ROOM];
+
+static const char *const step_names[CHILD_STEPS] = {
+    [CHILD_OK] = "none",
+    [CHILD_STEP_MESSAGE] = "read the run",
+    [CHILD_STEP_STDIO] = "install stdin, stdout and stderr",
+    [CHILD_STEP_LIMITS] = "set limits",
+    [CHILD_STEP_CWD] = "enter the working directory",
+    [CHILD_STEP_EXEC] = "execute the shell",
+};
+
+const char *child_step_name(uint32_t step)
+{
+    return step < CHILD_STEPS ? step_names[step] : "unknown step";
+}
+
+_Noreturn static void fail(struct zyg_page *page, enum child_step step, int error)
+{
+    page->step = step;
+    page->step_errno = error;
+    _exit(127);
+}
+
+/* What is the same for every run. Failing here ends the standby; pid 1 reports the namespace broken. */
+static void become_user(struct zyg *z)
+{
+    sigset_t none;
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    if (setsid() < 0)
+        fail(z->page, CHILD_STEP_LIMITS, errno);
+    for (size_t i = 0; i < z->procs_count; i++)
+        if (write(z->procs_fd[i], "0", 1) < 0)
+            fail(z->page, CHILD_STEP_LIMITS, errno);
+    int r = policy_install_rlimits(z->plan);
+    if (r < 0)
+        fail(z->page, CHILD_STEP_LIMITS, -r);
+    if (setgroups(0, NULL) < 0 || setresgid(ZYG_CHILD_UID, ZYG_CHILD_UID, ZYG_CHILD_UID) < 0 ||
+        setresuid(ZYG_CHILD_UID, ZYG_CHILD_UID, ZYG_CHILD_UID) < 0 ||
+        prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0)
+        fail(z->page, CHILD_STEP_LIMITS, errno);
+}
+
+static bool text_ends(const char *bytes, uint32_t len)
+{
+    return len > 0 && bytes[len - 1] == 0;
+}
+
+/* Checks the message and lays out cmd, environment and cwd as pointers into it. */
+static const char *parse(struct zyg_page *page, size_t len, struct child_job *job)
+{
+    const struct zyg_run *run = (const void *)message;
+    if (len < sizeof *run || run->magic != ZYG_RUN_MAGIC ||
+        (uint64_t)run->cmd_bytes + run->env_bytes + run->cwd_bytes != len - sizeof *run)
+        fail(page, CHILD_STEP_MESSAGE, EBADMSG);
+    char *cmd = message + sizeof *run, *vars = cmd + run->cmd_bytes, *cwd = vars + run->env_bytes;
+    if (!text_ends(cmd, run->cmd_bytes) || !text_ends(cwd, run->cwd_bytes) ||
+        (run->env_bytes && !text_ends(vars, run->env_bytes)))
+        fail(page, CHILD_STEP_MESSAGE, EBADMSG);
+    for (char *at = vars; at < cwd; at += strlen(at) + 1) {
+        if (job->request_env_count == ENV_ROOM - 16)
+            fail(page, CHILD_STEP_MESSAGE, E2BIG);
+        request_env[job->request_env_count++] = at;
+    }
+    job->cmd = cmd;
+    return cwd;
+}
+
+static bool same_name(const char *a, const char *b)
+{
+    size_t len = strcspn(a, "=");
+    return strncmp(a, b, len + 1) == 0;
+}
+
+/* The base, with the request's variables replacing or following it. */
+static void merge_env(struct child_job *job)
+{
+    size_t n = 0;
+    for (size_t i = 0; zyg_base_env[i]; i++)
+        env[n++] = zyg_base_env[i];
+    for (size_t i = 0; i < job->request_env_count; i++) {
+        size_t at = 0;
+        while (at < n && !same_name(env[at], request_env[i]))
+            at++;
+        env[at] = request_env[i];
+        n += at == n;
+    }
+    env[n] = NULL;
+    job->env = env;
+    job->env_count = n;
+    job->request_env = request_env;
+}
+
+/* The home, or beneath the home or /tmp; links may not lead out of them. */
+static int enter_cwd(const char *cwd)
+{
+    static const char *const roots[] = {ZYG_HOME, "/tmp"};
+    struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_BENEATH};
+    const char *root = ZYG_HOME, *rest = cwd;
+    if (*cwd == '/') {
+        size_t i, len = 0;
+        for (i = 0; i < ARRAY_LEN(roots); i++) {
+            len = strlen(roots[i]);
+            if (strncmp(cwd, roots[i], len) == 0 && (cwd[len] == '/' || cwd[len] == 0))
+                break;
+        }
+        if (i == ARRAY_LEN(roots))
+            return -EXDEV;
+        root = roots[i];
+        rest = cwd + len;
+        rest += strspn(rest, "/");
+    }
+    auto_close int root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root_fd < 0)
+        return -errno;
+    auto_close int fd = (int)syscall(SYS_openat2, root_fd, *rest ? rest : ".", &how, sizeof how);
+    return fd < 0 || fchdir(fd) < 0 ? -errno : 0;
+}
+
+static void start_clock(struct zyg *z, const struct zyg_run *run)
+{
+    struct itimerspec when = {.it_value = {.tv_sec = (time_t)(run->timeout_ns / CLOCK_NS_PER_S),
+                                           .tv_nsec = (long)(run->timeout_ns % CLOCK_NS_PER_S)}};
+    z->page->started_ns = clock_now_ns();
+    z->page->grace_ns = run->grace_ns;
+    z->page->run_id = run->run_id;
+    if (timerfd_settime(z->clock_fd, 0, &when, NULL) < 0)
+        fail(z->page, CHILD_STEP_LIMITS, errno);
+}
+
+static void install_stdio(struct zyg_page *page, const int *fds, size_t nfds)
+{
+    if (nfds != 3)
+        fail(page, CHILD_STEP_MESSAGE, EBADF);
+    for (int i = 0; i < 3; i++)
+        if (dup2(fds[i], i) < 0)
+            fail(page, CHILD_STEP_STDIO, errno);
+    if (syscall(SYS_close_range, 3, ~0u, 0) < 0)
+        fail(page, CHILD_STEP_STDIO, errno);
+}
+
+static void limit_cpu(struct zyg_page *page, uint64_t seconds)
+{
+    struct rlimit lim = {.rlim_cur = seconds, .rlim_max = seconds + 1}; /* SIGXCPU, then SIGKILL */
+    if (seconds && setrlimit(RLIMIT_CPU, &lim) < 0)
+        fail(page, CHILD_STEP_LIMITS, errno);
+}
+
+void child_main(struct zyg *z, int run_sock)
+{
+    struct child_job job = {0};
+    struct zyg_page *page = z->page;
+    int fds[PACKET_FDS_MAX];
+    size_t nfds;
+
+    become_user(z);
+    z->eval->on_standby();
+    ssize_t len = packet_recv(run_sock, message, sizeof message - 1, fds, &nfds);
+    if (len <= 0)
+        _exit(0); /* retired */
+    const struct zyg_run *run = (const void *)message;
+    const char *cwd = parse(page, (size_t)len, &job);
+    start_clock(z, run);
+    install_stdio(page, fds, nfds);
+    limit_cpu(page, run->cpu_s);
+    if (*cwd) {
+        int r = enter_cwd(cwd);
+        if (r < 0)
+            fail(page, CHILD_STEP_CWD, -r);
+        job.cwd_given = true;
+    }
+    merge_env(&job);
+    z->eval->run(&job, page);
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* zygote/mounts - the mounts that are a zygote's own: /proc with its masks, one small tmpfs behind /tmp
+ * and /dev/shm, and the volume. Runs as root of the zygote's userns, before landlock, after which no
+ * mount can change any more. The image below (read-only) came with the clone.
+ *
+ * A new proc needs an existing one that nothing covers (mount_too_revealing in the kernel's
+ * fs/namespace.c): the image's /proc is that one and is covered here by the new one.
+ */
+#include "zygote/zyg.h"
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+static const char *const masked_files[] = {
+    "/proc/kcore",       "/proc/keys",       "/proc/latency_stats", "/proc/timer_list",
+    "/proc/sched_debug", "/proc/timer_stats", "/proc/kallsyms",      "/proc/kpagecount",
+    "/proc/kpageflags",  "/proc/vmallocinfo", "/proc/slabinfo",
+};
+static const char *const masked_dirs[] = {"/proc/acpi", "/proc/scsi", "/proc/asound", "/proc/driver"};
+static const char *const read_only[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
+                                        "/proc/sysrq-trigger"};
+
+/* Sysctls of the zygote's own namespaces; each is absent on some kernel. */
+static const struct {
+    const char *path, *value;
+} sysctls[] = {
+    {"/proc/sys/user/max_user_namespaces", "0"}, {"/proc/sys/kernel/shm_rmid_forced", "1"},
+    {"/proc/sys/kernel/shmall", "4096"}, /* pages: 16 MiB of SysV shared memory */
+    {"/proc/sys/kernel/msgmni", "16"},           {"/proc/sys/kernel/sem", "250 4000 32 16"},
+    {"/proc/sys/fs/mqueue/queues_max", "0"},     {"/proc/sys/kernel/pid_max", "32768"},
+};
+
+static void set_sysctls(void)
+{
+    for (size_t i = 0; i < ARRAY_LEN(sysctls); i++) {
+        auto_close int fd = open(sysctls[i].path, O_WRONLY | O_CLOEXEC);
+        if (fd >= 0 && write(fd, sysctls[i].value, strlen(sysctls[i].value)) < 0)
+            continue; /* not writable on this kernel: the cgroup still bounds it */
+    }
+}
+
+static int mask_proc(void)
+{
+    for (size_t i = 0; i < ARRAY_LEN(masked_files); i++)
+        if (mount("/dev/null", masked_files[i], NULL, MS_BIND, NULL) < 0 && errno != ENOENT)
+            return -errno;
+    for (size_t i = 0; i < ARRAY_LEN(masked_dirs); i++)
+        if (mount("/run/empty", masked_dirs[i], NULL, MS_BIND, NULL) < 0 && errno != ENOENT)
+            return -errno;
+    for (size_t i = 0; i < ARRAY_LEN(read_only); i++) {
+        if (mount(read_only[i], read_only[i], NULL, MS_BIND, NULL) < 0) {
+            if (errno == ENOENT)
+                continue;
+            return -errno;
+        }
+        if (mount(NULL, read_only[i], NULL,
+                  MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
+            return -errno;
+    }
+    return 0;
+}
+
+static int mount_tmp(uint64_t bytes)
+{
+    char options[96];
+    (void)snprintf(options, sizeof options, "size=%llu,nr_inodes=%llu,mode=0755",
+                   (unsigned long long)bytes, (unsigned long long)(bytes / 4096 + 64));
+    if (mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, options) < 0 ||
+        mkdir("/dev/shm/tmp", 0700) < 0 || chmod("/dev/shm/tmp", 01777) < 0 ||
+        mkdir("/dev/shm/shm", 0700) < 0 || chmod("/dev/shm/shm", 01777) < 0 ||
+        mount("/dev/shm/tmp", "/tmp", NULL, MS_BIND, NULL) < 0 ||
+        mount("/dev/shm/shm", "/dev/shm", NULL, MS_BIND, NULL) < 0)
+        return -errno;
+    return 0;
+}
+
+int zyg_mount_private(const struct policy_plan *plan)
+{
+    if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "hidepid=invisible") < 0)
+        return -errno;
+    set_sysctls();
+    int r = mask_proc();
+    return r < 0 ? r : mount_tmp(plan->limits.tmp_bytes);
+}
+
+int zyg_mount_volume(int mount_fd)
+{
+    if (syscall(SYS_move_mount, mount_fd, "", AT_FDCWD, ZYG_HOME, 4 /* MOVE_MOUNT_F_EMPTY_PATH */) < 0)
+        return -errno;
+    return chdir(ZYG_HOME) < 0 ? -errno : 0;
+}

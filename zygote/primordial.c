@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* zygote/primordial - the process that zygotes are cloned from.
+ *
+ * Root of the host's userns inside the root image, without network input: it reads fixed structs from
+ * priv and answers each with one clone. CLONE_PARENT makes the zygote a child of priv, which reaps it.
+ * The userns is created under a per-slot owner uid (seteuid around the clone), because ucounts are
+ * charged to the owner (user_namespaces(7), DESIGN.md 4). It never runs foreign code and holds nothing
+ * of a zygote after its birth.
+ */
+#include "lib/err.h"
+#include "lib/fd.h"
+#include "lib/packet.h"
+#include "zygote/zyg.h"
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#define ZYG_NAMESPACES                                                                             \
+    (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
+
+char *const zyg_base_env[] = {
+    (char[]){"HOME=" ZYG_HOME},
+    (char[]){"USER=user"},
+    (char[]){"PATH=/usr/local/bin:/usr/bin:/bin"},
+    (char[]){"LANG=C.UTF-8"},
+    NULL,
+};
+
+/* A raw clone: glibc's fork cannot do it, and no other thread exists that could hold a lock. */
+static pid_t clone_zygote(int *ret_pidfd)
+{
+    return (pid_t)syscall(SYS_clone, CLONE_PARENT | CLONE_PIDFD | ZYG_NAMESPACES | SIGCHLD, NULL,
+                          ret_pidfd, NULL, 0);
+}
+
+static int write_proc(pid_t pid, const char *name, const char *text)
+{
+    char path[64];
+    (void)snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+    auto_close int fd = open(path, O_WRONLY | O_CLOEXEC);
+    return fd < 0 || write(fd, text, strlen(text)) < 0 ? -errno : 0;
+}
+
+static int map_ids(pid_t pid, uint32_t base)
+{
+    char text[64];
+    (void)snprintf(text, sizeof text, "0 %u %u", base, ZYG_UIDS_PER_SLOT);
+    int r = write_proc(pid, "uid_map", text);
+    return r < 0 ? r : write_proc(pid, "gid_map", text);
+}
+
+_Noreturn static void become_zygote(struct zyg *z, int go_fd)
+{
+    char go;
+    struct zyg_report failed = {.event = ZYG_FAILED, .step = ZYG_STEP_IDS};
+    if (read(go_fd, &go, 1) != 1)
+        _exit(1);
+    (void)close(go_fd);
+    (void)dup2(0, 1); /* stdin is /dev/null; the service's log is not for this side */
+    (void)dup2(0, 2);
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || setgroups(0, NULL) < 0 ||
+        setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0 || setsid() < 0) {
+        failed.step_errno = errno;
+        (void)packet_send(z->ctl, &failed, sizeof failed, NULL, 0);
+        _exit(1);
+    }
+    zyg_serve(z);
+}
+
+/* Clones one zygote; on success fds[0] is its pidfd and fds[1] its userns, both the caller's. */
+static int give_birth(const struct zyg_birth *birth, struct zyg *z, int priv_fd, int fds[2],
+                      struct zyg_born *born)
+{
+    int go[2], pidfd = -1;
+    char path[64];
+    if (pipe2(go, O_CLOEXEC) < 0)
+        return -errno;
+    if (setegid(birth->owner_uid) < 0 || seteuid(birth->owner_uid) < 0)
+        die(1, "primordial: cannot take the owner uid: %s", strerror(errno));
+    pid_t pid = clone_zygote(&pidfd);
+    if (pid == 0) {
+        (void)close(priv_fd);
+        (void)close(go[1]);
+        become_zygote(z, go[0]);
+    }
+    int saved = errno;
+    if (seteuid(0) < 0 || setegid(0) < 0)
+        die(1, "primordial: cannot return to root: %s", strerror(errno));
+    (void)close(go[0]);
+    if (pid < 0) {
+        (void)close(go[1]);
+        return -saved;
+    }
+    int r = map_ids(pid, birth->base_uid);
+    (void)snprintf(path, sizeof path, "/proc/%d/ns/user", (int)pid);
+    int userns = r < 0 ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+    if (r == 0 && userns < 0)
+        r = -errno;
+    if (r == 0 && write(go[1], "g", 1) != 1)
+        r = -EPIPE;
+    (void)close(go[1]); /* without the "g" the zygote exits by itself */
+    if (r < 0) {
+        fd_close(&userns);
+        fd_close(&pidfd);
+        return r;
+    }
+    fds[0] = pidfd;
+    fds[1] = userns;
+    born->pid = pid;
+    return 0;
+}
+
+static const struct policy_plan *map_plan(int plan_fd)
+{
+    const void *map;
+    size_t len;
+    struct err err;
+    if (fd_memfd_map(plan_fd, sizeof(struct policy_plan), &map, &len, &err) < 0)
+        die(1, "primordial: %s", err.text);
+    const struct policy_plan *plan = map;
+    if (len != sizeof *plan || plan->magic != POLICY_MAGIC || plan->bpf_len > POLICY_BPF_MAX)
+        die(1, "primordial: not a policy plan");
+    (void)close(plan_fd);
+    return plan;
+}
+
+static void answer(int priv_fd, const struct zyg_birth *birth, struct zyg *z)
+{
+    struct zyg_born born = {0};
+    int fds[2] = {-1, -1};
+    int r = give_birth(birth, z, priv_fd, fds, &born);
+    born.error = -r;
+    if (packet_send(priv_fd, &born, sizeof born, fds, r == 0 ? 2 : 0) < 0)
+        _exit(1);
+    fd_close(&fds[0]);
+    fd_close(&fds[1]);
+}
+
+void primordial_serve(int priv_fd, int plan_fd, const struct zyg_eval *eval)
+{
+    struct zyg z = {.plan = map_plan(plan_fd), .eval = eval};
+    struct zyg_born hello = {0};
+    (void)fcntl(priv_fd, F_SETFD, FD_CLOEXEC);
+    (void)setsid();
+    child_show_as_prepare();
+    (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    if (packet_send(priv_fd, &hello, sizeof hello, NULL, 0) < 0)
+        _exit(1);
+    for (;;) {
+        struct zyg_birth birth;
+        int fds[PACKET_FDS_MAX];
+        size_t nfds;
+        ssize_t n = packet_recv(priv_fd, &birth, sizeof birth, fds, &nfds);
+        if (n == 0)
+            _exit(0); /* priv is gone, so are we */
+        if (n != (ssize_t)sizeof birth || birth.procs_count > ZYG_PROCS_MAX ||
+            nfds != 1 + 2 * birth.procs_count)
+            die(1, "primordial: bad packet from priv");
+        z.ctl = fds[0];
+        z.procs_count = birth.procs_count;
+        for (size_t i = 0; i < birth.procs_count; i++) {
+            z.procs_fd[i] = fds[1 + i];
+            z.own_procs_fd[i] = fds[1 + birth.procs_count + i];
+        }
+        answer(priv_fd, &birth, &z);
+        for (size_t i = 0; i < nfds; i++)
+            fd_close(&fds[i]);
+    }
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* zygote/zyg - what the files of this folder share. Not for other folders (zygote.h is). */
+#pragma once
+#include "policy/policy.h"
+#include "zygote/zygote.h"
+#include <signal.h>
+#include <sys/types.h>
+
+#define ZYG_PROCS_MAX 3
+
+/* One page shared by a zygote and its standby: the child writes, pid 1 reads after it ended (or at the
+ * deadline). The child unmaps it before it evaluates foreign code. */
+struct zyg_page {
+    _Atomic uint64_t run_id; /* 0: has not begun */
+    uint64_t started_ns, grace_ns;
+    uint32_t step; /* enum child_step that failed */
+    int32_t step_errno;
+};
+
+/* A run as the child sees it; points into its message. */
+struct child_job {
+    const char *cmd;
+    char *const *env; /* complete environment, NULL-terminated: base, then the request's */
+    size_t env_count;
+    char *const *request_env; /* only the request's */
+    size_t request_env_count;
+    bool cwd_given;
+};
+
+/* How a command is evaluated: in this bash (bash_eval.c), or by exec of the image's shell. */
+struct zyg_eval {
+    bool execs;
+    void (*on_assign)(const char *host); /* in the zygote, once */
+    void (*on_standby)(void);            /* in the standby, before it waits */
+    __attribute__((noreturn)) void (*run)(const struct child_job *job, struct zyg_page *page);
+};
+
+struct zyg {
+    int ctl;      /* to the engine */
+    int sig_fd;   /* SIGCHLD */
+    int clock_fd; /* timerfd: the run's deadline; armed by the child, read by pid 1 */
+    int procs_fd[ZYG_PROCS_MAX], own_procs_fd[ZYG_PROCS_MAX];
+    size_t procs_count;
+    pid_t standby; /* 0: none */
+    bool cancelled, timed_out, term_sent;
+    struct zyg_page *page;
+    const struct policy_plan *plan;
+    const struct zyg_eval *eval;
+};
+
+enum zyg_step {
+    ZYG_STEP_OK,
+    ZYG_STEP_IDS,
+    ZYG_STEP_MOUNTS,
+    ZYG_STEP_LOOPBACK,
+    ZYG_STEP_CGROUPS,
+    ZYG_STEP_VOLUME,
+    ZYG_STEP_LANDLOCK,
+    ZYG_STEP_CAPS,
+    ZYG_STEP_SECCOMP,
+    ZYG_STEP_FORK,
+    ZYG_STEPS,
+};
+
+/* The environment every child starts from; also the primordial's own. NULL-terminated. */
+extern char *const zyg_base_env[];
+
+/* primordial.c: reads zyg_birth from priv for ever; never returns. Takes over both descriptors. */
+_Noreturn void primordial_serve(int priv_fd, int plan_fd, const struct zyg_eval *eval);
+/* serve.c: the life of one zygote after its clone; never returns. */
+_Noreturn void zyg_serve(struct zyg *z);
+/* mounts.c, net.c: 0 or -errno. */
+int zyg_mount_private(const struct policy_plan *plan);
+int zyg_mount_volume(int mount_fd);
+int zyg_loopback_up(void);
+/* child.c: the standby's whole life. `run_sock` is its end of the run socket. */
+_Noreturn void child_main(struct zyg *z, int run_sock);
+/* show_as.c: shows argv and envp as this process's command line and environment. Best effort. */
+void child_show_as(const char *cmd, char *const *env);
+/* Reads the layout once, in the primordial, where /proc/self is readable. */
+void child_show_as_prepare(void);

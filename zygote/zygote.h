@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* zygote - the contract of a zygote with the engine, and of the primordial with priv.
+ *
+ * Both are SOCK_SEQPACKET pairs carrying the fixed structs below in native byte order, bytes behind
+ * them, descriptors beside them. A packet of another size than its verb says ends the conversation.
+ *
+ *   engine -> zygote (ctl)     ZYG_ASSIGN + volume mount; ZYG_PREPARE; ZYG_CANCEL
+ *   zygote -> engine (ctl)     ZYG_SPARE; ZYG_STANDBY + run socket; ZYG_DONE; ZYG_FAILED
+ *   engine -> standby child    one struct zyg_run + cmd\0 env\0... cwd\0, + stdin, stdout, stderr
+ *
+ * A *standby* is the next child, forked ahead of its run: already in its cgroups, already uid 1000,
+ * waiting for one zyg_run on its own socket. So fork, cgroup moves and dropping of privileges happen
+ * after the previous answer instead of before the next one, and engine -> child is one hop. The engine
+ * retires an idle standby by closing its end; ZYG_PREPARE asks for a new one. The standby closes that
+ * socket before it evaluates a byte of foreign code.
+ */
+#pragma once
+#include <stdint.h>
+
+#define ZYG_NS_ID_ROOM 65
+#define ZYG_UIDS_PER_SLOT 65536u
+#define ZYG_CHILD_UID 1000u
+#define ZYG_HOME "/home/user"
+#define ZYG_RUN_BYTES_MAX (204u * 1024) /* header + cmd + env + cwd: one datagram always fits */
+
+/* Descriptors at which priv starts a primordial: its conversation, the policy plan, the builtin. */
+#define ZYG_PRIV_FD 20
+#define ZYG_PLAN_FD 21
+#define ZYG_BUILTIN_FD 22
+/* What priv gives bash to evaluate: the builtin's load function takes over and never returns. */
+#define ZYG_BASH_COMMAND "enable -f /proc/self/fd/22 brood"
+
+enum zyg_verb { ZYG_ASSIGN = 1, ZYG_PREPARE, ZYG_CANCEL };
+
+struct zyg_order { /* engine -> zygote */
+    uint32_t verb;
+    uint32_t flags;
+    uint64_t run_id;               /* ZYG_CANCEL: only if this one is running; 0: whatever runs */
+    char ns_id[ZYG_NS_ID_ROOM + 7]; /* ZYG_ASSIGN: becomes the host name */
+};
+
+#define ZYG_RUN_MAGIC 0x31677a62u
+
+struct zyg_run { /* engine -> standby child, followed by cmd\0, env_count x "NAME=value\0", cwd\0 */
+    uint32_t magic;
+    uint32_t env_count;
+    uint64_t run_id;
+    uint64_t timeout_ns; /* from now on, by the zygote's clock */
+    uint64_t grace_ns;   /* between SIGTERM and SIGKILL */
+    uint64_t cpu_s;      /* RLIMIT_CPU; 0: none */
+    uint32_t cmd_bytes, env_bytes, cwd_bytes; /* with their NULs */
+    uint32_t reserved;
+};
+
+enum zyg_event { ZYG_SPARE = 1, ZYG_STANDBY, ZYG_DONE, ZYG_FAILED };
+
+/* Why a run ended, as far as pid 1 can see. */
+enum zyg_reason { ZYG_BY_ITSELF, ZYG_BY_TIMEOUT, ZYG_BY_CANCEL, ZYG_BY_STEP };
+
+struct zyg_report { /* zygote -> engine */
+    uint32_t event;
+    uint32_t reason;   /* ZYG_DONE */
+    uint64_t run_id;   /* ZYG_DONE; 0: the standby died before it got a run */
+    int32_t status;    /* ZYG_DONE: wait status */
+    uint32_t step;     /* ZYG_BY_STEP: enum child_step; ZYG_FAILED: enum zyg_step */
+    int32_t step_errno;
+    uint32_t survivors; /* processes that had to be killed after the run */
+    uint64_t wall_ns, cpu_ns;
+    uint64_t max_rss_kb; /* the largest single process */
+};
+
+/* Set-up steps of a child that can fail and are reported home by number. */
+enum child_step {
+    CHILD_OK,
+    CHILD_STEP_MESSAGE,
+    CHILD_STEP_STDIO,
+    CHILD_STEP_LIMITS,
+    CHILD_STEP_CWD,
+    CHILD_STEP_EXEC,
+    CHILD_STEPS,
+};
+const char *child_step_name(uint32_t step);
+
+/* Set-up steps of a zygote, for ZYG_FAILED. */
+const char *zyg_step_name(uint32_t step);
+
+/* ---- primordial <-> priv --------------------------------------------------------------------- */
+
+struct zyg_birth { /* priv -> primordial; descriptors: ctl, then `procs_count` cgroup.procs of the
+                      child's cgroups, then as many of the zygote's own (outside the limits) */
+    uint32_t slot;
+    uint32_t procs_count;
+    uint32_t owner_uid; /* of the userns: outside every mapped range, one per slot */
+    uint32_t base_uid;  /* first host uid of the slot's 65,536 */
+};
+
+struct zyg_born { /* primordial -> priv; descriptors on success: pidfd, userns */
+    int32_t error;  /* 0 or errno */
+    int32_t pid;
+    uint32_t step;  /* which one failed, see primordial.c */
+};
