@@ -76,7 +76,7 @@ $B/zst/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(ZFLAGS) -fPIE -c -o $@ $<
 $B/brood-zygote.so: $(call zobj,zso,zygote/bash_eval.c)
-	$(CC) -shared -Wl,-z,relro,-z,now -Wl,-Bsymbolic -o $@ $^ $(ZLIBS)
+	$(CC) -shared -Wl,-z,relro,-z,now -Wl,-Bsymbolic -o $@ $^ -lnl-3
 $B/brood-zygote: $(call zobj,zst,zygote/exec_eval.c)
 	$(CC) $(STATIC_LDFLAGS) -o $@ $^ $(ZLIBS) -lpthread
 
