@@ -2,12 +2,13 @@
 /* volumes/dir - the driver for plain directories; see volumes.h. Runs in priv, as root.
  *
  * Creation is all or nothing: a directory is made and given to uid 1000 under ".new-<pid>-<n>" and
- * renamed without replacing. Removal is a rename, after which nothing can reach the tree by name, and a
- * sweep that deletes as the tenant's uid, so that no entry of the tree is ever used with root's rights.
+ * renamed without replacing. Removal is a rename, after which nothing can reach the tree by name,
+ * and a sweep that deletes as the tenant's uid, so that no entry of the tree is ever used with
+ * root's rights.
  */
-#include "volumes/volumes.h"
 #include "lib/err.h"
 #include "lib/fd.h"
+#include "volumes/volumes.h"
 #include <dirent.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -30,7 +31,8 @@ int vol_root_open(const char *path, int *ret_root_fd, int *ret_lock_fd, struct e
         return err_sys(err, "fs_root %s", path);
     if (SYS(fchown(root, 0, 0)) < 0 || SYS(fchmod(root, 0700)) < 0)
         return err_sys(err, "fs_root %s: make it 0700 root", path);
-    auto_close int lock = SYS(openat(root, ".lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+    auto_close int lock =
+        SYS(openat(root, ".lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
     if (lock < 0)
         return err_sys(err, "fs_root %s: open .lock", path);
     if (SYS(flock(lock, LOCK_EX | LOCK_NB)) < 0) {
@@ -60,6 +62,24 @@ static int create(int root_fd, const char *ns_id, struct err *err)
     return r;
 }
 
+static int clone_idmapped(int dir, const char *ns_id, int userns_fd, int *ret_mount_fd,
+                          struct err *err)
+{
+    auto_close int mnt = SYS(
+        (int)syscall(SYS_open_tree, dir, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH));
+    if (mnt < 0)
+        return err_sys(err, "clone the mount of volume %s", ns_id);
+    struct mount_attr attr = {
+        .attr_set = MOUNT_ATTR_IDMAP | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
+        .userns_fd = (unsigned)userns_fd,
+    };
+    if (SYS(syscall(SYS_mount_setattr, mnt, "", AT_EMPTY_PATH, &attr, sizeof attr)) < 0)
+        return err_sys(err, "id-map volume %s (the filesystem must support id-mapped mounts)",
+                       ns_id);
+    *ret_mount_fd = fd_take(&mnt);
+    return 0;
+}
+
 int vol_attach(int root_fd, const char *ns_id, int userns_fd, int *ret_mount_fd, struct err *err)
 {
     const int flags = O_PATH | O_DIRECTORY;
@@ -72,18 +92,20 @@ int vol_attach(int root_fd, const char *ns_id, int userns_fd, int *ret_mount_fd,
     }
     if (dir < 0)
         return err_sys(err, "open volume %s", ns_id);
-    auto_close int mnt = SYS((int)syscall(SYS_open_tree, dir, "",
-                                          OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH));
-    if (mnt < 0)
-        return err_sys(err, "clone the mount of volume %s", ns_id);
-    struct mount_attr attr = {
-        .attr_set = MOUNT_ATTR_IDMAP | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
-        .userns_fd = (unsigned)userns_fd,
-    };
-    if (SYS(syscall(SYS_mount_setattr, mnt, "", AT_EMPTY_PATH, &attr, sizeof attr)) < 0)
-        return err_sys(err, "id-map volume %s (the filesystem must support id-mapped mounts)", ns_id);
-    *ret_mount_fd = fd_take(&mnt);
-    return 0;
+    return clone_idmapped(dir, ns_id, userns_fd, ret_mount_fd, err);
+}
+
+int vol_probe(int root_fd, int userns_fd, struct err *err)
+{
+    static const char name[] = ".new-probe"; /* what vol_sweep removes, should we die here */
+    auto_close int mnt = -1;
+    if (SYS(mkdirat(root_fd, name, 0700)) < 0 && errno != EEXIST)
+        return err_sys(err, "fs_root: create a directory");
+    auto_close int dir = SYS(fd_open_beneath(root_fd, name, O_PATH | O_DIRECTORY, 0));
+    int r = dir < 0 ? err_sys(err, "fs_root: open a directory")
+                    : clone_idmapped(dir, "(probe)", userns_fd, &mnt, err);
+    (void)unlinkat(root_fd, name, AT_REMOVEDIR);
+    return r;
 }
 
 int vol_discard(int root_fd, const char *ns_id, struct err *err)
@@ -95,8 +117,9 @@ int vol_discard(int root_fd, const char *ns_id, struct err *err)
     return errno == ENOENT ? VOL_ABSENT : err_sys(err, "discard volume %s", ns_id);
 }
 
-/* Empties dir_fd (consumed). Depth is bounded by descriptors: one per level, like the tree's own paths
- * a tenant could build; beyond the limit the sweep fails and says so in the log of its caller. */
+/* Empties dir_fd (consumed). Depth is bounded by descriptors: one per level, like the tree's own
+ * paths a tenant could build; beyond the limit the sweep fails and says so in the log of its
+ * caller. */
 static int empty_dir(int dir_fd)
 {
     DIR *dir = fdopendir(dir_fd);
@@ -125,7 +148,8 @@ static int empty_dir(int dir_fd)
 _Noreturn static void sweep_child(int root_fd, const char *name)
 {
     int fd = fd_open_beneath(root_fd, name, O_RDONLY | O_DIRECTORY, 0);
-    if (fd < 0 || setgroups(0, NULL) < 0 || setresgid(VOL_DISK_UID, VOL_DISK_UID, VOL_DISK_UID) < 0 ||
+    if (fd < 0 || setgroups(0, NULL) < 0 ||
+        setresgid(VOL_DISK_UID, VOL_DISK_UID, VOL_DISK_UID) < 0 ||
         setresuid(VOL_DISK_UID, VOL_DISK_UID, VOL_DISK_UID) < 0)
         _exit(1);
     (void)close(root_fd);

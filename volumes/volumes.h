@@ -22,6 +22,9 @@ int vol_root_open(const char *path, int *ret_root_fd, int *ret_lock_fd, struct e
  * directory first if there is none. The caller owns *ret_mount_fd. open_tree(2), mount_setattr(2). */
 int vol_attach(int root_fd, const char *ns_id, int userns_fd, int *ret_mount_fd, struct err *err);
 
+/* Tries at start what vol_attach will do, with a directory of its own. <0: err says why it cannot work. */
+int vol_probe(int root_fd, int userns_fd, struct err *err);
+
 /* Renames the directory away; from now on the namespace does not exist. VOL_ABSENT: it did not. */
 int vol_discard(int root_fd, const char *ns_id, struct err *err);
 

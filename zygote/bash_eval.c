@@ -27,6 +27,7 @@
 #include "zygote/zyg.h"
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/time.h>
 
@@ -174,6 +175,7 @@ static int run_one_command(const char *cmd)
 
 static __attribute__((noreturn)) void run(const struct child_job *job, struct zyg_page *page)
 {
+    (void)prctl(PR_SET_NAME, "bash", 0, 0, 0);
     child_show_as(job->cmd, job->env);
     (void)munmap(page, 4096);
     import_env(job);

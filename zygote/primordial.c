@@ -63,12 +63,14 @@ _Noreturn static void become_zygote(struct zyg *z, int go_fd)
     (void)close(go_fd);
     (void)dup2(0, 1); /* stdin is /dev/null; the service's log is not for this side */
     (void)dup2(0, 2);
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || setgroups(0, NULL) < 0 ||
-        setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0 || setsid() < 0) {
+    /* The death signal last: a change of ids clears it (prctl(2)). */
+    if (setgroups(0, NULL) < 0 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0 || setsid() < 0 ||
+        prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0) {
         failed.step_errno = errno;
         (void)packet_send(z->ctl, &failed, sizeof failed, NULL, 0);
         _exit(1);
     }
+    (void)prctl(PR_SET_NAME, "brood-zygote", 0, 0, 0);
     zyg_serve(z);
 }
 
@@ -148,6 +150,7 @@ void primordial_serve(int priv_fd, int plan_fd, const struct zyg_eval *eval)
     (void)fcntl(priv_fd, F_SETFD, FD_CLOEXEC);
     (void)setsid();
     child_show_as_prepare();
+    (void)prctl(PR_SET_NAME, "brood-primord", 0, 0, 0);
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     if (packet_send(priv_fd, &hello, sizeof hello, NULL, 0) < 0)
         _exit(1);

@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* supervisor/priv - the process that stays root.
+ *
+ * It reads one kind of packet from one peer, looks it up in the table below and does that or says
+ * why not. It parses nothing, owns no policy, and remembers of each slot only which processes and
+ * descriptors it has to end. It waits for two things, the engine and signals; long work (removing
+ * cgroups, deleting trees) is done by forked copies. A packet of the wrong size or verb ends the
+ * conversation, and the end of the conversation ends the service.
+ */
+#include "supervisor/priv.h"
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "lib/fd.h"
+#include "lib/log.h"
+#include "lib/packet.h"
+#include "protocol/protocol.h"
+#include "supervisor/settings.h"
+#include "volumes/volumes.h"
+#include "zygote/zygote.h"
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#define REMOVE_TRIES 400 /* x 5 ms: a cgroup is busy until its last zombie is reaped */
+#define END_MS 10000u    /* to reap everything when going down */
+#define CGROUPS_MS 5000u
+#define DRAIN_SLACK_MS 5000u /* what the engine gets beyond drain_ms before it is not waited for   \
+                              */
+
+struct answer { /* what a verb hands back beside its return value */
+    uint32_t detail;
+    int fds[PACKET_FDS_MAX];
+    size_t nfds;
+};
+
+struct call { /* a request with its descriptors; what a verb wants to keep it takes with fd_take */
+    const struct priv_request *req;
+    int fds[PACKET_FDS_MAX];
+    size_t nfds;
+};
+
+static void tell(struct priv *p, const struct priv_reply *reply, const int *fds, size_t nfds)
+{
+    if (p->engine_sock < 0)
+        return;
+    int r = packet_send(p->engine_sock, reply, sizeof *reply, fds, nfds);
+    if (r < 0 && r != -EPIPE && !p->going_down) {
+        LOG(ERROR, "engine_stuck", F_STR("error", strerror(-r)));
+        p->going_down = true;
+        p->exit_status = 1;
+    }
+}
+
+/* ---- slots -------------------------------------------------------------------------------------
+ */
+
+static int ask_primordial(struct priv *p, const struct zyg_birth *birth, const int *fds,
+                          size_t nfds, struct zyg_born *born, int ret_fds[2], struct err *err)
+{
+    int got[PACKET_FDS_MAX];
+    size_t ngot = 0;
+    int r = packet_send(p->primordial_sock, birth, sizeof *birth, fds, nfds);
+    ssize_t n = r < 0 ? r : packet_recv(p->primordial_sock, born, sizeof *born, got, &ngot);
+    if (n != (ssize_t)sizeof *born || (born->error == 0) != (ngot == 2)) {
+        for (size_t i = 0; i < ngot; i++)
+            fd_close(&got[i]);
+        (void)kill(p->primordial,
+                   SIGKILL); /* reaped as any child; the next request starts another */
+        fd_close(&p->primordial_sock);
+        return err_set(err, "the primordial does not answer");
+    }
+    if (born->error) {
+        errno = born->error;
+        return err_sys(err, "clone a zygote");
+    }
+    ret_fds[0] = got[0];
+    ret_fds[1] = got[1];
+    return 0;
+}
+
+static int clone_zygote(struct priv *p, uint32_t slot, int ctl, const int *procs, struct err *err)
+{
+    const struct settings *set = p->set;
+    struct zyg_birth birth = {
+        .slot = slot,
+        .procs_count = (uint32_t)p->cg.trees,
+        .owner_uid = (uint32_t)(set->uid_base - ZYG_UIDS_PER_SLOT + slot),
+        .base_uid = (uint32_t)(set->uid_base + (uint64_t)slot * ZYG_UIDS_PER_SLOT),
+    };
+    struct zyg_born born;
+    int fds[PACKET_FDS_MAX] = {ctl}, got[2];
+    size_t n = 1;
+    for (size_t i = 0; i < p->cg.trees; i++)
+        fds[n++] = procs[i];
+    for (size_t i = 0; i < p->cg.trees; i++)
+        fds[n++] = p->cg.zygotes_fd[i];
+    int r = ask_primordial(p, &birth, fds, n, &born, got, err);
+    if (r == 0)
+        p->slots[slot] =
+            (struct priv_slot){.used = true, .pid = born.pid, .pidfd = got[0], .userns = got[1]};
+    return r;
+}
+
+/* Once: can the filesystem of fs_root be id-mapped? A service that cannot attach should not start.
+ */
+static int probe_volumes(struct priv *p, uint32_t slot, struct err *err)
+{
+    if (p->volumes_probed)
+        return 0;
+    int r = vol_probe(p->root_fd, p->slots[slot].userns, err);
+    p->volumes_probed = r == 0;
+    return r;
+}
+
+static void end_zygote_of(struct priv *p, uint32_t slot);
+
+static int start_zygote(struct priv *p, struct call *call, struct answer *ret, struct err *err)
+{
+    uint32_t slot = call->req->slot;
+    int procs[CGROUP_TREES_MAX], counters[CGROUP_COUNTERS], r = 0;
+    if (call->nfds != 1 || slot >= p->slot_count || p->slots[slot].used)
+        return err_set(err, "start_zygote: bad slot or descriptors");
+    if (p->primordial_sock < 0)
+        r = priv_start_primordial(p, err);
+    if (r == 0)
+        r = cgroup_make(&p->cg, slot, procs, counters, err);
+    if (r < 0)
+        return r;
+    r = clone_zygote(p, slot, call->fds[0], procs, err);
+    for (size_t i = 0; i < CGROUP_TREES_MAX; i++)
+        fd_close(&procs[i]);
+    ret->detail = p->execs ? PRIV_ZYGOTE_EXECS : 0;
+    for (uint32_t i = 0; i < CGROUP_COUNTERS; i++)
+        if (counters[i] >= 0) {
+            ret->detail |= 1u << i;
+            ret->fds[ret->nfds++] = counters[i];
+        }
+    if (r < 0) {
+        (void)cgroup_remove(&p->cg, slot);
+        return r;
+    }
+    r = probe_volumes(p, slot, err);
+    if (r < 0)
+        end_zygote_of(p, slot);
+    return r;
+}
+
+static int attach_volume(struct priv *p, struct call *call, struct answer *ret, struct err *err)
+{
+    const struct priv_request *req = call->req;
+    if (req->slot >= p->slot_count || p->slots[req->slot].userns < 0 || !p->slots[req->slot].used)
+        return err_set(err, "attach_volume: bad slot");
+    int r = vol_attach(p->root_fd, req->ns_id, p->slots[req->slot].userns, &ret->fds[0], err);
+    if (r < 0)
+        return r;
+    ret->nfds = 1;
+    fd_close(&p->slots[req->slot].userns);
+    return 0;
+}
+
+/* A copy of priv removes the cgroups of all slots that are ready for it; one copy at a time. */
+static void start_remover(struct priv *p)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < p->slot_count; i++)
+        if (p->slots[i].ending && p->slots[i].pid == 0)
+            any = p->slots[i].removing = true;
+    if (!any || p->remover || p->going_down)
+        return;
+    pid_t pid = fork();
+    if (pid < 0) {
+        LOG(WARN, "fork_failed", F_STR("for", "removing cgroups"), F_STR("error", strerror(errno)));
+        return; /* tried again with the next SIGCHLD or END_ZYGOTE */
+    }
+    p->remover = pid;
+    if (pid > 0)
+        return;
+    int failed = 0;
+    for (uint32_t i = 0; i < p->slot_count; i++) {
+        int r = -EBUSY;
+        for (int try = 0; p->slots[i].removing && r < 0 && try < REMOVE_TRIES; try++) {
+            r = cgroup_remove(&p->cg, i);
+            if (r < 0)
+                (void)poll(NULL, 0, 5);
+        }
+        failed |= p->slots[i].removing && r < 0;
+    }
+    _exit(failed);
+}
+
+static void on_remover_done(struct priv *p, int status)
+{
+    p->remover = 0;
+    if (status != 0)
+        LOG(WARN, "cgroups_left", F_I64("status", status));
+    for (uint32_t i = 0; i < p->slot_count; i++) {
+        if (!p->slots[i].removing)
+            continue;
+        p->slots[i] = (struct priv_slot){.pidfd = -1, .userns = -1};
+        tell(p, &(struct priv_reply){.verb = PRIV_END_ZYGOTE, .slot = i}, NULL, 0);
+    }
+    start_remover(p);
+}
+
+static void end_zygote_of(struct priv *p, uint32_t slot)
+{
+    struct priv_slot *s = &p->slots[slot];
+    s->ending = true;
+    if (s->pid)
+        (void)syscall(SYS_pidfd_send_signal, s->pidfd, SIGKILL, NULL, 0);
+    else
+        start_remover(p);
+}
+
+static int end_zygote(struct priv *p, struct call *call, struct answer *ret, struct err *err)
+{
+    (void)ret;
+    uint32_t slot = call->req->slot;
+    if (slot >= p->slot_count)
+        return err_set(err, "end_zygote: bad slot");
+    if (!p->slots[slot].used) { /* its start had failed */
+        tell(p, &(struct priv_reply){.verb = PRIV_END_ZYGOTE, .slot = slot}, NULL, 0);
+        return 0;
+    }
+    end_zygote_of(p, slot);
+    return 0;
+}
+
+/* ---- volumes, frontend -------------------------------------------------------------------------
+ */
+
+static void sweep(struct priv *p)
+{
+    struct err err;
+    if (p->sweeper || p->going_down)
+        return;
+    int r = vol_sweep(p->root_fd, &err);
+    if (r < 0)
+        LOG(WARN, "sweep_failed", F_STR("error", err.text));
+    else
+        p->sweeper = r;
+}
+
+static int discard_volume(struct priv *p, struct call *call, struct answer *ret, struct err *err)
+{
+    int r = vol_discard(p->root_fd, call->req->ns_id, err);
+    ret->detail = r == VOL_ABSENT;
+    if (r == 0)
+        sweep(p);
+    return r < 0 ? r : 0;
+}
+
+static int start_frontend(struct priv *p, struct call *call, struct answer *ret, struct err *err)
+{
+    (void)ret;
+    if (p->frontend || p->drains > 0 || call->nfds == 0)
+        return err_set(err, "start_frontend: one is running, or the service is stopping");
+    return priv_start_frontend(p, call->fds, call->nfds, err);
+}
+
+static int go_down(struct priv *p, struct call *call, struct answer *ret, struct err *err)
+{
+    (void)ret;
+    (void)err;
+    p->going_down = true;
+    p->exit_status = call->req->slot == 0 ? 0 : 1;
+    return 0;
+}
+
+static const struct {
+    int (*run)(struct priv *p, struct call *call, struct answer *ret, struct err *err);
+    bool names_volume, answers;
+} verbs[PRIV_VERBS] = {
+    [PRIV_START_ZYGOTE] = {start_zygote, false, true},
+    [PRIV_ATTACH_VOLUME] = {attach_volume, true, true},
+    [PRIV_END_ZYGOTE] = {end_zygote, false, false},
+    [PRIV_DISCARD_VOLUME] = {discard_volume, true, true},
+    [PRIV_START_FRONTEND] = {start_frontend, false, true},
+    [PRIV_DOWN] = {go_down, false, false},
+};
+
+static bool is_well_formed(const struct priv_request *req, ssize_t len)
+{
+    if (len != (ssize_t)sizeof *req || req->verb == 0 || req->verb >= PRIV_VERBS)
+        return false;
+    return !verbs[req->verb].names_volume || (memchr(req->ns_id, 0, sizeof req->ns_id) &&
+                                              proto_ns_id_is_valid(req->ns_id, strlen(req->ns_id)));
+}
+
+/* Reads and does one request; false when the conversation is over. */
+static bool on_request(struct priv *p)
+{
+    struct priv_request req;
+    struct call call = {.req = &req};
+    struct answer answer = {0};
+    struct err err = {0};
+    ssize_t n = packet_recv(p->engine_sock, &req, sizeof req, call.fds, &call.nfds);
+    if (n == 0)
+        return false;
+    if (!is_well_formed(&req, n)) {
+        LOG(ERROR, "bad_request_from_engine", F_I64("bytes", n),
+            F_U64("verb", n > 0 ? req.verb : 0));
+        return false;
+    }
+    int r = verbs[req.verb].run(p, &call, &answer, &err);
+    struct priv_reply reply = {
+        .verb = req.verb, .slot = req.slot, .error = -r, .detail = answer.detail};
+    (void)snprintf(reply.text, sizeof reply.text, "%.*s", (int)sizeof reply.text - 1, err.text);
+    if (verbs[req.verb].answers)
+        tell(p, &reply, answer.fds, r == 0 ? answer.nfds : 0);
+    for (size_t i = 0; i < answer.nfds; i++)
+        fd_close(&answer.fds[i]);
+    for (size_t i = 0; i < call.nfds; i++)
+        fd_close(&call.fds[i]);
+    return true;
+}
+
+/* ---- signals and children ----------------------------------------------------------------------
+ */
+
+static void on_zygote_gone(struct priv *p, pid_t pid)
+{
+    for (uint32_t i = 0; i < p->slot_count; i++) {
+        struct priv_slot *s = &p->slots[i];
+        if (s->pid != pid)
+            continue;
+        s->pid = 0;
+        fd_close(&s->pidfd);
+        fd_close(&s->userns);
+        if (s->ending)
+            start_remover(p);
+        return;
+    }
+}
+
+static void reap(struct priv *p)
+{
+    int status;
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+        if (pid == p->engine) {
+            p->engine = 0;
+            if (!p->going_down)
+                LOG(ERROR, "engine_died", F_I64("status", status));
+        } else if (pid == p->frontend) {
+            p->frontend = 0;
+            tell(p, &(struct priv_reply){.verb = PRIV_FRONTEND_EXITED, .detail = (uint32_t)status},
+                 NULL, 0);
+        } else if (pid == p->primordial) {
+            p->primordial = 0;
+            fd_close(&p->primordial_sock);
+            if (!p->going_down)
+                LOG(WARN, "primordial_died", F_I64("status", status));
+        } else if (pid == p->remover) {
+            on_remover_done(p, status);
+        } else if (pid == p->sweeper) {
+            p->sweeper = 0;
+            if (status == 0)
+                sweep(p); /* the next tree */
+            else
+                LOG(WARN, "sweep_failed", F_I64("status", status));
+        } else {
+            on_zygote_gone(p, pid);
+        }
+    }
+}
+
+static void hand_over_files(struct priv *p)
+{
+    struct priv_reply reply = {.verb = PRIV_RELOAD};
+    int fds[2];
+    size_t n = 0;
+    auto_close int yaml =
+        p->files->yaml_path[0] ? open(p->files->yaml_path, O_RDONLY | O_CLOEXEC) : -1;
+    auto_close int env =
+        p->files->dotenv_path[0] ? open(p->files->dotenv_path, O_RDONLY | O_CLOEXEC) : -1;
+    if (p->files->yaml_path[0] && yaml < 0) {
+        LOG(ERROR, "reload_failed", F_STR("file", p->files->yaml_path),
+            F_STR("error", strerror(errno)));
+        return;
+    }
+    if (yaml >= 0) {
+        fds[n++] = yaml;
+        reply.detail |= 1;
+    }
+    if (env >= 0) {
+        fds[n++] = env;
+        reply.detail |= 2;
+    }
+    tell(p, &reply, fds, n);
+}
+
+static void on_signals(struct priv *p)
+{
+    struct signalfd_siginfo info;
+    while (read(p->sig_fd, &info, sizeof info) == (ssize_t)sizeof info) {
+        switch (info.ssi_signo) {
+        case SIGTERM:
+        case SIGINT:
+            p->drains++;
+            p->down_by_ns = clock_now_ns() + (p->set->drain_ms + DRAIN_SLACK_MS) * CLOCK_NS_PER_MS;
+            LOG(INFO, "stopping", F_U64("signals", p->drains), F_U64("drain_ms", p->set->drain_ms));
+            tell(p, &(struct priv_reply){.verb = PRIV_DRAIN, .detail = p->drains}, NULL, 0);
+            break;
+        case SIGHUP:
+            hand_over_files(p);
+            break;
+        default:
+            break;
+        }
+    }
+    reap(p);
+}
+
+/* ---- the end -----------------------------------------------------------------------------------
+ */
+
+static void kill_all(struct priv *p)
+{
+    const pid_t pids[] = {p->engine, p->frontend, p->primordial, p->remover, p->sweeper};
+    for (size_t i = 0; i < ARRAY_LEN(pids); i++)
+        if (pids[i] > 0)
+            (void)kill(pids[i], SIGKILL);
+    for (uint32_t i = 0; i < p->slot_count; i++)
+        if (p->slots[i].pid > 0)
+            (void)syscall(SYS_pidfd_send_signal, p->slots[i].pidfd, SIGKILL, NULL, 0);
+}
+
+static void end_everything(struct priv *p)
+{
+    uint64_t until = clock_now_ns() + END_MS * CLOCK_NS_PER_MS;
+    p->going_down = true;
+    fd_close(&p->engine_sock);
+    fd_close(&p->primordial_sock);
+    kill_all(p);
+    while (clock_now_ns() < until) {
+        pid_t pid = waitpid(-1, NULL, WNOHANG);
+        if (pid < 0)
+            break; /* ECHILD */
+        if (pid == 0)
+            (void)poll(&(struct pollfd){.fd = p->sig_fd, .events = POLLIN}, 1, 20);
+        struct signalfd_siginfo info;
+        while (pid == 0 && read(p->sig_fd, &info, sizeof info) > 0)
+            ;
+    }
+    cgroup_stop(&p->cg, CGROUPS_MS);
+}
+
+int priv_serve(struct priv *p)
+{
+    sweep(p); /* what an earlier service left */
+    while (!p->going_down) {
+        struct pollfd fds[] = {{.fd = p->engine_sock, .events = POLLIN},
+                               {.fd = p->sig_fd, .events = POLLIN}};
+        int n = poll(fds, ARRAY_LEN(fds), p->down_by_ns ? 1000 : -1);
+        if (n < 0 && errno != EINTR)
+            break;
+        if (fds[1].revents)
+            on_signals(p);
+        if (fds[0].revents && !on_request(p)) {
+            p->exit_status = 1;
+            break;
+        }
+        if (p->down_by_ns && clock_now_ns() > p->down_by_ns) {
+            LOG(ERROR, "drain_overdue");
+            p->exit_status = 1;
+            break;
+        }
+    }
+    end_everything(p);
+    return p->exit_status;
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* supervisor/priv - the process that stays root, and what the engine may ask of it.
+ *
+ * One SOCK_SEQPACKET pair carries the fixed structs below in native byte order, descriptors beside
+ * them. Each request but DOWN has exactly one reply, addressed by (verb, slot); END_ZYGOTE's comes
+ * when the work is done, the others' at once. Growing this list is a security decision: SECURITY.md
+ * first.
+ */
+#pragma once
+#include "supervisor/cgroup.h"
+#include <sys/types.h>
+struct settings;
+struct settings_files;
+
+enum priv_verb {
+    PRIV_START_ZYGOTE =
+        1, /* slot; + ctl. Reply: + counters as `detail` says (bit = enum cgroup_counter) */
+    PRIV_ATTACH_VOLUME,  /* slot, ns_id: creates the volume if absent. Reply: + a detached mount */
+    PRIV_END_ZYGOTE,     /* slot: kill, reap, remove its cgroups */
+    PRIV_DISCARD_VOLUME, /* slot is a cookie; ns_id. Reply: detail 1 = there was none */
+    PRIV_START_FRONTEND, /* + 1..PACKET_FDS_MAX engine connections */
+    PRIV_DOWN,           /* slot is the exit status: end everything. No reply */
+    PRIV_VERBS,
+    /* Told without being asked: */
+    PRIV_DRAIN,           /* SIGTERM or SIGINT; detail: how many so far */
+    PRIV_RELOAD,          /* SIGHUP; + configuration files; detail bit 0 yaml, bit 1 .env */
+    PRIV_FRONTEND_EXITED, /* detail: wait status */
+};
+
+struct priv_request {
+    uint32_t verb, slot;
+    char ns_id[72];
+};
+
+struct priv_reply {
+    uint32_t verb, slot;
+    int32_t error; /* 0 or errno-like; text says what */
+    uint32_t detail;
+    char text[176];
+};
+
+#define PRIV_ZYGOTE_EXECS                                                                          \
+    0x100u /* in detail of START_ZYGOTE's reply: the static fallback is in use */
+
+enum { LISTEN_TCP, LISTEN_HTTP_SOCKET, LISTENERS };
+
+struct priv_slot {
+    pid_t pid;         /* 0: none */
+    int pidfd, userns; /* userns: until its volume is attached */
+    bool used, ending, removing;
+};
+
+struct priv {
+    const struct settings *set;
+    const struct settings_files *files;
+    int engine_sock, sig_fd, root_fd, plan_fd;
+    int listeners[LISTENERS];
+    pid_t engine, frontend, primordial, remover, sweeper;
+    int primordial_sock; /* -1: no primordial */
+    bool execs, volumes_probed, going_down;
+    unsigned drains;
+    int exit_status;
+    uint64_t down_by_ns; /* once draining: when patience ends; 0: no */
+    struct cgroup cg;
+    struct priv_slot *slots;
+    uint32_t slot_count;
+};
+
+/* Serves the engine until DOWN, its death, or the end of patience; then ends every process of the
+ * service. Returns the exit status. */
+int priv_serve(struct priv *p);
+
+/* spawn.c ----------------------------------------------------------------------------------------
+ */
+
+/* Ids that processes drop to; from the settings' user names or the built-in numbers. */
+struct priv_ids {
+    uid_t uid;
+    gid_t gid;
+};
+int priv_find_ids(const char *user, uint32_t fallback, struct priv_ids *ret, struct err *err);
+/* For the engine after its fork: becomes `ids` for good, without any capability. */
+int priv_become(const struct priv_ids *ids, struct err *err);
+/* Reduces this root process to the capabilities that its verbs and its children need. */
+int priv_keep_caps(struct err *err);
+/* Starts a primordial and waits for its hello. Sets primordial, primordial_sock, execs. */
+int priv_start_primordial(struct priv *p, struct err *err);
+/* Starts the frontend on the listeners with these engine connections. Sets frontend. */
+int priv_start_frontend(struct priv *p, const int *conns, size_t count, struct err *err);
+
+/* image.c ----------------------------------------------------------------------------------------
+ */
+
+/* In a fresh mntns: assembles the read-only root image from `image` and makes it the root. */
+int priv_enter_image(const char *image, struct err *err);

@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* supervisor/priv_spawn - how priv starts its children: frontend and primordial by exec, the engine
+ * by fork alone. Between fork and exec a list of steps runs in the child; the first that fails is
+ * sent home through a close-on-exec pipe as {step, errno}, so a failed start is named, never
+ * guessed.
+ */
+#include "lib/err.h"
+#include "lib/fd.h"
+#include "lib/log.h"
+#include "lib/packet.h"
+#include "supervisor/priv.h"
+#include "supervisor/settings.h"
+#include "zygote/zygote.h"
+#include <fcntl.h>
+#include <grp.h>
+#include <limits.h>
+#include <linux/capability.h>
+#include <poll.h>
+#include <pwd.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#define HELLO_MS 10000
+#define ANSWER_S 5 /* a clone takes under a millisecond */
+#define CAP(c) (1ull << CAP_##c)
+#define PRIMORDIAL_CAPS (CAP(SYS_ADMIN) | CAP(SETUID) | CAP(SETGID) | CAP(SYS_PTRACE))
+/* SETPCAP: to give the children fewer. MKNOD: /dev of a primordial's image. */
+#define PRIV_CAPS (PRIMORDIAL_CAPS | CAP(KILL) | CAP(CHOWN) | CAP(MKNOD) | CAP(SETPCAP))
+#define FIRST_TARGET 3
+#define MOVE_MAX (LISTENERS + PACKET_FDS_MAX)
+
+struct plan {
+    const char *image;          /* primordial: enter it; NULL: stay */
+    const struct priv_ids *ids; /* frontend: become them; NULL: stay root */
+    uint64_t caps;
+    const char *path; /* "" with exec_fd */
+    int exec_fd;
+    char *const *argv, *const *env;
+    struct {
+        int from, to;
+    } move[MOVE_MAX];
+    size_t moves;
+};
+
+struct failure {
+    int step, error;
+    struct err err;
+};
+
+int priv_find_ids(const char *user, uint32_t fallback, struct priv_ids *ret, struct err *err)
+{
+    struct passwd *pw;
+    if (!*user) {
+        *ret = (struct priv_ids){.uid = fallback, .gid = fallback};
+        return 0;
+    }
+    errno = 0;
+    if (!(pw = getpwnam(user)))
+        return errno ? err_sys(err, "look up user %s", user)
+                     : err_set(err, "user %s does not exist", user);
+    if (pw->pw_uid == 0)
+        return err_set(err, "user %s is root: expected an unprivileged user", user);
+    *ret = (struct priv_ids){.uid = pw->pw_uid, .gid = pw->pw_gid};
+    return 0;
+}
+
+static int set_caps(uint64_t keep)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2] = {
+        {.effective = (uint32_t)keep, .permitted = (uint32_t)keep},
+        {.effective = (uint32_t)(keep >> 32), .permitted = (uint32_t)(keep >> 32)},
+    };
+    for (unsigned long cap = 0; cap < 64; cap++)
+        if (!(keep & (1ull << cap)) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0) {
+            if (errno == EINVAL)
+                break; /* past the kernel's last capability */
+            return -errno;
+        }
+    return syscall(SYS_capset, &head, data) < 0 ? -errno : 0;
+}
+
+int priv_keep_caps(struct err *err)
+{
+    int r = set_caps(PRIV_CAPS);
+    errno = -r;
+    return r < 0 ? err_sys(err, "priv: reduce capabilities") : 0;
+}
+
+int priv_become(const struct priv_ids *ids, struct err *err)
+{
+    if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) < 0 || setgroups(0, NULL) < 0 ||
+        setresgid(ids->gid, ids->gid, ids->gid) < 0)
+        return err_sys(err, "become gid %u", (unsigned)ids->gid);
+    for (unsigned long cap = 0; cap < 64; cap++)
+        if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
+            break;
+    if (setresuid(ids->uid, ids->uid, ids->uid) < 0)
+        return err_sys(err, "become uid %u", (unsigned)ids->uid);
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+        return err_sys(err, "renounce privileges");
+    if (setresuid((uid_t)-1, 0, (uid_t)-1) == 0)
+        return err_set(err, "root could be regained");
+    return 0;
+}
+
+/* ---- the child's steps -------------------------------------------------------------------------
+ */
+
+static int reset_signals(const struct plan *plan, struct err *err)
+{
+    (void)plan;
+    sigset_t none;
+    (void)sigemptyset(&none);
+    for (int sig = 1; sig < _NSIG; sig++)
+        if (sig != SIGKILL && sig != SIGSTOP)
+            (void)signal(sig, SIG_DFL);
+    return sigprocmask(SIG_SETMASK, &none, NULL) < 0 ? err_sys(err, "signal mask") : 0;
+}
+
+/* Two passes, so that no target overwrites a source. */
+static int move_descriptors(const struct plan *plan, struct err *err)
+{
+    int high[MOVE_MAX];
+    for (size_t i = 0; i < plan->moves; i++) {
+        high[i] = fcntl(plan->move[i].from, F_DUPFD_CLOEXEC, 100);
+        if (high[i] < 0)
+            return err_sys(err, "descriptor %d", plan->move[i].from);
+    }
+    for (size_t i = 0; i < plan->moves; i++)
+        if (dup2(high[i], plan->move[i].to) < 0)
+            return err_sys(err, "descriptor %d", plan->move[i].to);
+    return 0;
+}
+
+static int enter_image(const struct plan *plan, struct err *err)
+{
+    if (!plan->image)
+        return 0;
+    if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
+        return err_sys(err, "unshare");
+    return priv_enter_image(plan->image, err);
+}
+
+static int renounce(const struct plan *plan, struct err *err)
+{
+    if (plan->ids)
+        return priv_become(plan->ids, err);
+    int r = set_caps(plan->caps);
+    errno = -r;
+    if (r < 0)
+        return err_sys(err, "reduce capabilities");
+    return prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 ? err_sys(err, "death signal") : 0;
+}
+
+static int become_program(const struct plan *plan, struct err *err)
+{
+    if (plan->exec_fd >= 0)
+        (void)syscall(SYS_execveat, plan->exec_fd, "", plan->argv, plan->env,
+                      0x1000 /* AT_EMPTY_PATH */);
+    else
+        (void)execve(plan->path, plan->argv, plan->env);
+    return err_sys(err, "exec %s", plan->argv[0]);
+}
+
+static const struct {
+    const char *name;
+    int (*run)(const struct plan *plan, struct err *err);
+} steps[] = {
+    {"reset signals", reset_signals},       {"enter the root image", enter_image},
+    {"move descriptors", move_descriptors}, {"renounce privileges", renounce},
+    {"become the program", become_program},
+};
+
+/* 0 and *ret_pid once the program runs; <0: which step failed and why. */
+static int spawn(const struct plan *plan, pid_t *ret_pid, struct err *err)
+{
+    int report[2];
+    struct failure failure;
+    if (pipe2(report, O_CLOEXEC) < 0)
+        return err_sys(err, "pipe");
+    pid_t pid = fork();
+    if (pid == 0) {
+        for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
+            failure.step = (int)i;
+            if (steps[i].run(plan, &failure.err) < 0)
+                break;
+        }
+        (void)!write(report[1], &failure, sizeof failure);
+        _exit(127);
+    }
+    int saved = errno;
+    (void)close(report[1]);
+    auto_close int report_fd = report[0];
+    if (pid < 0) {
+        errno = saved;
+        return err_sys(err, "fork");
+    }
+    *ret_pid = pid;
+    if (read(report_fd, &failure, sizeof failure) != (ssize_t)sizeof failure)
+        return 0; /* closed by the exec */
+    return err_set(err, "%s: %.180s", steps[failure.step].name, failure.err.text);
+}
+
+/* ---- who is started ----------------------------------------------------------------------------
+ */
+
+int priv_start_frontend(struct priv *p, const int *conns, size_t count, struct err *err)
+{
+    char path[PATH_MAX], listen[32] = "", engine[64] = "";
+    struct priv_ids ids;
+    struct plan plan = {.ids = &ids, .path = path, .exec_fd = -1};
+    int target = FIRST_TARGET;
+    (void)snprintf(path, sizeof path, "%.4000s/brood-frontend", p->set->lib_dir);
+    for (size_t i = 0; i < LISTENERS + count; i++) {
+        char *list = i < LISTENERS ? listen : engine;
+        size_t room = i < LISTENERS ? sizeof listen : sizeof engine, len = strlen(list);
+        int from = i < LISTENERS ? p->listeners[i] : conns[i - LISTENERS];
+        if (from < 0)
+            continue;
+        (void)snprintf(list + len, room - len, "%s%d", len ? "," : "", target);
+        plan.move[plan.moves].from = from;
+        plan.move[plan.moves++].to = target++;
+    }
+    char *argv[] = {(char[]){"brood-frontend"},
+                    (char[]){"--listen"},
+                    listen,
+                    (char[]){"--engine"},
+                    engine,
+                    NULL};
+    char *env[] = {(char[]){"LANG=C.UTF-8"}, NULL};
+    plan.argv = argv;
+    plan.env = env;
+    int r = priv_find_ids(p->set->user_frontend,
+                          (uint32_t)(p->set->uid_base - ZYG_UIDS_PER_SLOT - 2), &ids, err);
+    return r < 0 ? r : spawn(&plan, &p->frontend, err);
+}
+
+static int await_hello(int sock, struct err *err)
+{
+    struct zyg_born hello;
+    struct pollfd pfd = {.fd = sock, .events = POLLIN};
+    struct timeval patience = {.tv_sec = ANSWER_S};
+    int fds[PACKET_FDS_MAX];
+    size_t nfds;
+    if (poll(&pfd, 1, HELLO_MS) != 1 ||
+        packet_recv(sock, &hello, sizeof hello, fds, &nfds) != (ssize_t)sizeof hello)
+        return err_set(err, "no hello from the primordial");
+    if (setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) < 0 ||
+        setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) < 0)
+        return err_sys(err, "deadline of the primordial's socket");
+    return 0;
+}
+
+static int start_primordial_as(struct priv *p, bool execs, struct err *err)
+{
+    char *const base_env[] = {(char[]){"HOME=" ZYG_HOME}, (char[]){"USER=user"},
+                                     (char[]){"PATH=/usr/local/bin:/usr/bin:/bin"},
+                                     (char[]){"LANG=C.UTF-8"}, NULL};
+    char *bash_argv[] = {(char[]){"bash"}, (char[]){"-c"}, (char[]){ZYG_BASH_COMMAND}, NULL};
+    char *exec_argv[] = {(char[]){"brood-zygote"}, NULL};
+    char path[PATH_MAX];
+    int pair[2];
+    (void)snprintf(path, sizeof path, "%.4000s/%s", p->set->lib_dir,
+                   execs ? "brood-zygote" : "brood-zygote.so");
+    auto_close int program = open(path, O_RDONLY | O_CLOEXEC);
+    if (program < 0)
+        return err_sys(err, "open %s", path);
+    int r = packet_pair(pair, false);
+    if (r < 0) {
+        errno = -r;
+        return err_sys(err, "socket pair");
+    }
+    struct plan plan = {.image = p->set->image,
+                        .caps = PRIMORDIAL_CAPS,
+                        .path = "/bin/bash",
+                        .exec_fd = execs ? program : -1,
+                        .argv = execs ? exec_argv : bash_argv,
+                        .env = base_env,
+                        .moves = execs ? 2 : 3};
+    plan.move[0].from = pair[1];
+    plan.move[0].to = ZYG_PRIV_FD;
+    plan.move[1].from = p->plan_fd;
+    plan.move[1].to = ZYG_PLAN_FD;
+    plan.move[2].from = program;
+    plan.move[2].to = ZYG_BUILTIN_FD;
+    r = spawn(&plan, &p->primordial, err);
+    (void)close(pair[1]);
+    if (r == 0)
+        r = await_hello(pair[0], err);
+    if (r < 0) {
+        if (p->primordial > 0)
+            (void)kill(p->primordial, SIGKILL);
+        (void)close(pair[0]);
+        return r;
+    }
+    p->primordial_sock = pair[0];
+    p->execs = execs;
+    LOG(INFO, "primordial", F_STR("zygote", execs ? "exec" : "bash"), F_I64("pid", p->primordial));
+    return 0;
+}
+
+int priv_start_primordial(struct priv *p, struct err *err)
+{
+    enum settings_zygote want = p->set->zygote;
+    int r = -1;
+    if (want != SETTINGS_ZYGOTE_EXEC) {
+        r = start_primordial_as(p, false, err);
+        if (r < 0 && want == SETTINGS_ZYGOTE_AUTO)
+            LOG(WARN, "no_bash_zygote", F_STR("error", err->text),
+                F_STR("instead", "the static fallback: slower"));
+    }
+    return r < 0 && want != SETTINGS_ZYGOTE_BASH ? start_primordial_as(p, true, err) : r;
+}
