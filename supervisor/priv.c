@@ -92,7 +92,7 @@ static int clone_zygote(struct priv *p, uint32_t slot, int ctl, const int *procs
         .base_uid = (uint32_t)(set->uid_base + (uint64_t)slot * ZYG_UIDS_PER_SLOT),
     };
     struct zyg_born born;
-    int fds[PACKET_FDS_MAX] = {ctl}, got[2];
+    int fds[PACKET_FDS_MAX] = {ctl}, got[2] = {-1, -1};
     size_t n = 1;
     for (size_t i = 0; i < p->cg.trees; i++)
         fds[n++] = procs[i];

@@ -46,7 +46,7 @@ struct settings {
     uint64_t standby_idle_ms;   /* a standby child is kept this long after a run; 2 s */
     uint64_t spares;            /* 8 */
 
-    /* limits of a namespace (take effect for zygotes started later) */
+    /* limits of a namespace (fixed at start) */
     uint64_t memory_bytes;      /* 512 MiB */
     uint64_t pids_max;          /* 256 */
     uint64_t cpu_percent;       /* 100 = one CPU; 0 = no quota */
@@ -72,3 +72,5 @@ int settings_load(int argc, char **argv, struct settings *ret, struct settings_f
                   struct err *err);
 /* The same again with the files read from descriptors; flags and environment of the first time stay. */
 int settings_reload(const struct settings_files *files, struct settings *ret, struct err *err);
+/* Copies from `fresh` what may change while the service runs (the keys marked R). */
+void settings_apply(struct settings *set, const struct settings *fresh);

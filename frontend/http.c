@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* frontend/http - the server and its requests, over libh2o 2.2.5's own event loop.
+ *
+ * In the frontend, one per thread, without rights. A request's state is allocated from the request's
+ * pool with a dispose function, so that it ends exactly once however its connection ends. HTTP/1.1
+ * only (upgrade_to_http2 = 0: this version's HTTP/2 has unfixed floods). The library's one deadline
+ * for reading and idling is set out of reach; http_conn.c keeps ours, on the monotonic clock.
+ *
+ * While a request is pending the library stops reading its socket. We start reading it again with a
+ * callback of ours that does not take bytes: the socket's epoll registration then never changes (two
+ * system calls less per request) and the client's end is seen at once instead of never.
+ */
+#include "frontend/http_impl.h"
+#include "lib/clock.h"
+#include <inttypes.h>
+#include <sys/random.h>
+
+#define OUT_OF_REACH_MS (365ull * 86400 * 1000)
+
+static int on_req(h2o_handler_t *self, h2o_req_t *req);
+
+struct handler {
+    h2o_handler_t super;
+    struct http_server *server;
+};
+
+static void add_handler(h2o_pathconf_t *path, struct http_server *s)
+{
+    struct handler *h = (struct handler *)(void *)h2o_create_handler(path, sizeof *h);
+    h->super.on_req = on_req;
+    h->server = s;
+}
+
+struct http_server *http_server_new(const struct http_app *app, void *user)
+{
+    struct http_server *s = calloc(1, sizeof *s);
+    if (!s || getrandom(&s->id_prefix, sizeof s->id_prefix, 0) != sizeof s->id_prefix) {
+        free(s);
+        return NULL;
+    }
+    s->app = app;
+    s->user = user;
+    s->timers.prev = s->timers.next = &s->timers;
+    h2o_config_init(&s->conf);
+    s->conf.server_name = h2o_iovec_init(H2O_STRLIT("brood"));
+    s->conf.http1.upgrade_to_http2 = 0;
+    s->conf.http1.req_timeout = OUT_OF_REACH_MS;
+    s->host = h2o_config_register_host(&s->conf, h2o_iovec_init(H2O_STRLIT("default")), 65535);
+    add_handler(h2o_config_register_path(s->host, "/", 0), s);
+    add_handler(&s->host->fallback_path, s);
+    http_errors_init(s);
+    s->loop = h2o_evloop_create();
+    h2o_context_init(&s->ctx, s->loop, &s->conf);
+    s->accept = (h2o_accept_ctx_t){.ctx = &s->ctx, .hosts = s->conf.hosts};
+    http_conns_init(s);
+    return s;
+}
+
+void http_server_set(struct http_server *s, const struct http_settings *settings)
+{
+    s->settings = *settings;
+    s->conf.max_request_entity_size = settings->body_bytes_max;
+}
+
+size_t http_open_requests(const struct http_server *s)
+{
+    return s->open_requests;
+}
+
+void http_run(struct http_server *s)
+{
+    while (!s->stopping) {
+        uint64_t now = clock_now_ns(), due = http_timers_next_ns(s), wait = 1000;
+        if (due)
+            wait = due <= now ? 0 : (due - now + CLOCK_NS_PER_MS - 1) / CLOCK_NS_PER_MS;
+        (void)h2o_evloop_run(s->loop, (int32_t)(wait < 1000 ? wait : 1000)); /* -1: EINTR */
+        http_timers_run(s, clock_now_ns());
+        s->app->on_turn(s->user);
+    }
+}
+
+void http_stop(struct http_server *s)
+{
+    s->stopping = true;
+}
+
+static bool is_request_id(const char *s, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        char c = s[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+              c == '.' || c == '_' || c == '-'))
+            return false;
+    }
+    return len > 0 && len <= HTTP_REQUEST_ID_MAX;
+}
+
+void http_make_id(struct http_server *s, const h2o_req_t *req, char id[HTTP_REQUEST_ID_MAX + 1])
+{
+    ssize_t at = h2o_find_header_by_str(&req->headers, H2O_STRLIT("x-request-id"), -1);
+    if (at >= 0) {
+        h2o_iovec_t v = req->headers.entries[at].value;
+        if (is_request_id(v.base, v.len)) {
+            memcpy(id, v.base, v.len);
+            id[v.len] = 0;
+            return;
+        }
+    }
+    (void)snprintf(id, HTTP_REQUEST_ID_MAX + 1, "%016" PRIx64 "-%" PRIx64, s->id_prefix,
+                   ++s->id_next);
+}
+
+static void on_dispose(void *p)
+{
+    struct http_request *r = p;
+    struct http_conn *c = r->conn;
+    struct http_server *s = c->server;
+    s->app->on_end(s->user, r);
+    s->open_requests--;
+    free(r->chunk);
+    c->current = NULL;
+    c->state = HTTP_READING;
+    c->partial = false;
+    c->since_ns = clock_now_ns();
+}
+
+static void send_chunk(struct http_request *r)
+{
+    bool last = false;
+    size_t n = r->fill(r->fill_data, r->chunk, HTTP_CHUNK_BYTES, &last);
+    h2o_iovec_t out = {.base = r->chunk, .len = n};
+    r->bytes += n;
+    r->conn->since_ns = clock_now_ns();
+    h2o_send(r->req, &out, 1, last ? H2O_SEND_STATE_FINAL : H2O_SEND_STATE_IN_PROGRESS);
+}
+
+static void do_proceed(h2o_generator_t *self, h2o_req_t *req)
+{
+    (void)req;
+    send_chunk((struct http_request *)(void *)self);
+}
+
+static void do_stop(h2o_generator_t *self, h2o_req_t *req)
+{
+    (void)self; /* the dispose function follows and releases everything */
+    (void)req;
+}
+
+static int on_req(h2o_handler_t *self, h2o_req_t *req)
+{
+    struct http_server *s = ((struct handler *)(void *)self)->server;
+    struct http_conn *c = req->conn->callbacks->get_socket(req->conn)->on_close.data;
+    struct http_request *r = h2o_mem_alloc_shared(&req->pool, sizeof *r, on_dispose);
+    memset(r, 0, sizeof *r);
+    r->generator = (h2o_generator_t){.proceed = do_proceed, .stop = do_stop};
+    r->req = req;
+    r->conn = c;
+    r->begin_ns = clock_now_ns();
+    http_make_id(s, req, r->id);
+    c->current = r;
+    c->state = HTTP_BUSY;
+    c->since_ns = r->begin_ns;
+    s->open_requests++;
+    if (s->draining)
+        req->http1_is_persistent = 0;
+    http_conn_watch(c);
+    s->app->on_request(s->user, r);
+    return 0;
+}
+
+const char *http_reason(int status)
+{
+    static const struct {
+        int status;
+        const char *text;
+    } table[] = {
+        {200, "OK"},
+        {400, "Bad Request"},
+        {404, "Not Found"},
+        {405, "Method Not Allowed"},
+        {413, "Payload Too Large"},
+        {415, "Unsupported Media Type"},
+        {417, "Expectation Failed"},
+        {500, "Internal Server Error"},
+        {503, "Service Unavailable"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(table); i++)
+        if (table[i].status == status)
+            return table[i].text;
+    return "Error";
+}
+
+static void begin(struct http_request *r, int status, const struct http_header *headers)
+{
+    h2o_req_t *req = r->req;
+    r->started = true;
+    r->status = status;
+    r->conn->state = HTTP_ANSWERING;
+    r->conn->since_ns = clock_now_ns();
+    http_conn_unwatch(r->conn);
+    req->res.status = status;
+    req->res.reason = http_reason(status);
+    h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL,
+                   H2O_STRLIT("application/json"));
+    h2o_add_header_by_str(&req->pool, &req->res.headers, H2O_STRLIT("x-request-id"), 0, NULL, r->id,
+                          strlen(r->id));
+    for (; headers && headers->name; headers++)
+        h2o_add_header_by_str(&req->pool, &req->res.headers, headers->name, strlen(headers->name), 1,
+                              NULL, headers->value, strlen(headers->value));
+}
+
+void http_respond(struct http_request *r, int status, const struct http_header *headers,
+                  const void *body, size_t len)
+{
+    if (r->gone || r->started)
+        return;
+    begin(r, status, headers);
+    r->req->res.content_length = len;
+    r->bytes = len;
+    h2o_send_inline(r->req, body, len);
+}
+
+void http_stream(struct http_request *r, int status, http_fill fill, void *data)
+{
+    if (r->gone || r->started)
+        return;
+    r->chunk = malloc(HTTP_CHUNK_BYTES);
+    if (!r->chunk) {
+        http_close_after(r);
+        http_respond(r, 503, NULL, "{}", 2);
+        return;
+    }
+    r->fill = fill;
+    r->fill_data = data;
+    begin(r, status, NULL);
+    h2o_start_response(r->req, &r->generator);
+    send_chunk(r);
+}
+
+void http_request_gone(struct http_request *r)
+{
+    struct http_server *s = r->conn->server;
+    if (r->gone || r->started)
+        return;
+    s->app->on_gone(s->user, r);
+    r->gone = true;
+    /* Nobody reads it: an answer is how the library lets go of a pending request. */
+    r->req->http1_is_persistent = 0;
+    begin(r, 500, NULL);
+    r->status = 0;
+    r->req->res.content_length = 0;
+    h2o_send_inline(r->req, "", 0);
+}
+
+void http_close_after(struct http_request *r)
+{
+    r->req->http1_is_persistent = 0;
+}
+
+struct http_text http_method(const struct http_request *r)
+{
+    return (struct http_text){r->req->input.method.base, r->req->input.method.len};
+}
+
+struct http_text http_path(const struct http_request *r)
+{
+    h2o_iovec_t p = r->req->input.path;
+    const char *query = p.len ? memchr(p.base, '?', p.len) : NULL;
+    return (struct http_text){p.base, query ? (size_t)(query - p.base) : p.len};
+}
+
+struct http_text http_header_of(const struct http_request *r, const char *name)
+{
+    size_t len = strlen(name);
+    const h2o_token_t *token = h2o_lookup_token(name, len);
+    ssize_t at = token ? h2o_find_header(&r->req->headers, token, -1)
+                       : h2o_find_header_by_str(&r->req->headers, name, len, -1);
+    if (at < 0)
+        return (struct http_text){NULL, 0};
+    h2o_iovec_t v = r->req->headers.entries[at].value;
+    return (struct http_text){v.base, v.len};
+}
+
+struct http_text http_body(const struct http_request *r)
+{
+    return (struct http_text){r->req->entity.base, r->req->entity.len};
+}
+
+const char *http_request_id(const struct http_request *r)
+{
+    return r->id;
+}
+
+void **http_data(struct http_request *r)
+{
+    return &r->data;
+}
+
+int http_status(const struct http_request *r)
+{
+    return r->status;
+}
+
+uint64_t http_bytes(const struct http_request *r)
+{
+    return r->bytes;
+}
+
+uint64_t http_begin_ns(const struct http_request *r)
+{
+    return r->begin_ns;
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* frontend/http - all that the frontend knows of an HTTP server: one server per thread, with its loop.
+ *
+ * The library behind it (libh2o 2.2.5) shows in frontend/http*.c only. A server owns its connections,
+ * their deadlines, the requests on them, watched descriptors and timers. Nothing here is shared
+ * between threads but the count of connections, which is limited for the process.
+ */
+#pragma once
+#include <sys/types.h>
+struct err;
+struct http_server;
+struct http_request;
+struct http_watch;
+
+#define HTTP_CHUNK_BYTES 65536u /* the most that a response holds in memory beyond its source */
+#define HTTP_REQUEST_ID_MAX 128u
+
+struct http_text {
+    const char *at;
+    size_t len;
+};
+
+struct http_header {
+    const char *name, *value; /* lower case name; NULL name ends a list */
+};
+
+struct http_settings {
+    uint64_t body_bytes_max, connections_max;
+    uint64_t request_timeout_ms; /* a request must have been read this long after its first byte */
+    uint64_t idle_timeout_ms;    /* a kept connection may be silent this long */
+    uint64_t write_timeout_ms;   /* a client must take a chunk of the answer within this */
+};
+
+/* What the program does with it. `user` is what http_server_new was given. */
+struct http_app {
+    /* A whole request was read. Answer now or later, exactly once. */
+    void (*on_request)(void *user, struct http_request *req);
+    /* Its client is gone before an answer began: do not answer any more. on_end follows. */
+    void (*on_gone)(void *user, struct http_request *req);
+    /* The request is over (answered, failed or gone); its memory goes after this. */
+    void (*on_end)(void *user, struct http_request *req);
+    /* After each round of the loop, when nothing else is waiting. */
+    void (*on_turn)(void *user);
+};
+
+/* NULL when memory or descriptors are out. The server serves the thread that calls http_run. */
+struct http_server *http_server_new(const struct http_app *app, void *user);
+void http_server_set(struct http_server *s, const struct http_settings *settings);
+/* Accepts from a listening socket (a duplicate: the caller keeps its own). 0 or <0 with err. */
+int http_listen(struct http_server *s, int fd, struct err *err);
+/* Accepts nothing more, closes idle connections, and the others after their answer. Idempotent. */
+void http_drain(struct http_server *s);
+size_t http_open_requests(const struct http_server *s);
+/* Runs until http_stop. */
+void http_run(struct http_server *s);
+void http_stop(struct http_server *s);
+
+struct http_text http_method(const struct http_request *req);
+/* The path as sent, without the query. */
+struct http_text http_path(const struct http_request *req);
+/* {NULL, 0} when the header (lower case name) is not there. */
+struct http_text http_header_of(const struct http_request *req, const char *name);
+struct http_text http_body(const struct http_request *req);
+/* X-Request-Id: the client's when it is 1-128 of [A-Za-z0-9._-], otherwise made here. */
+const char *http_request_id(const struct http_request *req);
+void **http_data(struct http_request *req); /* a place for the program's own pointer */
+/* For the log, valid in on_end: status 0 is "not answered". */
+int http_status(const struct http_request *req);
+uint64_t http_bytes(const struct http_request *req); /* of the body, as given to the library */
+uint64_t http_begin_ns(const struct http_request *req);
+
+/* Answers with a JSON body of known length, which is copied. */
+void http_respond(struct http_request *req, int status, const struct http_header *headers,
+                  const void *body, size_t len);
+/* Answers with a JSON body of unknown length: fill writes up to room bytes (never 0 unless last) and
+ * says when it was the last. It is called only when the client has taken what came before. */
+typedef size_t (*http_fill)(void *data, char *room_at, size_t room, bool *ret_last);
+void http_stream(struct http_request *req, int status, http_fill fill, void *data);
+/* The connection is closed after this answer. Before answering. */
+void http_close_after(struct http_request *req);
+
+/* One-shot, on CLOCK_MONOTONIC. Zero-initialise; the owner cancels it before its memory goes. */
+struct http_timer {
+    uint64_t due_ns; /* 0: not armed */
+    void (*on_due)(struct http_timer *t);
+    struct http_timer *prev, *next;
+};
+void http_timer_set(struct http_server *s, struct http_timer *t, uint64_t due_ns);
+void http_timer_cancel(struct http_timer *t);
+
+/* Calls on_readable(data) while fd is readable or at its end. Takes the descriptor, makes it
+ * non-blocking; NULL (fd untouched) when that is impossible. */
+struct http_watch *http_watch_new(struct http_server *s, int fd, void (*on_readable)(void *data),
+                                  void *data);
+/* Stops and closes the descriptor. NULL does nothing. */
+void http_watch_free(struct http_watch *w);

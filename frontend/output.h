@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* frontend/output - what a run writes: a pipe, and the bytes of it that are kept. */
+#pragma once
+struct http_server;
+struct http_watch;
+
+#define OUTPUT_READ_BYTES 65536u                    /* a pipe's capacity: one read empties it */
+#define OUTPUT_BUFFERED_MAX (256ull * 1024 * 1024) /* kept by this process in all */
+
+struct output {
+    int fd;                   /* the read end; -1: closed */
+    struct http_watch *watch; /* when set, it owns fd */
+    char *data;
+    size_t len, room;
+    uint64_t kept_max, total; /* total counts the dropped bytes as well */
+    bool ended, cut;          /* cut: bytes are missing although kept_max was not reached */
+    struct run *run;
+};
+
+/* Pipes made ahead, so that making them does not delay a request. One per thread. */
+#define OUTPUT_SPARES 4u
+struct output_pipes {
+    int spare[OUTPUT_SPARES][2];
+    size_t count;
+};
+
+/* A pipe whose mode lets a child reopen it (/dev/stdout); both ends blocking. 0 or -1 and errno. */
+int output_pipe_take(struct output_pipes *p, int ret_ends[2]);
+void output_pipes_fill(struct output_pipes *p); /* up to OUTPUT_SPARES; does what it can */
+void output_pipes_fini(struct output_pipes *p);
+
+/* Reads what both pipes hold now, without waiting, until their ends or until nothing is there. */
+void output_drain(struct output out[2]);
+/* One read of a watched pipe. */
+void output_read(struct output *o);
+bool output_is_truncated(const struct output *o);
+/* Closes the read end: who still writes gets SIGPIPE. Keeps the bytes. */
+void output_end(struct output *o);
+/* Ends it and frees the bytes. */
+void output_fini(struct output *o);
+/* True while the process may take on more output (some room below the cap is left to runs under way). */
+bool output_may_begin(void);

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* frontend/upstream - see upstream.h.
+ *
+ * In the frontend, one per thread, over protocol/protocol.h only. The engine is trusted to answer but
+ * not to answer sensibly: a tag that is not open, a message that only we may send or a Result that
+ * never comes ends the connection, and with it this process (the supervisor starts another).
+ */
+#include "frontend/upstream.h"
+#include "frontend/http.h"
+#include "lib/err.h"
+#include "lib/fd.h"
+#include "lib/log.h"
+
+#define SLOT_BITS 16
+#define SLOTS_FIRST 64u
+#define RECEIVE_MAX 32 /* messages per wake-up: other descriptors want their turn */
+
+static void break_off(struct upstream *u, bool clean)
+{
+    if (u->broken)
+        return;
+    u->broken = true;
+    u->events->on_broken(u->user, clean);
+}
+
+static void take_result(struct upstream *u, const struct proto_result *result)
+{
+    size_t at = result->tag & ((1u << SLOT_BITS) - 1);
+    if (at >= u->slot_count || !u->slots[at].owner || u->slots[at].tag != result->tag) {
+        LOG(ERROR, "engine_bug", F_STR("what", "a result for no request"), F_U64("tag", result->tag));
+        break_off(u, false);
+        return;
+    }
+    void *owner = u->slots[at].owner;
+    u->slots[at] = (struct upstream_slot){0};
+    u->open--;
+    u->events->on_result(u->user, owner, result);
+}
+
+/* False when there is nothing more to receive now. */
+static bool receive(struct upstream *u)
+{
+    struct proto_msg msg;
+    struct err err = {0};
+    int fds[8];
+    size_t nfds = 0;
+    int r = proto_recv(u->fd, &u->arena, &msg, fds, &nfds, &err);
+    if (r == -EAGAIN || r == -EINTR)
+        return false;
+    if (r <= 0) {
+        if (r < 0)
+            LOG(ERROR, "engine_connection", F_STR("error", err.text));
+        break_off(u, r == 0);
+        return false;
+    }
+    for (size_t i = 0; i < nfds; i++)
+        fd_close(&fds[i]);
+    if (msg.type == PROTO_HELLO)
+        u->events->on_hello(u->user, &msg.hello);
+    else if (msg.type == PROTO_RESULT)
+        take_result(u, &msg.result);
+    else {
+        LOG(ERROR, "engine_bug", F_STR("what", "an unexpected message"), F_I64("type", msg.type));
+        break_off(u, false);
+    }
+    return !u->broken;
+}
+
+static void on_readable(void *data)
+{
+    struct upstream *u = data;
+    /* With nothing open nothing more is due: do not ask once more just to hear EAGAIN. */
+    for (int i = 0; i < RECEIVE_MAX && receive(u) && u->open > 0; i++)
+        ;
+}
+
+int upstream_init(struct upstream *u, struct http_server *server, int fd,
+                  const struct upstream_events *events, void *user, struct err *err)
+{
+    *u = (struct upstream){.fd = fd, .events = events, .user = user};
+    u->storage = malloc(PROTO_ARENA_BYTES);
+    u->slots = calloc(SLOTS_FIRST, sizeof *u->slots);
+    u->slot_count = SLOTS_FIRST;
+    if (!u->storage || !u->slots)
+        return err_set(err, "out of memory");
+    arena_init(&u->arena, u->storage, PROTO_ARENA_BYTES);
+    u->watch = http_watch_new(server, fd, on_readable, u);
+    return u->watch ? 0 : err_set(err, "out of memory");
+}
+
+static struct upstream_slot *find_free(struct upstream *u)
+{
+    if (u->open < u->slot_count)
+        for (size_t i = 0; i < u->slot_count; i++)
+            if (!u->slots[i].owner)
+                return &u->slots[i];
+    size_t count = u->slot_count * 2;
+    if (count > 1u << SLOT_BITS)
+        return NULL;
+    struct upstream_slot *slots = realloc(u->slots, count * sizeof *slots);
+    if (!slots)
+        return NULL;
+    memset(slots + u->slot_count, 0, u->slot_count * sizeof *slots);
+    struct upstream_slot *slot = &slots[u->slot_count];
+    u->slots = slots;
+    u->slot_count = count;
+    return slot;
+}
+
+int upstream_execute(struct upstream *u, struct proto_execute *execute, const int fds[3], void *owner,
+                     uint64_t due_ns, struct err *err)
+{
+    struct upstream_slot *slot = find_free(u);
+    if (!slot)
+        return -EAGAIN;
+    execute->tag = ++u->generation << SLOT_BITS | (uint64_t)(slot - u->slots);
+    struct proto_msg msg = {.type = PROTO_EXECUTE, .tag = execute->tag, .execute = *execute};
+    int r = proto_send(u->fd, &msg, fds, 3, err);
+    if (r == -ENOBUFS || r == -ENOMEM || r == -ETOOMANYREFS || r == -EMFILE)
+        return -EAGAIN; /* a shortage of the moment */
+    if (r < 0)
+        return r;
+    *slot = (struct upstream_slot){.owner = owner, .tag = execute->tag, .due_ns = due_ns};
+    u->open++;
+    return 0;
+}
+
+static void send_cancel(struct upstream *u, struct upstream_slot *slot)
+{
+    struct proto_msg msg = {.type = PROTO_CANCEL, .tag = slot->tag};
+    struct err err = {0};
+    /* Any other failure shows itself when the connection is read. */
+    slot->cancel = proto_send(u->fd, &msg, NULL, 0, &err) == -EAGAIN;
+}
+
+void upstream_cancel(struct upstream *u, uint64_t tag)
+{
+    size_t at = tag & ((1u << SLOT_BITS) - 1);
+    if (!u->broken && at < u->slot_count && u->slots[at].owner && u->slots[at].tag == tag)
+        send_cancel(u, &u->slots[at]);
+}
+
+void upstream_tick(struct upstream *u, uint64_t now_ns)
+{
+    for (size_t i = 0; u->open > 0 && !u->broken && i < u->slot_count; i++) {
+        struct upstream_slot *slot = &u->slots[i];
+        if (slot->owner && slot->cancel)
+            send_cancel(u, slot);
+        if (slot->owner && now_ns > slot->due_ns) {
+            LOG(ERROR, "engine_silent", F_U64("tag", slot->tag));
+            break_off(u, false);
+        }
+    }
+}
+
+void upstream_forget_all(struct upstream *u, void (*on_owner)(void *owner))
+{
+    for (size_t i = 0; i < u->slot_count; i++) {
+        void *owner = u->slots[i].owner;
+        if (!owner)
+            continue;
+        u->slots[i] = (struct upstream_slot){0};
+        u->open--;
+        on_owner(owner);
+    }
+}

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* supervisor/engine - what the engine's files share: one process, one loop, no rights.
+ *
+ * The engine owns the namespace table, the queues, the clocks and the spare pool. It reads protobuf
+ * frames from clients (frontend, CLI), fixed structs from zygotes and from priv, and reaches root's
+ * work only through priv's verbs. Data flows clients -> namespaces -> slots -> runs' results ->
+ * clients; each file's part stands below. Everything is found again by id after a callback; a
+ * pointer is followed only within the object that owns it.
+ */
+#pragma once
+#include "lib/loop.h"
+#include "protocol/protocol.h"
+#include "supervisor/priv.h"
+#include "supervisor/settings.h"
+#include "zygote/zygote.h"
+#include <sys/queue.h>
+
+#define ENGINE_RUNS_MAX 3072u /* queued and running: three descriptors each while queued */
+#define ENGINE_QUEUED_BYTES_MAX (64u << 20) /* messages of queued runs */
+#define ENGINE_CLIENTS_MAX 256u
+#define ENGINE_CLIENT_RUNS_MAX 2048u /* open on one connection; then it is not read */
+#define ENGINE_REMOVALS_MAX 64u
+#define ENGINE_CALLS_MAX 32u /* requests that priv has not answered; more wait here */
+#define ENGINE_HASH 4096u
+
+TAILQ_HEAD(run_list, run);
+TAILQ_HEAD(ns_list, ns);
+TAILQ_HEAD(slot_list, slot);
+TAILQ_HEAD(client_list, client);
+TAILQ_HEAD(out_list, out);
+TAILQ_HEAD(call_list, call);
+
+enum slot_state {
+    SLOT_FREE,
+    SLOT_STARTING,  /* priv was asked; neither or one of its reply and ZYG_SPARE came */
+    SLOT_SPARE,     /* belongs to no namespace yet */
+    SLOT_ATTACHING, /* priv was asked for the volume */
+    SLOT_ASSIGNING, /* the zygote mounts it and restricts itself */
+    SLOT_READY,     /* holds a standby */
+    SLOT_IDLE,      /* its standby was retired */
+    SLOT_PREPARING, /* a standby is on its way */
+    SLOT_BUSY,      /* a run is on */
+    SLOT_DYING,     /* priv was asked to end it */
+    SLOT_STATES,
+};
+
+/* A place for one zygote: its uids, cgroups and descriptors. */
+struct slot {
+    struct engine *engine;
+    uint32_t index;
+    enum slot_state state;
+    struct ns *ns;      /* from ATTACHING on */
+    struct loop_io ctl; /* to the zygote */
+    int run_fd;         /* to its standby; -1: none */
+    int counters[CGROUP_COUNTERS];
+    uint64_t oom_seen, pids_seen; /* counters as they were before the run */
+    struct loop_timer timer;      /* the state's deadline */
+    bool spare_came, reply_came;
+    TAILQ_ENTRY(slot) in_list; /* free or spare */
+};
+
+struct ns {
+    char id[PROTO_NS_ID_MAX + 1];
+    struct engine *engine;
+    struct ns *next; /* hash chain */
+    struct slot *slot;
+    struct run_list queue;
+    size_t queued;
+    struct run *running;
+    enum proto_start start; /* of the next run: how its zygote was found */
+    bool waiting;           /* for a spare, in engine.waiting */
+    bool in_lru;            /* active and without a run, in engine.idle */
+    bool removing;
+    uint64_t idle_since_ns;
+    TAILQ_ENTRY(ns) in_waiting, in_idle;
+};
+
+struct run {
+    uint64_t id, tag, client_id;
+    struct ns *ns;
+    struct client *client; /* NULL: gone */
+    void *message;         /* queued: struct zyg_run and its bytes */
+    size_t message_bytes;
+    int fds[3]; /* -1 once sent */
+    uint64_t accepted_ns, started_ns, timeout_ms, cpu_s;
+    enum proto_start start;
+    bool cancelled;
+    struct loop_timer wait; /* max_wait, while queued */
+    char request_id[PROTO_REQUEST_ID_MAX + 1];
+    TAILQ_ENTRY(run) in_ns, in_client;
+};
+
+struct client {
+    struct engine *engine;
+    uint64_t id;
+    struct loop_io io;
+    bool is_frontend, paused;
+    size_t open_runs;
+    struct run_list runs;
+    struct out_list out; /* what it does not read at the moment */
+    struct loop_timer stuck;
+    TAILQ_ENTRY(client) in_list;
+};
+
+struct removal {
+    bool used;
+    uint64_t client_id, tag;
+    char ns_id[PROTO_NS_ID_MAX + 1];
+};
+
+struct engine {
+    struct loop loop;
+    struct settings set;
+    const struct settings_files *files;
+    struct loop_io priv, listener;
+    struct call_list calls; /* not yet sent to priv */
+    size_t calls_open;
+    int root_fd;
+
+    struct slot *slots;
+    uint32_t slot_count;
+    struct slot_list free, spares;
+    size_t spare_count, starting_count, bound_count, dying_count, standby_count;
+    unsigned start_failures;
+    uint64_t no_start_before_ns;
+    bool ever_started;
+    struct loop_timer refill;
+
+    struct ns *hash[ENGINE_HASH];
+    uint64_t hash_seed;
+    struct ns_list waiting, idle;
+    size_t ns_count, waiting_count;
+    struct loop_timer idle_sweep;
+    struct removal removals[ENGINE_REMOVALS_MAX];
+
+    struct client_list clients;
+    size_t client_count;
+    uint64_t next_client_id;
+
+    uint64_t next_run_id;
+    size_t open_runs, queued_runs, queued_bytes;
+    struct {
+        uint64_t runs, reasons[PROTO_REASONS], refused, activations, activation_failures, evictions,
+            frontend_starts, zygotes_lost;
+    } total;
+
+    bool zygote_execs, draining, frontend_up, stopping;
+    uint64_t frontend_started_ns;
+    unsigned frontend_quick_deaths;
+    struct loop_timer frontend_timer, drain_timer;
+};
+
+/* ---- engine.c: start, priv, frontend, drain, reload --------------------------------------------
+ */
+
+/* The engine's whole life, after its fork and its loss of rights; returns the exit status. */
+int engine_run(const struct settings *set, const struct settings_files *files, int priv_sock,
+               int listen_fd, int root_fd, uint32_t slot_count);
+/* Sends a request to priv now or as soon as it has answered others. Takes fds over. */
+void engine_ask_priv(struct engine *e, const struct priv_request *req, const int *fds, size_t nfds);
+/* To be called when a run or the frontend ended: ends the service when it is draining and all is
+ * done. */
+void engine_check_drained(struct engine *e);
+/* Ends the service: 0, or 1 when the cause is an error (which the caller has logged). */
+void engine_down(struct engine *e, int status);
+void engine_fill_hello(const struct engine *e, struct proto_hello *ret);
+
+/* ---- engine_slots.c: zygotes -------------------------------------------------------------------
+ */
+
+void slots_init(struct engine *e);
+/* Starts zygotes until the pool and the waiting namespaces have what they want, as far as allowed.
+ */
+void slots_refill(struct engine *e);
+/* Gives a spare to the namespace: it will be READY or its runs will be told. */
+void slot_attach(struct slot *s, struct ns *ns);
+/* The slot is READY, IDLE or PREPARING: sends the run if a standby is there, or sees that one
+ * comes. */
+void slot_want_run(struct slot *s);
+/* Kills what runs, or retires the namespace; END_ZYGOTE follows. For eviction and overdue cancels.
+ */
+void slot_end(struct slot *s);
+/* Asks the zygote to kill its run; priv follows if it does not. */
+void slot_cancel_run(struct slot *s);
+void slot_on_priv_reply(struct engine *e, const struct priv_reply *reply, int *fds, size_t nfds);
+const char *slot_state_name(enum slot_state state);
+
+/* ---- engine_ns.c: namespaces, their queues, eviction, removal ----------------------------------
+ */
+
+void ns_init(struct engine *e);
+struct ns *ns_find(struct engine *e, const char *id);
+/* Finds or makes; NULL: out of memory. */
+struct ns *ns_get(struct engine *e, const char *id);
+/* Puts a run (with its message) at the end of the queue and sees that the namespace becomes active.
+ */
+void ns_enqueue(struct ns *ns, struct run *run);
+void ns_dequeue(struct run *run);
+/* The next run to send, already out of the queue; NULL: none. */
+struct run *ns_take_next(struct ns *ns);
+/* It could not be sent: back to the front. */
+void ns_put_back(struct run *run);
+/* After a run, or once active without one: idle, or the next run; serves waiting namespaces. */
+void ns_settle(struct ns *ns);
+/* The namespace's slot is gone; whoever waits gets another. */
+void ns_on_slot_gone(struct ns *ns);
+/* All its queued runs are answered with this. */
+void ns_fail_queue(struct ns *ns, enum proto_outcome outcome, const char *text);
+/* Gives spares to waiting namespaces, evicting idle ones where the limit demands it. */
+void ns_serve_waiting(struct engine *e);
+/* All waiting namespaces are told that no zygote can be started. */
+void ns_fail_waiting(struct engine *e, const char *text);
+/* Frees it when nothing needs it. */
+void ns_drop_if_unused(struct ns *ns);
+void ns_remove(struct engine *e, struct client *client, uint64_t tag, const char *id);
+void ns_on_discarded(struct engine *e, const struct priv_reply *reply);
+
+/* ---- engine_runs.c: from Execute to Result -----------------------------------------------------
+ */
+
+/* Accepts or refuses; takes the descriptors over. */
+void run_accept(struct client *client, const struct proto_execute *exec, int fds[], size_t nfds);
+/* Sends it to the slot's standby. 0, or -errno: the standby is gone and the run is still whole. */
+int run_send(struct run *run, struct slot *s);
+/* The zygote's report: completes the facts and answers. */
+void run_finish(struct run *run, struct slot *s, const struct zyg_report *report);
+/* Answers without facts and forgets the run. */
+void run_fail(struct run *run, enum proto_outcome outcome, const char *text);
+/* It never ended in time although its zygote was told: answered as a timeout or a cancel. */
+void run_overdue(struct run *run);
+void run_cancel(struct run *run);
+
+/* ---- engine_clients.c: connections -------------------------------------------------------------
+ */
+
+int clients_listen(struct engine *e, int listen_fd);
+void clients_stop_listening(struct engine *e);
+/* Takes a connected socket over; <0: -errno, the socket is closed. */
+int client_add(struct engine *e, int sock, bool is_frontend);
+struct client *client_find(struct engine *e, uint64_t id);
+/* Sends, or keeps it until the client reads again. The texts are copied when kept. */
+void client_send(struct client *c, const struct proto_msg *msg);
+void client_broadcast(struct engine *e, const struct proto_msg *msg);
+/* One of its runs is over: it may be read again. */
+void client_run_closed(struct client *c);

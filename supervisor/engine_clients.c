@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* supervisor/engine_clients - connections that speak protocol/: the frontend's and those of the
+ * Unix socket.
+ *
+ * Every frame is decoded into one arena that is dropped after it; a peer that breaks the protocol
+ * loses its connection. A client that does not read its results is given SEND_MS and a bounded
+ * outbox. One with too many open runs is not read until some are done. When a connection ends, its
+ * runs are cancelled.
+ */
+#include "lib/arena.h"
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "lib/fd.h"
+#include "lib/log.h"
+#include "supervisor/engine.h"
+#include "volumes/volumes.h"
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define FRAMES_AT_ONCE 16 /* of one client, before others have their turn */
+#define SEND_MS 10000u
+#define SOCKET_BYTES (1024 * 1024)
+
+struct out {
+    TAILQ_ENTRY(out) in_list;
+    struct proto_msg msg;
+    char field[32], text[240];
+};
+
+static char arena_storage[PROTO_ARENA_BYTES];
+static struct arena arena;
+
+struct client *client_find(struct engine *e, uint64_t id)
+{
+    struct client *c;
+    TAILQ_FOREACH(c, &e->clients, in_list)
+    if (c->id == id)
+        return c;
+    return NULL;
+}
+
+/* ---- sending -----------------------------------------------------------------------------------
+ */
+
+static void close_client(struct client *c)
+{
+    struct engine *e = c->engine;
+    struct run *run;
+    struct out *out;
+    loop_io_del(&e->loop, &c->io);
+    fd_close(&c->io.fd);
+    loop_timer_cancel(&e->loop, &c->stuck);
+    TAILQ_REMOVE(&e->clients, c, in_list);
+    e->client_count--;
+    while ((run = TAILQ_FIRST(&c->runs))) {
+        TAILQ_REMOVE(&c->runs, run, in_client);
+        run->client = NULL;
+        run_cancel(run);
+    }
+    while ((out = TAILQ_FIRST(&c->out))) {
+        TAILQ_REMOVE(&c->out, out, in_list);
+        free(out);
+    }
+    free(c);
+    if (e->listener.fd >= 0 && e->client_count == ENGINE_CLIENTS_MAX - 1)
+        (void)loop_io_add(&e->loop, &e->listener, EPOLLIN);
+}
+
+/* Callbacks up the stack may still hold the client, so it goes when the loop comes round. */
+static void on_doomed(struct loop_timer *t)
+{
+    close_client(CONTAINER_OF(t, struct client, stuck));
+}
+
+static void doom(struct client *c, const char *why)
+{
+    LOG(WARN, "client_dropped", F_U64("client", c->id), F_STR("why", why));
+    loop_io_del(&c->engine->loop, &c->io);
+    c->stuck.on_due = on_doomed;
+    (void)loop_timer_set(&c->engine->loop, &c->stuck, 0);
+}
+
+static void on_stuck(struct loop_timer *t)
+{
+    struct client *c = CONTAINER_OF(t, struct client, stuck);
+    LOG(WARN, "client_dropped", F_U64("client", c->id), F_STR("why", "it does not read"));
+    close_client(c);
+}
+
+static void watch(struct client *c)
+{
+    uint32_t events = (c->paused ? 0u : EPOLLIN) | (TAILQ_EMPTY(&c->out) ? 0u : EPOLLOUT);
+    (void)loop_io_mod(&c->engine->loop, &c->io, events);
+}
+
+static void keep(struct client *c, const struct proto_msg *msg)
+{
+    struct out *out = malloc(sizeof *out);
+    bool keepable =
+        msg->type == PROTO_RESULT || msg->type == PROTO_DONE || msg->type == PROTO_HELLO;
+    if (!out || !keepable) { /* statistics and lists are asked for one by one: it can ask again */
+        free(out);
+        doom(c, "it does not read");
+        return;
+    }
+    out->msg = *msg;
+    if (msg->type == PROTO_RESULT) {
+        (void)snprintf(out->field, sizeof out->field, "%s", msg->result.field);
+        (void)snprintf(out->text, sizeof out->text, "%s", msg->result.text);
+        out->msg.result.field = out->field;
+        out->msg.result.text = out->text;
+    } else if (msg->type == PROTO_DONE) {
+        (void)snprintf(out->text, sizeof out->text, "%s", msg->done.text);
+        out->msg.done.text = out->text;
+    }
+    if (TAILQ_EMPTY(&c->out)) {
+        c->stuck.on_due = on_stuck;
+        (void)loop_timer_set(&c->engine->loop, &c->stuck,
+                             clock_now_ns() + SEND_MS * CLOCK_NS_PER_MS);
+    }
+    TAILQ_INSERT_TAIL(&c->out, out, in_list);
+    watch(c);
+}
+
+void client_send(struct client *c, const struct proto_msg *msg)
+{
+    struct err err;
+    if (TAILQ_EMPTY(&c->out)) {
+        int r = proto_send(c->io.fd, msg, NULL, 0, &err);
+        if (r == 0)
+            return;
+        if (r != -EAGAIN) {
+            doom(c, err.text);
+            return;
+        }
+    }
+    keep(c, msg);
+}
+
+void client_broadcast(struct engine *e, const struct proto_msg *msg)
+{
+    struct client *c;
+    TAILQ_FOREACH(c, &e->clients, in_list)
+    client_send(c, msg);
+}
+
+static void flush(struct client *c)
+{
+    struct err err;
+    struct out *out;
+    while ((out = TAILQ_FIRST(&c->out))) {
+        int r = proto_send(c->io.fd, &out->msg, NULL, 0, &err);
+        if (r == -EAGAIN)
+            return;
+        if (r < 0) {
+            doom(c, err.text);
+            return;
+        }
+        TAILQ_REMOVE(&c->out, out, in_list);
+        free(out);
+    }
+    loop_timer_cancel(&c->engine->loop, &c->stuck);
+    watch(c);
+}
+
+void client_run_closed(struct client *c)
+{
+    c->open_runs--;
+    if (c->paused && c->open_runs < ENGINE_CLIENT_RUNS_MAX / 2) {
+        c->paused = false;
+        watch(c);
+    }
+}
+
+/* ---- requests ----------------------------------------------------------------------------------
+ */
+
+#define STATS_MAX 48
+
+static size_t fill_stats(const struct engine *e, struct proto_stat s[STATS_MAX])
+{
+    const struct proto_stat fixed[] = {
+        {"active", e->bound_count - e->dying_count},
+        {"spares", e->spare_count},
+        {"standbys", e->standby_count},
+        {"starting", e->starting_count},
+        {"ending", e->dying_count},
+        {"waiting", e->waiting_count},
+        {"queued", e->queued_runs},
+        {"open", e->open_runs},
+        {"clients", e->client_count},
+        {"zygote_execs", e->zygote_execs},
+        {"draining", e->draining},
+        {"runs_total", e->total.runs},
+        {"refused_total", e->total.refused},
+        {"activations_total", e->total.activations},
+        {"activation_failures_total", e->total.activation_failures},
+        {"evictions_total", e->total.evictions},
+        {"zygotes_lost_total", e->total.zygotes_lost},
+        {"frontend_starts_total", e->total.frontend_starts},
+    };
+    static char names[PROTO_REASONS][40];
+    size_t n = ARRAY_LEN(fixed);
+    memcpy(s, fixed, sizeof fixed);
+    for (int r = 0; r < PROTO_REASONS; r++) {
+        (void)snprintf(names[r], sizeof names[r], "runs_%s_total",
+                       proto_reason_name((enum proto_reason)r));
+        s[n++] = (struct proto_stat){names[r], e->total.reasons[r]};
+    }
+    return n;
+}
+
+static void answer_stats(struct client *c, uint64_t tag)
+{
+    struct proto_stat stats[STATS_MAX];
+    struct proto_msg msg = {.type = PROTO_STATS, .tag = tag};
+    msg.stats.count = fill_stats(c->engine, stats);
+    msg.stats.entries = stats;
+    client_send(c, &msg);
+}
+
+static void answer_list(struct client *c, const struct proto_msg *request)
+{
+    static struct proto_ns_entry entries[PROTO_LIST_MAX];
+    struct engine *e = c->engine;
+    struct vol_list list;
+    struct err err;
+    struct proto_msg msg = {.type = PROTO_NS_LIST, .tag = request->tag};
+    size_t limit = request->ns_list_request.limit, at = 0;
+    if (limit == 0 || limit > PROTO_LIST_MAX)
+        limit = PROTO_LIST_MAX;
+    if (vol_list(e->root_fd, &list, &err) < 0) {
+        LOG(ERROR, "list_failed", F_STR("error", err.text));
+        msg.type = PROTO_DONE;
+        msg.done.outcome = PROTO_INTERNAL;
+        msg.done.text = "the namespaces could not be listed";
+        client_send(c, &msg);
+        return;
+    }
+    while (at < list.count && strcmp(list.names[at], request->ns_list_request.after) <= 0)
+        at++;
+    for (; at < list.count && msg.ns_list.count < limit; at++) {
+        const struct ns *ns = ns_find(e, list.names[at]);
+        entries[msg.ns_list.count++] = (struct proto_ns_entry){
+            .ns_id = list.names[at],
+            .active = ns && ns->slot && ns->slot->state != SLOT_DYING,
+            .queued = ns ? (uint32_t)ns->queued : 0,
+        };
+    }
+    msg.ns_list.entries = entries;
+    msg.ns_list.more = at < list.count;
+    client_send(c, &msg);
+    vol_list_free(&list);
+}
+
+static void cancel(struct client *c, uint64_t tag)
+{
+    struct run *run;
+    TAILQ_FOREACH(run, &c->runs, in_client)
+    if (run->tag == tag) {
+        run_cancel(run);
+        return;
+    }
+}
+
+/* False: the peer broke the protocol. */
+static bool on_message(struct client *c, const struct proto_msg *msg, int *fds, size_t nfds)
+{
+    switch (msg->type) {
+    case PROTO_EXECUTE:
+        run_accept(c, &msg->execute, fds, nfds);
+        return true;
+    case PROTO_CANCEL:
+        cancel(c, msg->tag);
+        return true;
+    case PROTO_STATS_REQUEST:
+        answer_stats(c, msg->tag);
+        return true;
+    case PROTO_NS_LIST_REQUEST:
+        answer_list(c, msg);
+        return true;
+    case PROTO_NS_REMOVE:
+        ns_remove(c->engine, c, msg->tag, msg->ns_remove.ns_id);
+        return true;
+    case PROTO_HELLO:
+    case PROTO_RESULT:
+    case PROTO_STATS:
+    case PROTO_NS_LIST:
+    case PROTO_DONE:
+        break;
+    }
+    return false;
+}
+
+static void on_ready(struct loop_io *io, uint32_t events)
+{
+    struct client *c = CONTAINER_OF(io, struct client, io);
+    if (events & EPOLLOUT)
+        flush(c);
+    for (int i = 0;
+         i < FRAMES_AT_ONCE && !c->paused && !(c->stuck.slot && c->stuck.on_due == on_doomed);
+         i++) {
+        struct proto_msg msg;
+        struct err err;
+        int fds[8];
+        size_t nfds = 0;
+        int r = proto_recv(io->fd, &arena, &msg, fds, &nfds, &err);
+        if (r == -EAGAIN)
+            return;
+        bool fine = r > 0 && on_message(c, &msg, fds, nfds);
+        for (size_t k = 0; r > 0 && k < nfds; k++)
+            fd_close(&fds[k]);
+        if (!fine) {
+            if (r != 0)
+                LOG(WARN, "client_dropped", F_U64("client", c->id),
+                    F_STR("why", r < 0 ? err.text : "a message that only the engine may send"));
+            close_client(c);
+            return;
+        }
+        if (c->open_runs >= ENGINE_CLIENT_RUNS_MAX) {
+            c->paused = true;
+            watch(c);
+        }
+    }
+    if (c->paused && events & EPOLLHUP)
+        close_client(c);
+}
+
+/* ---- coming ------------------------------------------------------------------------------------
+ */
+
+int client_add(struct engine *e, int sock, bool is_frontend)
+{
+    struct client *c = calloc(1, sizeof *c);
+    int size = SOCKET_BYTES;
+    if (!c) {
+        fd_close(&sock);
+        return -ENOMEM;
+    }
+    *c = (struct client){.engine = e, .id = ++e->next_client_id, .is_frontend = is_frontend};
+    c->io = (struct loop_io){.fd = sock, .on_ready = on_ready};
+    TAILQ_INIT(&c->runs);
+    TAILQ_INIT(&c->out);
+    (void)setsockopt(sock, SOL_SOCKET, SO_SNDBUF, &size,
+                     sizeof size); /* as far as the host allows */
+    int r = fd_set_nonblock(sock) < 0 ? -errno : loop_io_add(&e->loop, &c->io, EPOLLIN);
+    if (r < 0) {
+        fd_close(&c->io.fd);
+        free(c);
+        return r;
+    }
+    TAILQ_INSERT_TAIL(&e->clients, c, in_list);
+    e->client_count++;
+    struct proto_msg hello = {.type = PROTO_HELLO};
+    engine_fill_hello(e, &hello.hello);
+    client_send(c, &hello);
+    return 0;
+}
+
+static void on_listener(struct loop_io *io, uint32_t events)
+{
+    struct engine *e = CONTAINER_OF(io, struct engine, listener);
+    (void)events;
+    int sock = accept4(io->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (sock >= 0)
+        (void)client_add(e, sock, false);
+    else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+        LOG(WARN, "accept_failed", F_STR("error", strerror(errno)));
+    if (e->client_count >= ENGINE_CLIENTS_MAX) /* until one goes */
+        loop_io_del(&e->loop, &e->listener);
+}
+
+int clients_listen(struct engine *e, int listen_fd)
+{
+    TAILQ_INIT(&e->clients);
+    arena_init(&arena, arena_storage, sizeof arena_storage);
+    e->listener = (struct loop_io){.fd = listen_fd, .on_ready = on_listener};
+    return loop_io_add(&e->loop, &e->listener, EPOLLIN);
+}
+
+void clients_stop_listening(struct engine *e)
+{
+    loop_io_del(&e->loop, &e->listener);
+    fd_close(&e->listener.fd);
+}

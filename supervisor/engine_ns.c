@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* supervisor/engine_ns - the namespace table: who has a zygote, who waits for one, whose runs come
+ * next.
+ *
+ * A struct ns exists while its namespace has a zygote, a run or a removal; the volumes themselves
+ * are the registry (volumes/). Runs of a namespace start in the order of acceptance and one at a
+ * time. An idle active namespace stands in engine.idle, least recently used first, from which
+ * eviction takes.
+ */
+#include "lib/arena.h"
+#include "lib/clock.h"
+#include "lib/log.h"
+#include "supervisor/engine.h"
+
+#define SWEEP_MS 1000u
+
+static uint64_t hash_of(const struct engine *e, const char *id)
+{
+    uint64_t h = e->hash_seed; /* seeded FNV-1a: collisions cannot be prepared from outside */
+    for (; *id; id++)
+        h = (h ^ (unsigned char)*id) * 1099511628211ull;
+    return (h ^ (h >> 29)) % ENGINE_HASH;
+}
+
+struct ns *ns_find(struct engine *e, const char *id)
+{
+    struct ns *ns = e->hash[hash_of(e, id)];
+    while (ns && strcmp(ns->id, id) != 0)
+        ns = ns->next;
+    return ns;
+}
+
+struct ns *ns_get(struct engine *e, const char *id)
+{
+    struct ns *ns = ns_find(e, id), **bucket = &e->hash[hash_of(e, id)];
+    if (ns || !(ns = calloc(1, sizeof *ns)))
+        return ns;
+    (void)snprintf(ns->id, sizeof ns->id, "%s", id);
+    ns->engine = e;
+    ns->next = *bucket;
+    *bucket = ns;
+    TAILQ_INIT(&ns->queue);
+    e->ns_count++;
+    return ns;
+}
+
+static void leave_idle(struct ns *ns)
+{
+    if (ns->in_lru)
+        TAILQ_REMOVE(&ns->engine->idle, ns, in_idle);
+    ns->in_lru = false;
+}
+
+static void leave_waiting(struct ns *ns)
+{
+    if (ns->waiting) {
+        TAILQ_REMOVE(&ns->engine->waiting, ns, in_waiting);
+        ns->engine->waiting_count--;
+    }
+    ns->waiting = false;
+}
+
+void ns_drop_if_unused(struct ns *ns)
+{
+    if (!TAILQ_EMPTY(&ns->queue) || ns->running || ns->removing)
+        return;
+    leave_waiting(ns); /* whoever wanted it is gone */
+    if (ns->slot)
+        return;
+    struct ns **at = &ns->engine->hash[hash_of(ns->engine, ns->id)];
+    while (*at != ns)
+        at = &(*at)->next;
+    *at = ns->next;
+    ns->engine->ns_count--;
+    free(ns);
+}
+
+/* ---- activation --------------------------------------------------------------------------------
+ */
+
+/* Ends as many idle namespaces as others wait for a place. False: none is idle. */
+static bool make_room(struct engine *e)
+{
+    size_t leaving = e->dying_count;
+    for (struct ns *ns; leaving < e->waiting_count && (ns = TAILQ_FIRST(&e->idle)); leaving++) {
+        leave_idle(ns);
+        e->total.evictions++;
+        slot_end(ns->slot);
+    }
+    return leaving > 0;
+}
+
+void ns_serve_waiting(struct engine *e)
+{
+    struct ns *ns;
+    while (!e->stopping && (ns = TAILQ_FIRST(&e->waiting))) {
+        struct slot *spare = TAILQ_FIRST(&e->spares);
+        if (e->bound_count >= e->set.active_max) {
+            (void)make_room(e);
+            return;
+        }
+        if (!spare)
+            return;
+        leave_waiting(ns);
+        slot_attach(spare, ns);
+    }
+}
+
+static void activate(struct ns *ns)
+{
+    struct engine *e = ns->engine;
+    if (ns->slot || ns->waiting || ns->removing)
+        return;
+    ns->start = TAILQ_EMPTY(&e->spares) ? PROTO_START_COLD : PROTO_START_SPARE;
+    ns->waiting = true;
+    TAILQ_INSERT_TAIL(&e->waiting, ns, in_waiting);
+    e->waiting_count++;
+    ns_serve_waiting(e);
+    if (ns->waiting)
+        slots_refill(e);
+}
+
+void ns_on_slot_gone(struct ns *ns)
+{
+    ns->slot = NULL;
+    leave_idle(ns);
+    if (ns->removing) {
+        struct priv_request req = {.verb = PRIV_DISCARD_VOLUME};
+        for (uint32_t i = 0; i < ENGINE_REMOVALS_MAX; i++)
+            if (ns->engine->removals[i].used && strcmp(ns->engine->removals[i].ns_id, ns->id) == 0)
+                req.slot = i;
+        (void)snprintf(req.ns_id, sizeof req.ns_id, "%s", ns->id);
+        engine_ask_priv(ns->engine, &req, NULL, 0);
+    } else if (!TAILQ_EMPTY(&ns->queue)) {
+        activate(ns);
+    } else {
+        ns_drop_if_unused(ns);
+    }
+}
+
+/* ---- queues ------------------------------------------------------------------------------------
+ */
+
+static void on_max_wait(struct loop_timer *t)
+{
+    struct run *run = CONTAINER_OF(t, struct run, wait);
+    struct ns *ns = run->ns;
+    ns_dequeue(run);
+    run_fail(run, PROTO_QUEUE_TIMEOUT, "the run waited longer than runs.max_wait");
+    ns_drop_if_unused(ns);
+}
+
+static void begin_waiting(struct run *run)
+{
+    struct engine *e = run->ns->engine;
+    run->wait.on_due = on_max_wait;
+    (void)loop_timer_set(&e->loop, &run->wait,
+                         run->accepted_ns + e->set.max_wait_ms * CLOCK_NS_PER_MS);
+}
+
+static void count_in(struct run *run)
+{
+    run->ns->queued++;
+    run->ns->engine->queued_runs++;
+    run->ns->engine->queued_bytes += run->message_bytes;
+}
+
+void ns_enqueue(struct ns *ns, struct run *run)
+{
+    TAILQ_INSERT_TAIL(&ns->queue, run, in_ns);
+    count_in(run);
+    leave_idle(ns);
+    if (ns->slot && ns->slot->state == SLOT_READY && ns->queued == 1) {
+        slot_want_run(ns->slot);
+        return;
+    }
+    begin_waiting(run);
+    if (!ns->slot)
+        activate(ns);
+    else if (ns->slot->state == SLOT_IDLE)
+        slot_want_run(ns->slot);
+}
+
+void ns_put_back(struct run *run)
+{
+    TAILQ_INSERT_HEAD(&run->ns->queue, run, in_ns);
+    count_in(run);
+    begin_waiting(run);
+}
+
+void ns_dequeue(struct run *run)
+{
+    struct engine *e = run->ns->engine;
+    loop_timer_cancel(&e->loop, &run->wait);
+    TAILQ_REMOVE(&run->ns->queue, run, in_ns);
+    run->ns->queued--;
+    e->queued_runs--;
+    e->queued_bytes -= run->message_bytes;
+}
+
+struct run *ns_take_next(struct ns *ns)
+{
+    struct run *run = TAILQ_FIRST(&ns->queue);
+    if (!run)
+        return NULL;
+    ns_dequeue(run);
+    run->start = ns->engine->zygote_execs ? PROTO_START_EXEC : ns->start;
+    ns->start = PROTO_START_WARM;
+    return run;
+}
+
+void ns_settle(struct ns *ns)
+{
+    struct engine *e = ns->engine;
+    if (!ns->slot || ns->running)
+        return;
+    if (!TAILQ_EMPTY(&ns->queue)) {
+        slot_want_run(ns->slot);
+        return;
+    }
+    if (ns->slot->state == SLOT_DYING)
+        return;
+    leave_idle(ns);
+    ns->idle_since_ns = clock_now_ns();
+    TAILQ_INSERT_TAIL(&e->idle, ns, in_idle);
+    ns->in_lru = true;
+    if (e->waiting_count > 0)
+        ns_serve_waiting(e);
+}
+
+void ns_fail_queue(struct ns *ns, enum proto_outcome outcome, const char *text)
+{
+    struct run *run;
+    while ((run = TAILQ_FIRST(&ns->queue))) {
+        ns_dequeue(run);
+        run_fail(run, outcome, text);
+    }
+}
+
+void ns_fail_waiting(struct engine *e, const char *text)
+{
+    struct ns *ns;
+    while ((ns = TAILQ_FIRST(&e->waiting))) {
+        leave_waiting(ns);
+        ns_fail_queue(ns, PROTO_ACTIVATION_FAILED, text);
+        ns_drop_if_unused(ns);
+    }
+}
+
+/* ---- idle eviction, removal --------------------------------------------------------------------
+ */
+
+static void on_idle_sweep(struct loop_timer *t)
+{
+    struct engine *e = CONTAINER_OF(t, struct engine, idle_sweep);
+    uint64_t now = clock_now_ns(), idle_ns = e->set.idle_ms * CLOCK_NS_PER_MS;
+    struct ns *ns;
+    while ((ns = TAILQ_FIRST(&e->idle)) &&
+           (now - ns->idle_since_ns > idle_ns || e->bound_count > e->set.active_max)) {
+        leave_idle(ns);
+        e->total.evictions++;
+        slot_end(ns->slot);
+        if (e->bound_count - e->dying_count <= e->set.active_max &&
+            now - ns->idle_since_ns <= idle_ns)
+            break;
+    }
+    (void)loop_timer_set(&e->loop, t, now + SWEEP_MS * CLOCK_NS_PER_MS);
+}
+
+void ns_init(struct engine *e)
+{
+    TAILQ_INIT(&e->waiting);
+    TAILQ_INIT(&e->idle);
+    e->idle_sweep.on_due = on_idle_sweep;
+    on_idle_sweep(&e->idle_sweep);
+}
+
+static void send_done(struct client *c, uint64_t tag, enum proto_outcome outcome, const char *text)
+{
+    struct proto_msg msg = {.type = PROTO_DONE, .tag = tag};
+    msg.done.outcome = outcome;
+    msg.done.text = text;
+    if (c)
+        client_send(c, &msg);
+}
+
+void ns_remove(struct engine *e, struct client *client, uint64_t tag, const char *id)
+{
+    struct removal *r = NULL;
+    for (size_t i = 0; i < ENGINE_REMOVALS_MAX && !r; i++)
+        if (!e->removals[i].used)
+            r = &e->removals[i];
+    struct ns *ns = r && !e->draining ? ns_get(e, id) : NULL;
+    if (!ns) {
+        send_done(client, tag, e->draining ? PROTO_DRAINING : PROTO_BUSY, "not now");
+        return;
+    }
+    if (ns->removing || ns->running || !TAILQ_EMPTY(&ns->queue)) {
+        send_done(client, tag, PROTO_BUSY, "runs are queued or running in this namespace");
+        return;
+    }
+    *r = (struct removal){.used = true, .client_id = client->id, .tag = tag};
+    (void)snprintf(r->ns_id, sizeof r->ns_id, "%s", id);
+    ns->removing = true;
+    leave_idle(ns);
+    if (ns->slot)
+        slot_end(ns->slot); /* its end goes on in ns_on_slot_gone */
+    else
+        ns_on_slot_gone(ns);
+}
+
+void ns_on_discarded(struct engine *e, const struct priv_reply *reply)
+{
+    if (reply->slot >= ENGINE_REMOVALS_MAX || !e->removals[reply->slot].used)
+        return;
+    struct removal *r = &e->removals[reply->slot];
+    struct ns *ns = ns_find(e, r->ns_id);
+    struct client *client = client_find(e, r->client_id);
+    if (reply->error)
+        send_done(client, r->tag, PROTO_INTERNAL, reply->text);
+    else if (reply->detail)
+        send_done(client, r->tag, PROTO_NOT_FOUND, "no such namespace");
+    else
+        send_done(client, r->tag, PROTO_OK, "");
+    r->used = false;
+    if (!ns)
+        return;
+    ns->removing = false;
+    if (!TAILQ_EMPTY(&ns->queue))
+        activate(ns);
+    else
+        ns_drop_if_unused(ns);
+}

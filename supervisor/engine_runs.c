@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* supervisor/engine_runs - one run from Execute to Result: checks, the message for the child, the
+ * facts.
+ *
+ * The bytes of a command pass through here once, from a frame's arena into the message that the
+ * standby reads; they are never looked at. Each Execute has exactly one Result, whatever happens:
+ * run_fail, run_finish and run_overdue are the three ends, and each forgets the run.
+ */
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "lib/fd.h"
+#include "lib/log.h"
+#include "lib/packet.h"
+#include "supervisor/engine.h"
+#include <signal.h>
+#include <sys/wait.h>
+
+#define RETRY_AFTER_MS 1000u
+
+static void log_run(const struct run *run, const struct proto_result *r)
+{
+    LOG(INFO, "run", F_U64("run_id", run->id), F_STR("ns", run->ns->id),
+        F_STR("request_id", run->request_id), F_STR("outcome", proto_outcome_name(r->outcome)),
+        F_STR("reason", r->outcome == PROTO_OK ? proto_reason_name(r->reason) : ""),
+        F_I64("exit_code", r->exited ? r->exit_code : -1),
+        F_STR("start", proto_start_name(r->start)), F_MS("queue_ms", r->queue_us * 1000),
+        F_MS("wall_ms", r->wall_us * 1000), F_MS("cpu_ms", r->cpu_us * 1000));
+}
+
+static void forget(struct run *run)
+{
+    struct engine *e = run->ns->engine;
+    if (run->client) {
+        TAILQ_REMOVE(&run->client->runs, run, in_client);
+        client_run_closed(run->client);
+    }
+    for (size_t i = 0; i < 3; i++)
+        fd_close(&run->fds[i]);
+    e->open_runs--;
+    free(run->message);
+    free(run);
+    if (e->draining)
+        engine_check_drained(e);
+}
+
+static void answer(struct run *run, struct proto_result *result)
+{
+    struct proto_msg msg = {.type = PROTO_RESULT, .tag = run->tag};
+    result->tag = run->tag;
+    result->run_id = run->id;
+    msg.result = *result;
+    if (run->client)
+        client_send(run->client, &msg);
+    log_run(run, result);
+    forget(run);
+}
+
+void run_fail(struct run *run, enum proto_outcome outcome, const char *text)
+{
+    struct proto_result result = {
+        .outcome = outcome, .field = "", .text = text, .start = run->start};
+    result.queue_us = (clock_now_ns() - run->accepted_ns) / 1000;
+    if (outcome == PROTO_QUEUE_FULL || outcome == PROTO_QUEUE_TIMEOUT ||
+        outcome == PROTO_ACTIVATION_FAILED)
+        result.retry_after_ms = RETRY_AFTER_MS;
+    answer(run, &result);
+}
+
+/* ---- accepting ---------------------------------------------------------------------------------
+ */
+
+static void refuse(struct client *c, const struct proto_execute *exec, enum proto_outcome outcome,
+                   const char *field, const char *text)
+{
+    struct proto_msg msg = {.type = PROTO_RESULT, .tag = exec->tag};
+    msg.result =
+        (struct proto_result){.tag = exec->tag, .outcome = outcome, .field = field, .text = text};
+    if (outcome == PROTO_QUEUE_FULL)
+        msg.result.retry_after_ms = RETRY_AFTER_MS;
+    c->engine->total.refused++;
+    client_send(c, &msg);
+}
+
+/* What the decoder cannot know: our limits. NULL: fine. */
+static const char *find_fault(struct engine *e, const struct proto_execute *exec, size_t nfds,
+                              const char **ret_field)
+{
+    *ret_field = "";
+    if (nfds != 3)
+        return "three descriptors are needed: stdin, stdout, stderr";
+    *ret_field = "timeout";
+    if (exec->timeout_ms > e->set.timeout_ms_max)
+        return "timeout is longer than runs.timeout_max";
+    return NULL;
+}
+
+static size_t env_bytes(const struct proto_execute *exec)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < exec->env_count; i++)
+        n += strlen(exec->env[i].name) + strlen(exec->env[i].value) + 2;
+    return n;
+}
+
+/* Lays the message out as zygote/zygote.h says; false: out of memory. */
+static bool pack(struct run *run, const struct proto_execute *exec, uint64_t grace_ms)
+{
+    struct zyg_run head = {
+        .magic = ZYG_RUN_MAGIC,
+        .env_count = (uint32_t)exec->env_count,
+        .run_id = run->id,
+        .timeout_ns = run->timeout_ms * CLOCK_NS_PER_MS,
+        .grace_ns = grace_ms * CLOCK_NS_PER_MS,
+        .cpu_s = run->cpu_s,
+        .cmd_bytes = (uint32_t)exec->cmd_len + 1,
+        .env_bytes = (uint32_t)env_bytes(exec),
+        .cwd_bytes = (uint32_t)strlen(exec->cwd) + 1,
+    };
+    run->message_bytes = sizeof head + head.cmd_bytes + head.env_bytes + head.cwd_bytes;
+    char *at = run->message = malloc(run->message_bytes);
+    if (!at)
+        return false;
+    memcpy(at, &head, sizeof head);
+    at += sizeof head;
+    memcpy(at, exec->cmd, exec->cmd_len);
+    at[exec->cmd_len] = 0;
+    at += exec->cmd_len + 1;
+    for (size_t i = 0; i < exec->env_count; i++) {
+        size_t name = strlen(exec->env[i].name), value = strlen(exec->env[i].value);
+        memcpy(at, exec->env[i].name, name);
+        at[name] = '=';
+        memcpy(at + name + 1, exec->env[i].value, value + 1);
+        at += name + value + 2;
+    }
+    memcpy(at, exec->cwd, head.cwd_bytes);
+    return true;
+}
+
+static const char *find_no_room(const struct engine *e, const struct ns *ns, const struct run *run)
+{
+    if (ns->queued >= e->set.queue_max)
+        return "the namespace's queue is full";
+    if (e->open_runs > ENGINE_RUNS_MAX ||
+        e->queued_bytes + run->message_bytes > ENGINE_QUEUED_BYTES_MAX)
+        return "too many runs are waiting in all namespaces together";
+    return NULL;
+}
+
+static struct run *new_run(struct client *c, const struct proto_execute *exec)
+{
+    struct engine *e = c->engine;
+    struct run *run = calloc(1, sizeof *run);
+    if (!run)
+        return NULL;
+    *run = (struct run){.id = e->next_run_id++, .tag = exec->tag, .fds = {-1, -1, -1}};
+    run->accepted_ns = clock_now_ns();
+    run->timeout_ms = exec->timeout_ms ? exec->timeout_ms : e->set.timeout_ms_default;
+    run->cpu_s = (exec->cpu_ms + 999) / 1000;
+    (void)snprintf(run->request_id, sizeof run->request_id, "%s", exec->request_id);
+    if (pack(run, exec, e->set.grace_ms))
+        return run;
+    free(run);
+    return NULL;
+}
+
+void run_accept(struct client *c, const struct proto_execute *exec, int fds[], size_t nfds)
+{
+    struct engine *e = c->engine;
+    const char *field, *text = find_fault(e, exec, nfds, &field);
+    if (text || e->draining) {
+        refuse(c, exec, text ? PROTO_BAD_REQUEST : PROTO_DRAINING, field,
+               text ? text : "the service is stopping");
+        return;
+    }
+    struct run *run = new_run(c, exec);
+    struct ns *ns = run ? ns_get(e, exec->ns_id) : NULL;
+    if (!ns || (text = find_no_room(e, ns, run))) {
+        refuse(c, exec, ns ? PROTO_QUEUE_FULL : PROTO_INTERNAL, "", ns ? text : "out of memory");
+        if (ns)
+            ns_drop_if_unused(ns);
+        if (run)
+            free(run->message);
+        free(run);
+        return;
+    }
+    for (size_t i = 0; i < 3; i++)
+        run->fds[i] = fd_take(&fds[i]);
+    run->ns = ns;
+    run->client = c;
+    TAILQ_INSERT_TAIL(&c->runs, run, in_client);
+    c->open_runs++;
+    e->open_runs++;
+    ns_enqueue(ns, run);
+}
+
+int run_send(struct run *run, struct slot *s)
+{
+    int r = packet_send(s->run_fd, run->message, run->message_bytes, run->fds, 3);
+    if (r < 0)
+        return r;
+    run->started_ns = clock_now_ns();
+    for (size_t i = 0; i < 3; i++)
+        fd_close(&run->fds[i]);
+    free(ptr_take(&run->message));
+    return 0;
+}
+
+/* ---- facts -------------------------------------------------------------------------------------
+ */
+
+/* The number behind `key ` in a counter file, or the first number when key is "". */
+static uint64_t read_counter(int fd, const char *key)
+{
+    char text[512];
+    ssize_t n = fd < 0 ? -1 : pread(fd, text, sizeof text - 1, 0);
+    if (n <= 0)
+        return 0;
+    text[n] = 0;
+    const char *at = *key ? strstr(text, key) : text;
+    return at ? strtoull(at + strlen(key), NULL, 10) : 0;
+}
+
+static bool oom_happened(struct slot *s)
+{
+    return read_counter(s->counters[CGROUP_OOM], "oom_kill ") > s->oom_seen;
+}
+
+static bool pids_ran_out(struct slot *s)
+{
+    return read_counter(s->counters[CGROUP_PIDS], "max ") > s->pids_seen;
+}
+
+static enum proto_reason find_reason(const struct run *run, struct slot *s,
+                                     const struct zyg_report *report)
+{
+    bool signaled = WIFSIGNALED(report->status);
+    if (report->reason == ZYG_BY_TIMEOUT)
+        return PROTO_REASON_TIMEOUT;
+    if (run->cancelled || report->reason == ZYG_BY_CANCEL)
+        return PROTO_REASON_CANCELLED;
+    if (!signaled && WEXITSTATUS(report->status) == 0)
+        return PROTO_REASON_EXIT;
+    if (oom_happened(s))
+        return PROTO_REASON_OOM;
+    if (pids_ran_out(s))
+        return PROTO_REASON_PIDS;
+    if (run->cpu_s && report->cpu_ns >= run->cpu_s * CLOCK_NS_PER_S)
+        return PROTO_REASON_CPU_LIMIT;
+    if (signaled && WTERMSIG(report->status) == SIGSYS)
+        return PROTO_REASON_SECCOMP;
+    return signaled ? PROTO_REASON_SIGNAL : PROTO_REASON_EXIT;
+}
+
+/* What one run used must not be told of the next. Runs after the answer was sent. */
+static void reset_counters(struct slot *s)
+{
+    int peak = s->counters[CGROUP_PEAK];
+    if (peak >= 0)
+        (void)!pwrite(peak, "0", 1, 0);
+    s->oom_seen = read_counter(s->counters[CGROUP_OOM], "oom_kill ");
+    s->pids_seen = read_counter(s->counters[CGROUP_PIDS], "max ");
+}
+
+static const char *cwd_text(int error)
+{
+    switch (error) {
+    case ENOENT:
+        return "cwd does not exist";
+    case ENOTDIR:
+        return "cwd is not a directory";
+    case EACCES:
+        return "cwd may not be entered";
+    default:
+        return "cwd must lie below " ZYG_HOME " or /tmp";
+    }
+}
+
+/* A child that never came to its command: some of that is the request's fault. */
+static void fail_step(struct run *run, const struct zyg_report *report)
+{
+    struct proto_result result = {.outcome = PROTO_INTERNAL, .field = "", .start = run->start};
+    char text[160];
+    if (report->step == CHILD_STEP_CWD) {
+        result.outcome = PROTO_BAD_REQUEST;
+        result.field = "cwd";
+        result.text = cwd_text(report->step_errno);
+    } else if (report->step == CHILD_STEP_EXEC && report->step_errno == E2BIG) {
+        result.outcome = PROTO_BAD_REQUEST;
+        result.field = "cmd";
+        result.text = "cmd and env together are too long for execve";
+    } else {
+        (void)snprintf(text, sizeof text, "%s: %s", child_step_name(report->step),
+                       strerror(report->step_errno));
+        LOG(ERROR, "child_failed", F_STR("ns", run->ns->id), F_U64("run_id", run->id),
+            F_STR("error", text));
+        result.text = "the command could not be started";
+    }
+    answer(run, &result);
+}
+
+void run_finish(struct run *run, struct slot *s, const struct zyg_report *report)
+{
+    struct engine *e = s->engine;
+    struct proto_result result = {
+        .outcome = PROTO_OK, .field = "", .text = "", .start = run->start};
+    if (report->run_id == 0 && !run->cancelled) {
+        run_fail(run, PROTO_INTERNAL, "the run's process died before it began");
+        return;
+    }
+    if (report->reason == ZYG_BY_STEP) {
+        fail_step(run, report);
+        return;
+    }
+    uint64_t peak = read_counter(s->counters[CGROUP_PEAK], "");
+    result.reason = find_reason(run, s, report);
+    result.exited = WIFEXITED(report->status);
+    result.exit_code = result.exited ? WEXITSTATUS(report->status) : 0;
+    result.signal = WIFSIGNALED(report->status) ? WTERMSIG(report->status) : 0;
+    result.queue_us = (run->started_ns - run->accepted_ns) / 1000;
+    result.wall_us = report->wall_ns / 1000;
+    result.cpu_us = report->cpu_ns / 1000;
+    result.max_rss_kb = peak ? peak / 1024 : report->max_rss_kb;
+    e->total.runs++;
+    e->total.reasons[result.reason]++;
+    answer(run, &result);
+    reset_counters(s);
+}
+
+void run_overdue(struct run *run)
+{
+    struct proto_result result = {
+        .outcome = PROTO_OK, .field = "", .text = "", .start = run->start};
+    result.reason = run->cancelled ? PROTO_REASON_CANCELLED : PROTO_REASON_TIMEOUT;
+    result.signal = SIGKILL;
+    result.queue_us = (run->started_ns - run->accepted_ns) / 1000;
+    result.wall_us = (clock_now_ns() - run->started_ns) / 1000;
+    run->ns->engine->total.runs++;
+    run->ns->engine->total.reasons[result.reason]++;
+    answer(run, &result);
+}
+
+void run_cancel(struct run *run)
+{
+    struct ns *ns = run->ns;
+    run->cancelled = true;
+    if (ns->running == run) {
+        slot_cancel_run(ns->slot);
+        return;
+    }
+    struct proto_result result = {
+        .outcome = PROTO_OK, .reason = PROTO_REASON_CANCELLED, .field = "", .text = ""};
+    result.queue_us = (clock_now_ns() - run->accepted_ns) / 1000;
+    ns_dequeue(run);
+    answer(run, &result);
+    ns_drop_if_unused(ns);
+}

@@ -1,0 +1,518 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* supervisor/engine_slots - the life of a zygote as the engine sees it, as one table.
+ *
+ * A slot is FREE until priv is asked for a zygote; that becomes a spare, is given to a namespace,
+ * and alternates between READY (a standby waits), BUSY (a run is on) and PREPARING until it is
+ * ended. Each state that waits has a deadline in the slot's one timer. Whatever is unexpected ends
+ * the zygote: its volume survives, its namespace gets another.
+ */
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "lib/fd.h"
+#include "lib/log.h"
+#include "lib/packet.h"
+#include "supervisor/engine.h"
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define STEP_MS 10000u     /* for each step of an activation, and for a standby to appear */
+#define REPORT_MS 1000u    /* beyond deadline and grace: the engine's second clock */
+#define CANCEL_MS 1000u    /* from ZYG_CANCEL to the report */
+#define STARTS_AT_ONCE 4u  /* zygotes on their way */
+#define REFILL_DELAY_MS 3u /* a pool is refilled behind the request that emptied it, not before */
+#define START_BACKOFF_MS 100u /* doubled by each failure in a row */
+#define START_BACKOFF_MAX_MS 5000u
+
+enum slot_event {
+    EV_STARTED,
+    EV_ATTACHED,
+    EV_STANDBY,
+    EV_DONE,
+    EV_BROKEN,
+    EV_OVERDUE,
+    EV_ENDED,
+    SLOT_EVENTS
+};
+
+struct event {
+    enum slot_event what;
+    const struct zyg_report *report; /* DONE; BROKEN: NULL or what it said */
+    const char *text;                /* BROKEN: why */
+    int fd;                          /* ATTACHED, STANDBY: the act takes it */
+};
+
+static void step(struct slot *s, struct event *ev);
+
+static const char *const state_names[SLOT_STATES] = {
+    "free",  "starting", "spare",     "attaching", "assigning",
+    "ready", "idle",     "preparing", "busy",      "dying",
+};
+
+const char *slot_state_name(enum slot_state state)
+{
+    return state_names[state];
+}
+
+static void arm(struct slot *s, uint64_t ms)
+{
+    if (!loop_timer_set(&s->engine->loop, &s->timer, clock_now_ns() + ms * CLOCK_NS_PER_MS))
+        LOG(ERROR, "out_of_memory", F_STR("for", "timer"));
+}
+
+static void drop_standby(struct slot *s)
+{
+    s->engine->standby_count -= s->run_fd >= 0;
+    fd_close(&s->run_fd);
+}
+
+/* ---- acts --------------------------------------------------------------------------------------
+ */
+
+static void act_nothing(struct slot *s, struct event *ev)
+{
+    (void)s;
+    (void)ev;
+}
+
+static void act_offer(struct slot *s, struct event *ev)
+{
+    struct engine *e = s->engine;
+    (void)ev;
+    loop_timer_cancel(&e->loop, &s->timer);
+    e->starting_count--;
+    e->start_failures = 0;
+    e->ever_started = true;
+    e->spare_count++;
+    TAILQ_INSERT_TAIL(&e->spares, s, in_list);
+    ns_serve_waiting(e);
+    slots_refill(e);
+}
+
+/* Asks priv to end it. From here on nothing is heard of the zygote but priv's word. */
+static void end_zygote(struct slot *s)
+{
+    struct engine *e = s->engine;
+    struct priv_request req = {.verb = PRIV_END_ZYGOTE, .slot = s->index};
+    loop_io_del(&e->loop, &s->ctl);
+    fd_close(&s->ctl.fd);
+    drop_standby(s);
+    loop_timer_cancel(&e->loop, &s->timer);
+    e->dying_count++;
+    engine_ask_priv(e, &req, NULL, 0);
+}
+
+static void act_start_failed(struct slot *s, struct event *ev)
+{
+    struct engine *e = s->engine;
+    const char *text = ev->text ? ev->text : "a zygote did not start in time";
+    uint64_t backoff = START_BACKOFF_MS << (e->start_failures < 6 ? e->start_failures : 6);
+    e->starting_count--;
+    e->start_failures++;
+    e->total.activation_failures++;
+    e->no_start_before_ns =
+        clock_now_ns() +
+        (backoff < START_BACKOFF_MAX_MS ? backoff : START_BACKOFF_MAX_MS) * CLOCK_NS_PER_MS;
+    LOG(ERROR, "zygote_start_failed", F_U64("slot", s->index), F_STR("error", text));
+    end_zygote(s);
+    ns_fail_waiting(e, text);
+    if (!e->ever_started)
+        engine_down(e, 1); /* what cannot start one zygote is not a service: fail closed */
+}
+
+static void act_lose_spare(struct slot *s, struct event *ev)
+{
+    struct engine *e = s->engine;
+    LOG(WARN, "spare_lost", F_U64("slot", s->index), F_STR("error", ev->text));
+    TAILQ_REMOVE(&e->spares, s, in_list);
+    e->spare_count--;
+    e->total.zygotes_lost++;
+    end_zygote(s);
+    slots_refill(e);
+}
+
+static void act_assign(struct slot *s, struct event *ev)
+{
+    struct zyg_order order = {.verb = ZYG_ASSIGN};
+    (void)snprintf(order.ns_id, sizeof order.ns_id, "%s", s->ns->id);
+    int r = packet_send(s->ctl.fd, &order, sizeof order, &ev->fd, 1);
+    fd_close(&ev->fd);
+    arm(s, STEP_MS);
+    if (r < 0)
+        step(s, &(struct event){
+                    .what = EV_BROKEN, .text = "the zygote does not take its volume", .fd = -1});
+}
+
+static void act_activation_failed(struct slot *s, struct event *ev)
+{
+    const char *text = ev->text ? ev->text : "the namespace was not ready in time";
+    s->engine->total.activation_failures++;
+    LOG(ERROR, "activation_failed", F_STR("ns", s->ns->id), F_STR("error", text));
+    end_zygote(s);
+    ns_fail_queue(s->ns, PROTO_ACTIVATION_FAILED, text);
+}
+
+static void act_greet(struct slot *s, struct event *ev)
+{
+    s->run_fd = fd_take(&ev->fd);
+    s->engine->standby_count++;
+    if (!TAILQ_EMPTY(&s->ns->queue)) {
+        slot_want_run(s);
+        return;
+    }
+    arm(s, s->engine->set.standby_idle_ms);
+    ns_settle(s->ns);
+}
+
+static void act_retire_standby(struct slot *s, struct event *ev)
+{
+    (void)ev;
+    loop_timer_cancel(&s->engine->loop, &s->timer);
+    drop_standby(s);
+}
+
+static void act_lose(struct slot *s, struct event *ev)
+{
+    s->engine->total.zygotes_lost++;
+    LOG(WARN, "zygote_lost", F_STR("ns", s->ns->id),
+        F_STR("error", ev->text ? ev->text : "no standby in time"));
+    end_zygote(s);
+}
+
+static void act_finish(struct slot *s, struct event *ev)
+{
+    struct run *run = s->ns->running;
+    /* run_id 0: the standby died before it read its run, and no other follows unasked. */
+    if (ev->report->run_id == 0) {
+        s->state = SLOT_IDLE;
+        loop_timer_cancel(&s->engine->loop, &s->timer);
+    } else {
+        arm(s, STEP_MS);
+    }
+    s->ns->running = NULL;
+    run_finish(run, s, ev->report);
+    ns_settle(s->ns);
+}
+
+static void act_fail_run(struct slot *s, struct event *ev)
+{
+    struct run *run = s->ns->running;
+    s->engine->total.zygotes_lost++;
+    LOG(ERROR, "zygote_lost", F_STR("ns", s->ns->id), F_U64("run_id", run->id),
+        F_STR("error", ev->text));
+    end_zygote(s);
+    s->ns->running = NULL;
+    if (run->cancelled)
+        run_overdue(run);
+    else
+        run_fail(run, PROTO_INTERNAL, "the namespace's zygote died during the run");
+}
+
+static void act_overdue_run(struct slot *s, struct event *ev)
+{
+    struct run *run = s->ns->running;
+    (void)ev;
+    s->engine->total.zygotes_lost++;
+    LOG(ERROR, "zygote_overdue", F_STR("ns", s->ns->id), F_U64("run_id", run->id));
+    end_zygote(s);
+    s->ns->running = NULL;
+    run_overdue(run);
+}
+
+static void act_forget(struct slot *s, struct event *ev)
+{
+    struct engine *e = s->engine;
+    struct ns *ns = s->ns;
+    (void)ev;
+    for (size_t i = 0; i < CGROUP_COUNTERS; i++)
+        fd_close(&s->counters[i]);
+    s->ns = NULL;
+    s->spare_came = s->reply_came = false;
+    e->dying_count--;
+    TAILQ_INSERT_TAIL(&e->free, s, in_list);
+    if (ns) {
+        e->bound_count--;
+        ns_on_slot_gone(ns);
+    }
+    ns_serve_waiting(e);
+    slots_refill(e);
+}
+
+/* An empty cell cannot happen: the zygote is ended and a bug reported. */
+static const struct {
+    enum slot_state next;
+    void (*act)(struct slot *s, struct event *ev);
+} table[SLOT_STATES][SLOT_EVENTS] = {
+    [SLOT_STARTING] = {[EV_STARTED] = {SLOT_SPARE, act_offer},
+                       [EV_BROKEN] = {SLOT_DYING, act_start_failed},
+                       [EV_OVERDUE] = {SLOT_DYING, act_start_failed}},
+    [SLOT_SPARE] = {[EV_BROKEN] = {SLOT_DYING, act_lose_spare}},
+    [SLOT_ATTACHING] = {[EV_ATTACHED] = {SLOT_ASSIGNING, act_assign},
+                        [EV_BROKEN] = {SLOT_DYING, act_activation_failed},
+                        [EV_OVERDUE] = {SLOT_DYING, act_activation_failed}},
+    [SLOT_ASSIGNING] = {[EV_STANDBY] = {SLOT_READY, act_greet},
+                        [EV_BROKEN] = {SLOT_DYING, act_activation_failed},
+                        [EV_OVERDUE] = {SLOT_DYING, act_activation_failed}},
+    [SLOT_READY] = {[EV_DONE] = {SLOT_IDLE, act_retire_standby}, /* the standby died */
+                    [EV_OVERDUE] = {SLOT_IDLE, act_retire_standby},
+                    [EV_BROKEN] = {SLOT_DYING, act_lose}},
+    [SLOT_IDLE] = {[EV_DONE] = {SLOT_IDLE, act_nothing}, /* the retired standby */
+                   [EV_BROKEN] = {SLOT_DYING, act_lose}},
+    [SLOT_PREPARING] = {[EV_STANDBY] = {SLOT_READY, act_greet},
+                        [EV_DONE] = {SLOT_PREPARING, act_nothing}, /* an earlier, retired standby */
+                        [EV_BROKEN] = {SLOT_DYING, act_lose},
+                        [EV_OVERDUE] = {SLOT_DYING, act_lose}},
+    [SLOT_BUSY] = {[EV_DONE] = {SLOT_PREPARING, act_finish},
+                   [EV_BROKEN] = {SLOT_DYING, act_fail_run},
+                   [EV_OVERDUE] = {SLOT_DYING, act_overdue_run}},
+    [SLOT_DYING] = {[EV_ENDED] = {SLOT_FREE, act_forget}},
+};
+
+static void step(struct slot *s, struct event *ev)
+{
+    enum slot_state was = s->state;
+    if (!table[was][ev->what].act) {
+        LOG(ERROR, "bug_slot_event", F_U64("slot", s->index), F_STR("state", slot_state_name(was)),
+            F_U64("event", ev->what));
+        if (table[was][EV_BROKEN].act && ev->what != EV_BROKEN)
+            step(s,
+                 &(struct event){.what = EV_BROKEN, .text = "it did what it should not", .fd = -1});
+        return;
+    }
+    s->state = table[was][ev->what].next;
+    table[was][ev->what].act(s, ev);
+}
+
+/* ---- what turns into events --------------------------------------------------------------------
+ */
+
+static void on_report(struct slot *s, const struct zyg_report *report, int *fds, size_t nfds)
+{
+    struct event ev = {
+        .what = EV_BROKEN, .report = report, .text = "it speaks another language", .fd = -1};
+    char text[160];
+    switch (report->event) {
+    case ZYG_SPARE:
+        s->spare_came = true;
+        if (!s->reply_came)
+            return;
+        ev.what = EV_STARTED;
+        break;
+    case ZYG_STANDBY:
+        if (nfds != 1)
+            break;
+        ev.what = EV_STANDBY;
+        ev.fd = fd_take(&fds[0]);
+        break;
+    case ZYG_DONE:
+        ev.what = EV_DONE;
+        break;
+    case ZYG_FAILED:
+        (void)snprintf(text, sizeof text, "%s: %s", zyg_step_name(report->step),
+                       strerror(report->step_errno));
+        ev.text = text;
+        break;
+    default:
+        break;
+    }
+    step(s, &ev);
+    fd_close(&ev.fd);
+}
+
+static void on_ctl(struct loop_io *io, uint32_t events)
+{
+    struct slot *s = CONTAINER_OF(io, struct slot, ctl);
+    struct zyg_report report;
+    int fds[PACKET_FDS_MAX];
+    size_t nfds;
+    (void)events;
+    ssize_t n = packet_recv(io->fd, &report, sizeof report, fds, &nfds);
+    if (n == -EAGAIN)
+        return;
+    if (n == (ssize_t)sizeof report)
+        on_report(s, &report, fds, nfds);
+    else
+        step(s, &(struct event){
+                    .what = EV_BROKEN, .text = n == 0 ? "it died" : "it broke off", .fd = -1});
+    for (size_t i = 0; n > 0 && i < nfds; i++)
+        fd_close(&fds[i]);
+}
+
+static void on_timer(struct loop_timer *t)
+{
+    step(CONTAINER_OF(t, struct slot, timer), &(struct event){.what = EV_OVERDUE, .fd = -1});
+}
+
+static void on_started(struct slot *s, const struct priv_reply *reply, int *fds, size_t nfds)
+{
+    size_t n = 0;
+    for (uint32_t i = 0; i < CGROUP_COUNTERS; i++)
+        if (reply->detail & (1u << i) && n < nfds)
+            s->counters[i] = fd_take(&fds[n++]);
+    s->oom_seen = s->pids_seen = 0;
+    s->engine->zygote_execs = reply->detail & PRIV_ZYGOTE_EXECS;
+    s->reply_came = true;
+    if (s->spare_came)
+        step(s, &(struct event){.what = EV_STARTED, .fd = -1});
+}
+
+void slot_on_priv_reply(struct engine *e, const struct priv_reply *reply, int *fds, size_t nfds)
+{
+    if (reply->slot >= e->slot_count)
+        return;
+    struct slot *s = &e->slots[reply->slot];
+    struct event ev = {.what = EV_BROKEN, .text = reply->text, .fd = -1};
+    if (reply->verb == PRIV_END_ZYGOTE) {
+        step(s, &(struct event){.what = EV_ENDED, .fd = -1});
+    } else if (s->state == SLOT_DYING || s->state == SLOT_FREE) {
+        return; /* overtaken by its end; the caller closes the descriptors */
+    } else if (reply->error) {
+        step(s, &ev);
+    } else if (reply->verb == PRIV_START_ZYGOTE) {
+        on_started(s, reply, fds, nfds);
+    } else if (nfds == 1) {
+        ev.what = EV_ATTACHED;
+        ev.fd = fd_take(&fds[0]);
+        step(s, &ev);
+        fd_close(&ev.fd);
+    }
+}
+
+/* ---- what others ask for -----------------------------------------------------------------------
+ */
+
+static void on_refill(struct loop_timer *t)
+{
+    slots_refill(CONTAINER_OF(t, struct engine, refill));
+}
+
+void slots_init(struct engine *e)
+{
+    TAILQ_INIT(&e->free);
+    TAILQ_INIT(&e->spares);
+    e->refill.on_due = on_refill;
+    for (uint32_t i = 0; i < e->slot_count; i++) {
+        struct slot *s = &e->slots[i];
+        *s = (struct slot){
+            .engine = e, .index = i, .run_fd = -1, .ctl = {.fd = -1, .on_ready = on_ctl}};
+        s->timer.on_due = on_timer;
+        for (size_t k = 0; k < CGROUP_COUNTERS; k++)
+            s->counters[k] = -1;
+        TAILQ_INSERT_TAIL(&e->free, s, in_list);
+    }
+}
+
+static bool start_one(struct engine *e)
+{
+    struct slot *s = TAILQ_FIRST(&e->free);
+    int pair[2];
+    if (!s)
+        return false;
+    int r = packet_pair(pair, true);
+    if (r == 0) {
+        s->ctl.fd = pair[0];
+        r = loop_io_add(&e->loop, &s->ctl, EPOLLIN);
+        if (r < 0) {
+            fd_close(&s->ctl.fd);
+            fd_close(&pair[1]);
+        }
+    }
+    if (r < 0) {
+        LOG(ERROR, "zygote_start_failed", F_STR("error", strerror(-r)));
+        e->no_start_before_ns = clock_now_ns() + START_BACKOFF_MS * CLOCK_NS_PER_MS;
+        ns_fail_waiting(e, "out of descriptors");
+        return false;
+    }
+    TAILQ_REMOVE(&e->free, s, in_list);
+    s->state = SLOT_STARTING;
+    e->starting_count++;
+    arm(s, STEP_MS);
+    struct priv_request req = {.verb = PRIV_START_ZYGOTE, .slot = s->index};
+    engine_ask_priv(e, &req, &pair[1], 1);
+    return true;
+}
+
+void slots_refill(struct engine *e)
+{
+    uint64_t now = clock_now_ns();
+    size_t want = (e->draining ? 0 : e->set.spares) + e->waiting_count;
+    if (!e->ever_started && want == 0)
+        want = 1; /* proves at start that one can be had */
+    if (e->stopping || e->spare_count + e->starting_count >= want)
+        return;
+    if (now < e->no_start_before_ns) {
+        (void)loop_timer_set(&e->loop, &e->refill, e->no_start_before_ns);
+        return;
+    }
+    /* While an activation is under way and nobody waits for a start, priv's time is that
+     * activation's. */
+    while (e->spare_count + e->starting_count < want && e->starting_count < STARTS_AT_ONCE &&
+           start_one(e))
+        ;
+}
+
+void slot_attach(struct slot *s, struct ns *ns)
+{
+    struct engine *e = s->engine;
+    struct priv_request req = {.verb = PRIV_ATTACH_VOLUME, .slot = s->index};
+    TAILQ_REMOVE(&e->spares, s, in_list);
+    e->spare_count--;
+    e->bound_count++;
+    e->total.activations++;
+    s->state = SLOT_ATTACHING;
+    s->ns = ns;
+    ns->slot = s;
+    (void)snprintf(req.ns_id, sizeof req.ns_id, "%s", ns->id);
+    arm(s, STEP_MS);
+    engine_ask_priv(e, &req, NULL, 0);
+    if (!e->refill.slot)
+        (void)loop_timer_set(&e->loop, &e->refill,
+                             clock_now_ns() + REFILL_DELAY_MS * CLOCK_NS_PER_MS);
+}
+
+static void prepare(struct slot *s)
+{
+    struct zyg_order order = {.verb = ZYG_PREPARE};
+    s->state = SLOT_PREPARING;
+    arm(s, STEP_MS);
+    if (packet_send(s->ctl.fd, &order, sizeof order, NULL, 0) < 0)
+        step(s, &(struct event){.what = EV_BROKEN, .text = "it does not listen", .fd = -1});
+}
+
+void slot_want_run(struct slot *s)
+{
+    if (s->state == SLOT_IDLE) {
+        prepare(s);
+        return;
+    }
+    if (s->state != SLOT_READY)
+        return;
+    struct run *run = ns_take_next(s->ns);
+    if (!run)
+        return;
+    int r = run_send(run, s);
+    drop_standby(s); /* it has its run, or it is gone */
+    if (r < 0) {     /* it died a moment ago: the run waits, in front, for the next one */
+        ns_put_back(run);
+        prepare(s);
+        return;
+    }
+    s->state = SLOT_BUSY;
+    s->ns->running = run;
+    arm(s, run->timeout_ms + s->engine->set.grace_ms + REPORT_MS);
+}
+
+void slot_end(struct slot *s)
+{
+    if (s->state == SLOT_READY || s->state == SLOT_IDLE || s->state == SLOT_PREPARING) {
+        s->state = SLOT_DYING;
+        end_zygote(s);
+    }
+}
+
+void slot_cancel_run(struct slot *s)
+{
+    struct zyg_order order = {.verb = ZYG_CANCEL, .run_id = s->ns->running->id};
+    arm(s, CANCEL_MS);
+    if (packet_send(s->ctl.fd, &order, sizeof order, NULL, 0) < 0)
+        step(s, &(struct event){.what = EV_BROKEN, .text = "it does not listen", .fd = -1});
+}

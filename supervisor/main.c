@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* supervisor/main - brood-supervisor: reads the configuration, opens everything that needs root,
+ * splits.
+ *
+ * Runs as root. What is opened here - listeners, the volume root with its lock, the compiled
+ * policy, the cgroup trees - is handed on as descriptors; then the engine is forked and drops all
+ * rights, and this process becomes priv with the capabilities that its verbs need. Any layer that
+ * cannot be had ends the start here, with its cause.
+ */
+#include "lib/err.h"
+#include "lib/fd.h"
+#include "lib/log.h"
+#include "lib/packet.h"
+#include "policy/policy.h"
+#include "supervisor/engine.h"
+#include "supervisor/priv.h"
+#include "supervisor/settings.h"
+#include "volumes/volumes.h"
+#include "zygote/zygote.h"
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+
+#define BACKLOG 4096
+#define SPARE_SLOTS 64u /* beyond active and spare ones: those that are being ended */
+#define ENGINE_TALK_S 5
+
+static int listen_tcp(const struct settings *set, int *ret, struct err *err)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons((uint16_t)set->http_port)};
+    int one = 1;
+    if (set->http_port == 0)
+        return 0;
+    if (inet_pton(AF_INET, strcmp(set->http_listen, "localhost") ? set->http_listen : "127.0.0.1",
+                  &addr.sin_addr) != 1)
+        return err_set(err, "http.listen: %s: expected an IPv4 address", set->http_listen);
+    auto_close int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
+        bind(fd, (struct sockaddr *)&addr, sizeof addr) < 0 || listen(fd, BACKLOG) < 0)
+        return err_sys(err, "listen on %s:%u", set->http_listen, set->http_port);
+    *ret = fd_take(&fd);
+    return 0;
+}
+
+static void make_parents(const char *path)
+{
+    char dir[PATH_MAX];
+    (void)snprintf(dir, sizeof dir, "%s", path);
+    for (char *at = dir + 1; (at = strchr(at, '/')); *at++ = '/') {
+        *at = 0;
+        (void)mkdir(dir, 0755);
+    }
+}
+
+/* A socket file that nobody listens on is a leftover and goes; a living one is an error. */
+static int listen_unix(const char *path, int type, mode_t mode, int *ret, struct err *err)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    if (!*path)
+        return 0;
+    (void)snprintf(addr.sun_path, sizeof addr.sun_path, "%s", path);
+    make_parents(path);
+    auto_close int probe = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+    auto_close int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || probe < 0)
+        return err_sys(err, "socket");
+    if (connect(probe, (struct sockaddr *)&addr, sizeof addr) == 0)
+        return err_set(err, "%s is in use by another process", path);
+    if (errno == ECONNREFUSED)
+        (void)unlink(path);
+    mode_t before = umask((mode_t)(~mode & 0777));
+    int r = bind(fd, (struct sockaddr *)&addr, sizeof addr);
+    (void)umask(before);
+    if (r < 0 || listen(fd, BACKLOG) < 0)
+        return err_sys(err, "listen on %s", path);
+    *ret = fd_take(&fd);
+    return 0;
+}
+
+static int compile_policy(const struct settings *set, uint32_t optional, int *ret_fd,
+                          struct err *err)
+{
+    const struct policy_limits limits = {.nofile = set->nofile,
+                                         .fsize_bytes = set->fsize_bytes,
+                                         .stack_bytes = set->stack_bytes,
+                                         .nproc = set->pids_max,
+                                         .tmp_bytes = set->tmp_bytes};
+    static struct policy_plan plan;
+    int r = policy_compile(&limits, optional, &plan, err);
+    if (r < 0)
+        return r;
+    *ret_fd = fd_memfd_sealed("brood-policy", &plan, sizeof plan);
+    return *ret_fd < 0 ? err_sys(err, "memfd for the policy") : 0;
+}
+
+static int start_cgroups(struct priv *p, uint32_t optional, struct err *err)
+{
+    const uint32_t all = POLICY_CGROUP_MEMORY | POLICY_CGROUP_PIDS | POLICY_CGROUP_CPU;
+    const struct cgroup_limits limits = {.memory_bytes = p->set->memory_bytes,
+                                         .pids_max = p->set->pids_max,
+                                         .cpu_percent = p->set->cpu_percent};
+    struct stat st;
+    char key[32];
+    if (fstat(p->root_fd, &st) < 0)
+        return err_sys(err, "stat fs_root");
+    (void)snprintf(key, sizeof key, "brood-%llx-%llx", (unsigned long long)st.st_dev,
+                   (unsigned long long)st.st_ino);
+    return cgroup_start(&p->cg, key, &limits, all & ~optional, err);
+}
+
+static int prepare_process(struct priv *p, struct err *err)
+{
+    struct rlimit nofile;
+    sigset_t signals;
+    (void)umask(022);
+    auto_close int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null < 0 || dup2(null, 0) < 0)
+        return err_sys(err, "/dev/null");
+    if (getrlimit(RLIMIT_NOFILE, &nofile) == 0) {
+        nofile.rlim_cur = nofile.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &nofile);
+    }
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)sigemptyset(&signals);
+    (void)sigaddset(&signals, SIGTERM);
+    (void)sigaddset(&signals, SIGINT);
+    (void)sigaddset(&signals, SIGHUP);
+    (void)sigaddset(&signals, SIGCHLD);
+    if (sigprocmask(SIG_SETMASK, &signals, NULL) < 0)
+        return err_sys(err, "signal mask");
+    p->sig_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    return p->sig_fd < 0 ? err_sys(err, "signalfd") : 0;
+}
+
+static int open_everything(struct priv *p, int *ret_lock_fd, int *ret_engine_listen,
+                           struct err *err)
+{
+    const struct settings *set = p->set;
+    uint32_t optional;
+    int r = prepare_process(p, err);
+    if (r == 0)
+        r = policy_parse_layers(set->optional_layers, &optional, err);
+    if (r == 0)
+        r = compile_policy(set, optional, &p->plan_fd, err);
+    if (r == 0)
+        r = vol_root_open(set->fs_root, &p->root_fd, ret_lock_fd, err);
+    if (r == 0)
+        r = start_cgroups(p, optional, err);
+    if (r == 0)
+        r = listen_tcp(set, &p->listeners[LISTEN_TCP], err);
+    if (r == 0)
+        r = listen_unix(set->http_socket, SOCK_STREAM, 0666, &p->listeners[LISTEN_HTTP_SOCKET],
+                        err);
+    if (r == 0)
+        r = listen_unix(set->socket, SOCK_SEQPACKET, 0660, ret_engine_listen, err);
+    return r;
+}
+
+static void close_all_but(const int *keep, size_t count)
+{
+    for (int fd = 3; fd < 64; fd++) {
+        bool kept = false;
+        for (size_t i = 0; i < count; i++)
+            kept |= keep[i] == fd;
+        if (!kept)
+            (void)close(fd);
+    }
+}
+
+static int split(struct priv *p, int engine_listen, struct err *err)
+{
+    struct timeval patience = {.tv_sec = ENGINE_TALK_S};
+    struct priv_ids ids;
+    int pair[2];
+    int r = priv_find_ids(p->set->user_engine, (uint32_t)(p->set->uid_base - ZYG_UIDS_PER_SLOT - 1),
+                          &ids, err);
+    if (r < 0)
+        return r;
+    if (packet_pair(pair, false) < 0 ||
+        setsockopt(pair[0], SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) < 0)
+        return err_sys(err, "socket pair");
+    p->engine = fork();
+    if (p->engine < 0)
+        return err_sys(err, "fork the engine");
+    if (p->engine == 0) {
+        const int keep[] = {pair[1], engine_listen, p->root_fd};
+        sigset_t none;
+        close_all_but(keep, ARRAY_LEN(keep));
+        log_init("engine", p->set->log_format, p->set->log_level);
+        if (priv_become(&ids, err) < 0)
+            die(1, "engine: %s", err->text);
+        (void)sigemptyset(&none);
+        (void)sigprocmask(SIG_SETMASK, &none, NULL);
+        /* A terminal's ^C reaches the whole process group; the order of ending is priv's to give.
+         */
+        (void)signal(SIGINT, SIG_IGN);
+        (void)signal(SIGHUP, SIG_IGN);
+        exit(engine_run(p->set, p->files, pair[1], engine_listen, p->root_fd, p->slot_count));
+    }
+    (void)close(pair[1]);
+    (void)close(engine_listen);
+    p->engine_sock = pair[0];
+    return priv_keep_caps(err);
+}
+
+int main(int argc, char **argv)
+{
+    static struct settings set;
+    static struct settings_files files;
+    struct priv p = {
+        .set = &set, .files = &files, .engine_sock = -1, .primordial_sock = -1, .root_fd = -1};
+    struct err err;
+    int lock_fd = -1, engine_listen = -1;
+    int r = settings_load(argc, argv, &set, &files, &err);
+    if (r == SETTINGS_HELP || r == SETTINGS_VERSION)
+        return 0;
+    if (r < 0)
+        die(2, "%s", err.text);
+    if (geteuid() != 0)
+        die(1, "must be started as root (try: sudo brood-supervisor)");
+    (void)syscall(SYS_close_range, 3, ~0u, 0);
+    files.yaml_fd = files.dotenv_fd = -1;
+    log_init("priv", set.log_format, set.log_level);
+    p.listeners[LISTEN_TCP] = p.listeners[LISTEN_HTTP_SOCKET] = -1;
+    p.slot_count = (uint32_t)(set.active_max + set.spares + SPARE_SLOTS);
+    p.slots = calloc(p.slot_count, sizeof *p.slots);
+    if (!p.slots)
+        die(1, "out of memory");
+    for (uint32_t i = 0; i < p.slot_count; i++)
+        p.slots[i].pidfd = p.slots[i].userns = -1;
+    int status = 1;
+    r = open_everything(&p, &lock_fd, &engine_listen, &err);
+    if (r == 0)
+        r = split(&p, engine_listen, &err);
+    if (r == 0)
+        status = priv_serve(&p);
+    else
+        LOG(ERROR, "start_failed", F_STR("error", err.text));
+    if (engine_listen >= 0)
+        (void)unlink(set.socket);
+    if (p.listeners[LISTEN_HTTP_SOCKET] >= 0)
+        (void)unlink(set.http_socket);
+    if (r < 0)
+        cgroup_stop(&p.cg, 0);
+    LOG(INFO, "stopped", F_I64("status", status));
+    return status;
+}
