@@ -35,10 +35,11 @@ BASH_CFLAGS := -I/usr/include/bash -I/usr/include/bash/include -I/usr/include/ba
 # Which archive a program links, leaves last: the layers table once more, for the linker.
 USES_brood := protocol policy lib
 USES_brood-supervisor := supervisor policy volumes protocol lib
+OBJS_brood-supervisor := $B/zygote/names.o # the contract's words, all it may link of zygote/
 USES_brood-frontend := frontend protocol lib
 LIBS_brood := -lprotobuf-c -lseccomp
 LIBS_brood-supervisor := -lprotobuf-c -lseccomp -lcyaml -lyaml
-LIBS_brood-frontend := -lh2o-evloop -lwslay -lssl -lcrypto -ljansson -lprotobuf-c -lpthread
+LIBS_brood-frontend := -lh2o-evloop -lwslay -lssl -lcrypto -ljansson -lseccomp -lprotobuf-c -lpthread
 
 obj = $(patsubst %.c,$B/%.o,$(wildcard $1/*.c))
 arc = $(foreach f,$1,$B/$f.a)
@@ -59,7 +60,7 @@ $B/%.a:
 	@rm -f $@
 	ar rcs $@ $^
 $(foreach f,lib protocol policy volumes supervisor frontend cli,$(eval $B/$f.a: $(call obj,$f)))
-$(foreach p,brood-supervisor brood-frontend,$(eval $B/$p: $(call arc,$(USES_$p)); $$(CC) $$(LDFLAGS) -o $$@ $$^ $$(LIBS_$p)))
+$(foreach p,brood-supervisor brood-frontend,$(eval $B/$p: $(OBJS_$p) $(call arc,$(USES_$p)); $$(CC) $$(LDFLAGS) -o $$@ $$^ $$(LIBS_$p)))
 $B/brood: $(call obj,cli) $(call arc,$(USES_brood)); $(CC) $(LDFLAGS) -o $@ $^ $(LIBS_brood)
 
 # zygote/: the same sources twice, never sanitised (they run inside bash, or static): bash_eval.c makes the

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* frontend/answer - see answer.h.
  *
- * In the frontend, per thread. The document is a list of parts which are escaped as the client takes
- * them, so a large output is never held a second time. Facts and their names: API.md.
+ * In the frontend, per thread. The document is a list of parts which are escaped as the client
+ * takes them, so a large output is never held a second time. Facts and their names: API.md.
  */
 #include "frontend/answer.h"
 #include "frontend/http.h"
@@ -37,9 +37,10 @@ static void format_facts(struct answer *a, const struct proto_result *r, const s
                    "\"queue_ms\":%s,\"wall_ms\":%s,\"cpu_ms\":%s,\"max_rss_kb\":%" PRIu64
                    ",\"stdout_bytes\":%" PRIu64 ",\"stderr_bytes\":%" PRIu64
                    ",\"stdout_truncated\":%s,\"stderr_truncated\":%s,\"start\":\"%s\"}\n",
-                   code, r->run_id, proto_reason_name(r->reason), signal, queue, wall, cpu, r->max_rss_kb,
-                   out[0].total, out[1].total, bool_name(output_is_truncated(&out[0])),
-                   bool_name(output_is_truncated(&out[1])), proto_start_name(r->start));
+                   code, r->run_id, proto_reason_name(r->reason), signal, queue, wall, cpu,
+                   r->max_rss_kb, out[0].total, out[1].total,
+                   bool_name(output_is_truncated(&out[0])), bool_name(output_is_truncated(&out[1])),
+                   proto_start_name(r->start));
 }
 
 static struct answer_part raw(const char *text)
@@ -70,7 +71,8 @@ void answer_rewind(struct answer *a)
     a->part = a->pos = 0;
 }
 
-static size_t put_part(const struct answer_part *p, size_t pos, char *at, size_t room, size_t *ret_taken)
+static size_t put_part(const struct answer_part *p, size_t pos, char *at, size_t room,
+                       size_t *ret_taken)
 {
     size_t left = p->len - pos;
     switch (p->kind) {

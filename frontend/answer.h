@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* frontend/answer - the JSON of a finished run, and of an error, as API.md has them. */
 #pragma once
+#include "frontend/output.h"
 #include "protocol/protocol.h"
-struct output;
 struct http_request;
 
 struct answer_part {

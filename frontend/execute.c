@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* frontend/execute - the life of one POST /execute: from a checked request to its answer.
  *
- * In the frontend, per thread. Two pipes and a stdin are made, one Execute carries their far ends to
- * the engine, and the answer goes out when the Result is there and both pipes have ended. A short run
- * costs one wake-up: its pipes are not watched for the first WATCH_AFTER_MS and are drained when the
- * Result comes. Whoever writes more than a pipe holds waits that long once.
+ * In the frontend, per thread. Two pipes and a stdin are made, one Execute carries their far ends
+ * to the engine, and the answer goes out when the Result is there and both pipes have ended. A
+ * short run costs one wake-up: its pipes are not watched for the first WATCH_AFTER_MS and are
+ * drained when the Result comes. Whoever writes more than a pipe holds waits that long once.
  *
- * A run has two users: its HTTP request (req) and the engine (open). It is freed when neither is left:
- * a client may leave first (then the run is cancelled and its output dropped), or the engine may.
+ * A run has two users: its HTTP request (req) and the engine (open). It is freed when neither is
+ * left: a client may leave first (then the run is cancelled and its output dropped), or the engine
+ * may.
  */
 #include "frontend/answer.h"
 #include "frontend/front.h"
@@ -18,8 +19,8 @@
 #include <strings.h>
 
 #define WATCH_AFTER_MS 2u
-#define CLOSE_AFTER_MS 1000u       /* after the Result every writer is dead: the pipes end at once */
-#define RESULT_SLACK_MS 130000u    /* beyond the run's own time: queueing, grace, and 10 s */
+#define CLOSE_AFTER_MS 1000u    /* after the Result every writer is dead: the pipes end at once */
+#define RESULT_SLACK_MS 130000u /* beyond the run's own time: queueing, grace, and 10 s */
 #define BUSY_RETRY_MS 1000u
 
 struct run {
@@ -116,14 +117,15 @@ static void answer_outcome(struct run *run, const struct proto_result *r)
         int status;
         bool retry;
     } table[PROTO_OUTCOMES] = {
-        [PROTO_OK] = {500, false},          [PROTO_BAD_REQUEST] = {400, false},
-        [PROTO_QUEUE_FULL] = {503, true},   [PROTO_QUEUE_TIMEOUT] = {503, true},
-        [PROTO_DRAINING] = {503, true},     [PROTO_ACTIVATION_FAILED] = {503, true},
-        [PROTO_NOT_FOUND] = {500, false},   [PROTO_BUSY] = {503, true},
+        [PROTO_OK] = {500, false},        [PROTO_BAD_REQUEST] = {400, false},
+        [PROTO_QUEUE_FULL] = {503, true}, [PROTO_QUEUE_TIMEOUT] = {503, true},
+        [PROTO_DRAINING] = {503, true},   [PROTO_ACTIVATION_FAILED] = {503, true},
+        [PROTO_NOT_FOUND] = {500, false}, [PROTO_BUSY] = {503, true},
         [PROTO_INTERNAL] = {500, false},
     };
     bool named = r->field[0] != 0;
-    struct answer_error e = {.status = table[r->outcome].status, .code = proto_outcome_name(r->outcome)};
+    struct answer_error e = {.status = table[r->outcome].status,
+                             .code = proto_outcome_name(r->outcome)};
     if (table[r->outcome].retry)
         e.retry_after_ms = r->retry_after_ms ? r->retry_after_ms : BUSY_RETRY_MS;
     answer_error(run->req, &e, "%.64s%s%.250s", r->field, named ? ": " : "",
@@ -197,8 +199,8 @@ void execute_on_end(struct front *f, struct http_request *req, void *data)
     free_if_unused(run);
 }
 
-/* application/json; also application/x-www-form-urlencoded, because that is what `curl -d` says when
- * it is told nothing and the README's first example is such a curl; and nothing at all. */
+/* application/json; also application/x-www-form-urlencoded, because that is what `curl -d` says
+ * when it is told nothing and the README's first example is such a curl; and nothing at all. */
 static bool is_type_accepted(struct http_text type)
 {
     static const char *const accepted[] = {"application/json", "application/x-www-form-urlencoded"};
@@ -215,7 +217,8 @@ static bool is_type_accepted(struct http_text type)
 }
 
 /* Makes the pipes and the stdin: the child's ends into fds, ours into the run. 0 or -1. */
-static int make_stdio(struct front *f, struct run *run, const struct parse_request *parsed, int fds[3])
+static int make_stdio(struct front *f, struct run *run, const struct parse_request *parsed,
+                      int fds[3])
 {
     int ends[2];
     for (int i = 0; i < 2; i++) {
@@ -224,7 +227,8 @@ static int make_stdio(struct front *f, struct run *run, const struct parse_reque
         run->out[i].fd = ends[0];
         fds[1 + i] = ends[1];
     }
-    fds[0] = parsed->input ? fd_memfd_sealed("stdin", parsed->input, parsed->input_len) : f->null_fd;
+    fds[0] =
+        parsed->input ? fd_memfd_sealed("stdin", parsed->input, parsed->input_len) : f->null_fd;
     return fds[0] < 0 ? -1 : 0;
 }
 
@@ -268,7 +272,8 @@ static void start(struct front *f, struct http_request *req, const struct parse_
         run->timer.on_due = on_run_timer;
         (void)snprintf(run->ns_id, sizeof run->ns_id, "%s", parsed->ns_id);
         for (int i = 0; i < 2; i++)
-            run->out[i] = (struct output){.fd = -1, .kept_max = parsed->output_bytes_max, .run = run};
+            run->out[i] =
+                (struct output){.fd = -1, .kept_max = parsed->output_bytes_max, .run = run};
         r = send_execute(f, run, parsed);
     }
     if (r == 0) {

@@ -30,7 +30,8 @@ void execute_on_request(struct front *f, struct http_request *req);
 void execute_on_result(void *front, void *run, const struct proto_result *result);
 /* The client of this run (http_data of its request) is gone. */
 void execute_on_gone(struct front *f, void *run);
-/* Its request is over. Writes the line of the log and frees the run when the engine is done with it. */
+/* Its request is over. Writes the line of the log and frees the run when the engine is done with
+ * it. */
 void execute_on_end(struct front *f, struct http_request *req, void *run);
 /* The engine is gone: the open run is answered 500. */
 void execute_on_lost(void *run);

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* frontend/http - the server and its requests, over libh2o 2.2.5's own event loop.
  *
- * In the frontend, one per thread, without rights. A request's state is allocated from the request's
- * pool with a dispose function, so that it ends exactly once however its connection ends. HTTP/1.1
- * only (upgrade_to_http2 = 0: this version's HTTP/2 has unfixed floods). The library's one deadline
- * for reading and idling is set out of reach; http_conn.c keeps ours, on the monotonic clock.
+ * In the frontend, one per thread, without rights. A request's state is allocated from the
+ * request's pool with a dispose function, so that it ends exactly once however its connection ends.
+ * HTTP/1.1 only (upgrade_to_http2 = 0: this version's HTTP/2 has unfixed floods). The library's one
+ * deadline for reading and idling is set out of reach; http_conn.c keeps ours, on the monotonic
+ * clock.
  *
  * While a request is pending the library stops reading its socket. We start reading it again with a
- * callback of ours that does not take bytes: the socket's epoll registration then never changes (two
- * system calls less per request) and the client's end is seen at once instead of never.
+ * callback of ours that does not take bytes: the socket's epoll registration then never changes
+ * (two system calls less per request) and the client's end is seen at once instead of never.
  */
 #include "frontend/http_impl.h"
 #include "lib/clock.h"
@@ -205,8 +206,8 @@ static void begin(struct http_request *r, int status, const struct http_header *
     h2o_add_header_by_str(&req->pool, &req->res.headers, H2O_STRLIT("x-request-id"), 0, NULL, r->id,
                           strlen(r->id));
     for (; headers && headers->name; headers++)
-        h2o_add_header_by_str(&req->pool, &req->res.headers, headers->name, strlen(headers->name), 1,
-                              NULL, headers->value, strlen(headers->value));
+        h2o_add_header_by_str(&req->pool, &req->res.headers, headers->name, strlen(headers->name),
+                              1, NULL, headers->value, strlen(headers->value));
 }
 
 void http_respond(struct http_request *r, int status, const struct http_header *headers,

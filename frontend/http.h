@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* frontend/http - all that the frontend knows of an HTTP server: one server per thread, with its loop.
+/* frontend/http - all that the frontend knows of an HTTP server: one server per thread, with its
+ * loop.
  *
- * The library behind it (libh2o 2.2.5) shows in frontend/http*.c only. A server owns its connections,
- * their deadlines, the requests on them, watched descriptors and timers. Nothing here is shared
- * between threads but the count of connections, which is limited for the process.
+ * The library behind it (libh2o 2.2.5) shows in frontend/http*.c only. A server owns its
+ * connections, their deadlines, the requests on them, watched descriptors and timers. Nothing here
+ * is shared between threads but the count of connections, which is limited for the process.
  */
 #pragma once
 #include <sys/types.h>
@@ -72,8 +73,8 @@ uint64_t http_begin_ns(const struct http_request *req);
 /* Answers with a JSON body of known length, which is copied. */
 void http_respond(struct http_request *req, int status, const struct http_header *headers,
                   const void *body, size_t len);
-/* Answers with a JSON body of unknown length: fill writes up to room bytes (never 0 unless last) and
- * says when it was the last. It is called only when the client has taken what came before. */
+/* Answers with a JSON body of unknown length: fill writes up to room bytes (never 0 unless last)
+ * and says when it was the last. It is called only when the client has taken what came before. */
 typedef size_t (*http_fill)(void *data, char *room_at, size_t room, bool *ret_last);
 void http_stream(struct http_request *req, int status, http_fill fill, void *data);
 /* The connection is closed after this answer. Before answering. */

@@ -2,12 +2,13 @@
 /* frontend/http_conn - accepting connections, and every deadline that a connection has.
  *
  * In the frontend, per thread; the count of connections is the process's. The library has neither a
- * connection limit nor a write deadline, spins when accept says EMFILE, and is blind to a client that
- * leaves: all four are here. A tick of HTTP_TICK_MS walks the thread's connections. A connection is
- * ended from outside with shutdown(2): the library then reads its end and cleans up by itself.
+ * connection limit nor a write deadline, spins when accept says EMFILE, and is blind to a client
+ * that leaves: all four are here. A tick of HTTP_TICK_MS walks the thread's connections. A
+ * connection is ended from outside with shutdown(2): the library then reads its end and cleans up
+ * by itself.
  *
- * Beyond the limit a connection is answered 503 and closed at once, rather than left in the backlog:
- * a client gets a definite answer, never a hang.
+ * Beyond the limit a connection is answered 503 and closed at once, rather than left in the
+ * backlog: a client gets a definite answer, never a hang.
  */
 #include "frontend/http_impl.h"
 #include "lib/clock.h"
@@ -59,11 +60,13 @@ static void on_close(void *data)
 static void refuse(int fd)
 {
     static const char text[] =
-        "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nServer: brood\r\nRetry-After: 1\r\n"
+        "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nServer: brood\r\nRetry-After: "
+        "1\r\n"
         "Content-Type: application/json\r\nContent-Length: 75\r\n\r\n"
         "{\"error\":{\"code\":\"too_many_connections\",\"message\":\"too many connections\"}}\n";
     char rest[1024];
-    (void)!recv(fd, rest, sizeof rest, MSG_DONTWAIT); /* unread bytes would turn the close into a reset */
+    (void)!recv(fd, rest, sizeof rest,
+                MSG_DONTWAIT); /* unread bytes would turn the close into a reset */
     (void)!send(fd, text, sizeof text - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
     (void)shutdown(fd, SHUT_WR);
     close(fd);

@@ -70,7 +70,8 @@ static void on_setup(h2o_filter_t *self, h2o_req_t *req, h2o_ostream_t **slot)
     h2o_add_header_by_str(&req->pool, &req->res.headers, H2O_STRLIT("x-request-id"), 0, NULL,
                           copy.base, copy.len);
     c->state = HTTP_ANSWERING;
-    (void)snprintf(path, sizeof path, "%.*s", (int)(req->input.path.len < 128 ? req->input.path.len : 128),
+    (void)snprintf(path, sizeof path, "%.*s",
+                   (int)(req->input.path.len < 128 ? req->input.path.len : 128),
                    req->input.path.base ? req->input.path.base : "");
     LOG(INFO, "request", F_STR("request_id", copy.base), F_STR("path", path),
         F_I64("status", status), F_U64("bytes", (uint64_t)n));
@@ -87,6 +88,6 @@ static void add(h2o_pathconf_t *path, struct http_server *s)
 void http_errors_init(struct http_server *s)
 {
     for (size_t i = 0; i < s->host->paths.size; i++)
-        add(s->host->paths.entries[i], s);
+        add(&s->host->paths.entries[i], s);
     add(&s->host->fallback_path, s);
 }

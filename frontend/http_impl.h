@@ -21,8 +21,8 @@ struct http_conn {
     h2o_socket_t *sock;
     struct http_request *current;
     enum http_conn_state state;
-    bool partial;      /* READING: some bytes of a request are there (or the first one is awaited) */
-    bool watched;      /* BUSY: we hear of the client's end at once */
+    bool partial; /* READING: some bytes of a request are there (or the first one is awaited) */
+    bool watched; /* BUSY: we hear of the client's end at once */
     uint64_t since_ns; /* of the state; ANSWERING: of the last progress */
     struct http_conn *prev, *next;
 };

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* frontend/http_watch - descriptors and timers of the program, in the library's loop.
  *
- * In the frontend, per thread. Timers are ours because the library's follow the wall clock. They are
- * a list sorted by due time, entered from its end: nearly all are "now + 2 ms" or "now + 1 s", so a
- * search is short.
+ * In the frontend, per thread. Timers are ours because the library's follow the wall clock. They
+ * are a list sorted by due time, entered from its end: nearly all are "now + 2 ms" or "now + 1 s",
+ * so a search is short.
  */
 #include "frontend/http_impl.h"
 

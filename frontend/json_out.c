@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* frontend/json_out - see json_out.h.
  *
- * In the frontend; a leaf without state. Output of a run is arbitrary bytes, and a JSON library that
- * refuses invalid UTF-8 cannot carry it. Characters pass as they are, except what JSON forbids: the
- * quote, the backslash and the controls below 0x20.
+ * In the frontend; a leaf without state. Output of a run is arbitrary bytes, and a JSON library
+ * that refuses invalid UTF-8 cannot carry it. Characters pass as they are, except what JSON
+ * forbids: the quote, the backslash and the controls below 0x20.
  */
 #include "frontend/json_out.h"
 
@@ -29,8 +29,8 @@ static size_t escape(char *out, unsigned char c)
     return 6;
 }
 
-/* How many bytes at p are one character (*ret_valid) or one broken part, for p[0] >= 0x80. The table
- * is Unicode's "Well-Formed UTF-8 Byte Sequences": only the second byte's range varies. */
+/* How many bytes at p are one character (*ret_valid) or one broken part, for p[0] >= 0x80. The
+ * table is Unicode's "Well-Formed UTF-8 Byte Sequences": only the second byte's range varies. */
 static size_t measure(const unsigned char *p, size_t len, bool *ret_valid)
 {
     unsigned char first = p[0], low = 0x80, high = 0xbf;

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* frontend/json_out - bytes into the inside of a JSON string, piece by piece into a bounded buffer. */
+/* frontend/json_out - bytes into the inside of a JSON string, piece by piece into a bounded buffer.
+ */
 #pragma once
 
 #define JSON_OUT_ROOM_MIN 8u /* with at least this much room every call makes progress */
 
-/* Both read from the start of in, write at most room bytes of string content (without quotes), say in
- * *ret_taken how much of in that was, and return the bytes written. Call again with the rest. `in` must
- * hold everything to its end: what cannot be completed from it counts as broken. */
+/* Both read from the start of in, write at most room bytes of string content (without quotes), say
+ * in *ret_taken how much of in that was, and return the bytes written. Call again with the rest.
+ * `in` must hold everything to its end: what cannot be completed from it counts as broken. */
 
 /* UTF-8 text. Each maximal invalid part becomes U+FFFD (as the Unicode standard recommends), CESU
  * surrogates included. */

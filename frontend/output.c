@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* frontend/output - see output.h.
  *
- * In the frontend, per thread; only the count of buffered bytes is the process's. Memory follows what
- * a run wrote, doubling up to its limit; beyond it bytes are read, counted and dropped, so that a run
- * is never blocked by its own output and never costs more than its limit.
+ * In the frontend, per thread; only the count of buffered bytes is the process's. Memory follows
+ * what a run wrote, doubling up to its limit; beyond it bytes are read, counted and dropped, so
+ * that a run is never blocked by its own output and never costs more than its limit.
  *
- * A short run's pipes are never made non-blocking nor registered: once the run is over, poll(2) says
- * whether there are bytes and whether the last writer is gone, and one read takes all.
+ * A short run's pipes are never made non-blocking nor registered: once the run is over, poll(2)
+ * says whether there are bytes and whether the last writer is gone, and one read takes all.
  */
 #include "frontend/output.h"
 #include "frontend/http.h"
@@ -26,7 +26,8 @@ static int make_pipe(int ret_ends[2])
 {
     if (SYS(pipe2(ret_ends, O_CLOEXEC)) < 0)
         return -1;
-    if (SYS(fchmod(ret_ends[1], 0666)) < 0) { /* else `echo x >/dev/stderr` is EACCES for the child */
+    if (SYS(fchmod(ret_ends[1], 0666)) <
+        0) { /* else `echo x >/dev/stderr` is EACCES for the child */
         fd_close(&ret_ends[0]);
         fd_close(&ret_ends[1]);
         return -1;
@@ -129,7 +130,8 @@ static void read_once(struct output *o, bool alone)
 void output_drain(struct output out[2])
 {
     for (int round = 0; round < DRAIN_ROUNDS_MAX; round++) {
-        struct pollfd p[2] = {{.fd = out[0].fd, .events = POLLIN}, {.fd = out[1].fd, .events = POLLIN}};
+        struct pollfd p[2] = {{.fd = out[0].fd, .events = POLLIN},
+                              {.fd = out[1].fd, .events = POLLIN}};
         if (poll(p, 2, 0) <= 0)
             return;
         for (int i = 0; i < 2; i++) {

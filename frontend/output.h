@@ -4,7 +4,7 @@
 struct http_server;
 struct http_watch;
 
-#define OUTPUT_READ_BYTES 65536u                    /* a pipe's capacity: one read empties it */
+#define OUTPUT_READ_BYTES 65536u                   /* a pipe's capacity: one read empties it */
 #define OUTPUT_BUFFERED_MAX (256ull * 1024 * 1024) /* kept by this process in all */
 
 struct output {
@@ -38,5 +38,6 @@ bool output_is_truncated(const struct output *o);
 void output_end(struct output *o);
 /* Ends it and frees the bytes. */
 void output_fini(struct output *o);
-/* True while the process may take on more output (some room below the cap is left to runs under way). */
+/* True while the process may take on more output (some room below the cap is left to runs under
+ * way). */
 bool output_may_begin(void);

@@ -9,7 +9,6 @@
  */
 #include "frontend/parse.h"
 #include <jansson.h>
-#include <math.h>
 
 #define VALUES_MAX 4096u /* commas, braces and brackets outside strings; 256 variables need 300 */
 #define DEPTH_MAX 64u
@@ -70,13 +69,15 @@ static json_t *load(const char *body, size_t len, struct parse_refusal *refusal)
         (void)refuse(refusal, "bad_request",
                      "the body holds more than %u values or is nested deeper than %u", VALUES_MAX,
                      DEPTH_MAX);
-    else if (!(doc = json_loadb(body, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e))) {
+    else if (!(doc = json_loadb(body, len,
+                                JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &e))) {
         if (json_error_code(&e) == json_error_null_byte_in_key)
             (void)refuse(refusal, "bad_request",
                          "a key holds a NUL byte: no field and no variable of env may");
         else
-            (void)refuse(refusal, "bad_request", "the body is not valid JSON: %.150s (line %d, column %d)",
-                         e.text, e.line, e.column);
+            (void)refuse(refusal, "bad_request",
+                         "the body is not valid JSON: %.150s (line %d, column %d)", e.text, e.line,
+                         e.column);
     }
     return doc;
 }
@@ -108,8 +109,9 @@ static int read_namespace_id(struct reader *rd, json_t *v)
     if (!json_is_string(v))
         return BAD(rd, "namespace_id must be a string");
     if (!proto_ns_id_is_valid(json_string_value(v), json_string_length(v)))
-        return BAD(rd, "namespace_id must be 1-%u characters of [A-Za-z0-9._-], not starting with . or -",
-                   PROTO_NS_ID_MAX);
+        return BAD(
+            rd, "namespace_id must be 1-%u characters of [A-Za-z0-9._-], not starting with . or -",
+            PROTO_NS_ID_MAX);
     rd->to->ns_id = json_string_value(v);
     return 0;
 }
@@ -181,7 +183,8 @@ static int read_timeout(struct reader *rd, json_t *v)
     double s = json_number_value(v);
     if (!(s > 0) || !(s <= max)) /* this way NaN is out as well */
         return BAD(rd, "timeout must be more than 0 and at most %.15g seconds", max);
-    rd->to->timeout_ms = (uint64_t)ceil(s * 1000);
+    uint64_t ms = (uint64_t)(s * 1000);
+    rd->to->timeout_ms = (double)ms < s * 1000 ? ms + 1 : ms; /* up: never 0 */
     return 0;
 }
 
@@ -196,13 +199,15 @@ static int read_encoding(struct reader *rd, json_t *v)
     return BAD(rd, "encoding must be \"utf-8\" or \"base64\"");
 }
 
-static int read_amount(struct reader *rd, json_t *limits, const char *name, uint64_t max, uint64_t *ret)
+static int read_amount(struct reader *rd, json_t *limits, const char *name, uint64_t max,
+                       uint64_t *ret)
 {
     json_t *v = json_object_get(limits, name);
     if (!v)
         return 0;
     if (!json_is_integer(v) || json_integer_value(v) < 1 || (uint64_t)json_integer_value(v) > max)
-        return BAD(rd, "limits.%s must be an integer from 1 to %llu", name, (unsigned long long)max);
+        return BAD(rd, "limits.%s must be an integer from 1 to %llu", name,
+                   (unsigned long long)max);
     *ret = (uint64_t)json_integer_value(v);
     return 0;
 }
@@ -213,9 +218,10 @@ static int read_limits(struct reader *rd, json_t *v)
     if (!json_is_object(v))
         return BAD(rd, "limits must be an object");
     if (json_object_get(v, "memory_mb"))
-        return refuse(rd->refusal, "unsupported",
-                      "limits.memory_mb is not supported per run in this version: memory is limited "
-                      "per namespace");
+        return refuse(
+            rd->refusal, "unsupported",
+            "limits.memory_mb is not supported per run in this version: memory is limited "
+            "per namespace");
     if (read_amount(rd, v, "timeout_ms", timeout_max(rd), &timeout_ms) < 0 ||
         read_amount(rd, v, "cpu_ms", PROTO_TIMEOUT_MS_MAX, &rd->to->cpu_ms) < 0 ||
         read_amount(rd, v, "max_output_bytes", rd->limits->output_bytes_max,

@@ -28,7 +28,8 @@ static void ready(struct front *f, struct http_request *req)
 {
     static const char text[] = "{\"status\":\"ready\"}\n";
     if (f->draining)
-        answer_error(req, &(struct answer_error){503, "draining", 1000, NULL}, "the service is stopping");
+        answer_error(req, &(struct answer_error){503, "draining", 1000, NULL},
+                     "the service is stopping");
     else if (!f->greeted)
         answer_error(req, &(struct answer_error){503, "not_ready", 1000, NULL},
                      "the engine has not been heard of yet");
@@ -90,7 +91,8 @@ void routes_on_end(void *front, struct http_request *req)
     }
     (void)snprintf(m, sizeof m, "%.*s", (int)(method.len < 16 ? method.len : 16), method.at);
     (void)snprintf(p, sizeof p, "%.*s", (int)(path.len < 128 ? path.len : 128), path.at);
-    LOG(INFO, "request", F_STR("request_id", http_request_id(req)), F_STR("method", m), F_STR("path", p),
-        F_I64("status", http_status(req)),
-        F_U64("duration_us", (clock_now_ns() - http_begin_ns(req)) / 1000), F_U64("bytes", http_bytes(req)));
+    LOG(INFO, "request", F_STR("request_id", http_request_id(req)), F_STR("method", m),
+        F_STR("path", p), F_I64("status", http_status(req)),
+        F_U64("duration_us", (clock_now_ns() - http_begin_ns(req)) / 1000),
+        F_U64("bytes", http_bytes(req)));
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* frontend/upstream - see upstream.h.
  *
- * In the frontend, one per thread, over protocol/protocol.h only. The engine is trusted to answer but
- * not to answer sensibly: a tag that is not open, a message that only we may send or a Result that
- * never comes ends the connection, and with it this process (the supervisor starts another).
+ * In the frontend, one per thread, over protocol/protocol.h only. The engine is trusted to answer
+ * but not to answer sensibly: a tag that is not open, a message that only we may send or a Result
+ * that never comes ends the connection, and with it this process (the supervisor starts another).
  */
 #include "frontend/upstream.h"
 #include "frontend/http.h"
@@ -27,7 +27,8 @@ static void take_result(struct upstream *u, const struct proto_result *result)
 {
     size_t at = result->tag & ((1u << SLOT_BITS) - 1);
     if (at >= u->slot_count || !u->slots[at].owner || u->slots[at].tag != result->tag) {
-        LOG(ERROR, "engine_bug", F_STR("what", "a result for no request"), F_U64("tag", result->tag));
+        LOG(ERROR, "engine_bug", F_STR("what", "a result for no request"),
+            F_U64("tag", result->tag));
         break_off(u, false);
         return;
     }
@@ -107,8 +108,8 @@ static struct upstream_slot *find_free(struct upstream *u)
     return slot;
 }
 
-int upstream_execute(struct upstream *u, struct proto_execute *execute, const int fds[3], void *owner,
-                     uint64_t due_ns, struct err *err)
+int upstream_execute(struct upstream *u, struct proto_execute *execute, const int fds[3],
+                     void *owner, uint64_t due_ns, struct err *err)
 {
     struct upstream_slot *slot = find_free(u);
     if (!slot)

@@ -22,6 +22,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #define HELLO_MS 10000
 #define ANSWER_S 5 /* a clone takes under a millisecond */
@@ -199,9 +200,11 @@ static int spawn(const struct plan *plan, pid_t *ret_pid, struct err *err)
         errno = saved;
         return err_sys(err, "fork");
     }
-    *ret_pid = pid;
-    if (read(report_fd, &failure, sizeof failure) != (ssize_t)sizeof failure)
-        return 0; /* closed by the exec */
+    if (read(report_fd, &failure, sizeof failure) != (ssize_t)sizeof failure) {
+        *ret_pid = pid; /* closed by the exec */
+        return 0;
+    }
+    (void)waitpid(pid, NULL, 0); /* it is exiting */
     return err_set(err, "%s: %.180s", steps[failure.step].name, failure.err.text);
 }
 

@@ -6,6 +6,16 @@ UNIT_ARCS := $(call arc,supervisor policy volumes protocol lib)
 $B/t/%: t/unit/%.c $(UNIT_ARCS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(UNIT_ARCS) $(LIBS_brood-supervisor)
+# Two leaves of the frontend, tested without its HTTP library.
+JSON_SRC := frontend/parse.c frontend/json_out.c
+JSON_USES := $(JSON_SRC:%.c=$B/%.o) $(call arc,protocol lib)
+$B/t/json: t/unit/json.c $(JSON_USES)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(JSON_USES) -ljansson -lprotobuf-c
+$B/replay/execute_json: t/fuzz/execute_json.c t/fuzz/replay/main.c $(JSON_USES)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< t/fuzz/replay/main.c $(JSON_USES) -ljansson -lprotobuf-c
+FUZZ_ALSO_execute_json := $(JSON_SRC) -ljansson
 # A fuzz target without libFuzzer: replays the files named on its command line.
 $B/replay/%: t/fuzz/%.c t/fuzz/replay/main.c $(call arc,protocol lib)
 	@mkdir -p $(@D)
@@ -16,7 +26,7 @@ replay: $(FUZZ:%=$B/replay/%)
 fuzz:
 	@mkdir -p build/fuzz
 	clang -std=gnu17 -g -O1 -fsanitize=fuzzer,address,undefined -I. -Ibuild/$(MODE) -include lib/base.h -o build/fuzz/$(T) \
-	  t/fuzz/$(T).c $(filter-out lib/log.c,$(wildcard lib/*.c protocol/*.c)) $B/protocol/brood.pb-c.c -lprotobuf-c
+	  t/fuzz/$(T).c $(FUZZ_ALSO_$(T)) $(filter-out lib/log.c,$(wildcard lib/*.c protocol/*.c)) $B/protocol/brood.pb-c.c -lprotobuf-c
 	@mkdir -p build/fuzz/corpus-$(T)
 	build/fuzz/$(T) -max_total_time=$(or $(SECONDS),60) build/fuzz/corpus-$(T) t/fuzz/corpus/$(T)
 layers: ; @tools/layers

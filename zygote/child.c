@@ -25,20 +25,6 @@
 static char message[ZYG_RUN_BYTES_MAX + 1];
 static char *env[ENV_ROOM], *request_env[ENV_ROOM];
 
-static const char *const step_names[CHILD_STEPS] = {
-    [CHILD_OK] = "none",
-    [CHILD_STEP_MESSAGE] = "read the run",
-    [CHILD_STEP_STDIO] = "install stdin, stdout and stderr",
-    [CHILD_STEP_LIMITS] = "set limits",
-    [CHILD_STEP_CWD] = "enter the working directory",
-    [CHILD_STEP_EXEC] = "execute the shell",
-};
-
-const char *child_step_name(uint32_t step)
-{
-    return step < CHILD_STEPS ? step_names[step] : "unknown step";
-}
-
 _Noreturn static void fail(struct zyg_page *page, enum child_step step, int error)
 {
     page->step = step;

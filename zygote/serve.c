@@ -29,19 +29,6 @@
 
 static const char *const writable[] = {ZYG_HOME, "/tmp", "/dev/shm", NULL};
 
-static const char *const step_names[ZYG_STEPS] = {
-    [ZYG_STEP_OK] = "none",           [ZYG_STEP_IDS] = "become root of the userns",
-    [ZYG_STEP_MOUNTS] = "mount /proc and /tmp", [ZYG_STEP_LOOPBACK] = "bring lo up",
-    [ZYG_STEP_CGROUPS] = "enter the cgroup namespace", [ZYG_STEP_VOLUME] = "mount the volume",
-    [ZYG_STEP_LANDLOCK] = "install landlock", [ZYG_STEP_CAPS] = "drop capabilities",
-    [ZYG_STEP_SECCOMP] = "install seccomp",   [ZYG_STEP_FORK] = "fork a standby",
-};
-
-const char *zyg_step_name(uint32_t step)
-{
-    return step < ZYG_STEPS ? step_names[step] : "unknown step";
-}
-
 static void send_report(struct zyg *z, const struct zyg_report *report, int fd)
 {
     /* The engine always reads: a report it cannot take within seconds means that it is gone. */

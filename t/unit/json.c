@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* t/unit/json - the body of POST /execute is read strictly, with the field named in each refusal;
+ * and any bytes come out as a valid JSON string, however small the pieces. */
+#include "frontend/json_out.h"
+#include "frontend/parse.h"
+#include "lib/tap.h"
+
+static const struct parse_limits limits = {.cmd_bytes_max = PROTO_CMD_BYTES_MAX,
+                                           .env_bytes_max = PROTO_ENV_BYTES_MAX,
+                                           .timeout_ms_max = 5000,
+                                           .output_bytes_max = 1 << 20};
+static struct parse_request req;
+static struct parse_refusal refusal;
+
+static int parse(const char *body, size_t len)
+{
+    refusal = (struct parse_refusal){0};
+    return parse_execute(body, len, &limits, &req, &refusal);
+}
+
+static void refused(const char *what, const char *body, size_t len, const char *names)
+{
+    int r = parse(body, len);
+    ok(r == -1 && refusal.code && strstr(refusal.text, names), "%s: %s", what, refusal.text);
+    if (r == 0)
+        parse_fini(&req);
+}
+#define REFUSED(what, text, names) refused(what, "" text, sizeof(text) - 1, names)
+#define WITH(more) "{\"namespace_id\":\"alice\",\"cmd\":\"true\"," more "}"
+#define NS(id) "{\"cmd\":\"true\",\"namespace_id\":" id "}"
+#define CMD(cmd) "{\"namespace_id\":\"alice\",\"cmd\":" cmd "}"
+
+static void test_bodies(void)
+{
+    REFUSED("nothing", "", "no body");
+    REFUSED("no JSON", "hello", "not valid JSON");
+    REFUSED("half", "{\"namespace_id\":\"alice\"", "not valid JSON");
+    REFUSED("garbage behind it", CMD("\"x\"") "x", "not valid JSON");
+    REFUSED("NUL behind it", CMD("\"x\"") "\0", "not valid JSON");
+    REFUSED("an array", "[]", "object");
+    REFUSED("a string", "\"x\"", "object");
+    REFUSED("null", "null", "object");
+    REFUSED("duplicate keys", "{\"namespace_id\":\"a\",\"cmd\":\"a\",\"cmd\":\"b\"}",
+            "not valid JSON");
+    REFUSED("duplicates inside", WITH("\"env\":{\"A\":\"1\",\"A\":\"2\"}"), "not valid JSON");
+    REFUSED("invalid UTF-8", CMD("\"\xff\""), "not valid JSON");
+    REFUSED("a lone surrogate", CMD("\"\\ud800\""), "not valid JSON");
+    REFUSED("a single quote", "{'a':1}", "not valid JSON");
+    REFUSED("NaN", WITH("\"timeout\":NaN"), "not valid JSON");
+    REFUSED("overflow", WITH("\"timeout\":1e999"), "not valid JSON");
+    char many[20000], deep[300];
+    memset(many, ',', sizeof many);
+    many[0] = '[';
+    refused("many values", many, sizeof many, "values");
+    memset(deep, '[', sizeof deep);
+    refused("deep nesting", deep, sizeof deep, "nested");
+}
+
+static void test_fields(void)
+{
+    REFUSED("no cmd", "{\"namespace_id\":\"alice\"}", "cmd");
+    REFUSED("no namespace_id", "{\"cmd\":\"true\"}", "namespace_id");
+    REFUSED("cmd and language", WITH("\"language\":\"python\",\"code\":\"1\""), "language");
+    REFUSED("cmd and code", WITH("\"code\":\"1\""), "language");
+    REFUSED("language alone", "{\"language\":\"python\",\"code\":\"1\"}", "language");
+    ok(strcmp(refusal.code, "unsupported") == 0, "language is unsupported");
+    REFUSED("cmd of a wrong type", CMD("1"), "cmd");
+    REFUSED("cmd null", CMD("null"), "cmd");
+    REFUSED("NUL in cmd", CMD("\"a\\u0000\""), "cmd");
+    REFUSED("namespace_id empty", NS("\"\""), "namespace_id");
+    REFUSED("namespace_id ../x", NS("\"../x\""), "namespace_id");
+    REFUSED("namespace_id .x", NS("\".x\""), "namespace_id");
+    REFUSED("namespace_id a/b", NS("\"a/b\""), "namespace_id");
+    REFUSED("namespace_id with NUL", NS("\"a\\u0000\""), "namespace_id");
+    REFUSED("namespace_id in UTF-8", NS("\"\\u00e4\""), "namespace_id");
+    REFUSED("namespace_id 1", NS("1"), "namespace_id");
+    REFUSED("stdin 1", WITH("\"stdin\":1"), "stdin");
+    REFUSED("env an array", WITH("\"env\":[]"), "env");
+    REFUSED("env value 1", WITH("\"env\":{\"A\":1}"), "env");
+    REFUSED("env name with =", WITH("\"env\":{\"A=B\":\"1\"}"), "env");
+    REFUSED("env name empty", WITH("\"env\":{\"\":\"1\"}"), "env");
+    REFUSED("env name with NUL", WITH("\"env\":{\"A\\u0000\":\"1\"}"), "env");
+    REFUSED("env value with NUL", WITH("\"env\":{\"A\":\"1\\u0000\"}"), "env");
+    REFUSED("env LD_PRELOAD or such is decided elsewhere, = is not", WITH("\"env\":{\"=\":\"\"}"),
+            "env");
+    REFUSED("cwd 1", WITH("\"cwd\":1"), "cwd");
+    REFUSED("cwd with NUL", WITH("\"cwd\":\"/tmp\\u0000\""), "cwd");
+    REFUSED("timeout text", WITH("\"timeout\":\"1\""), "timeout");
+    REFUSED("timeout 0", WITH("\"timeout\":0"), "timeout");
+    REFUSED("timeout -0.0", WITH("\"timeout\":-0.0"), "timeout");
+    REFUSED("timeout -1", WITH("\"timeout\":-1"), "timeout");
+    REFUSED("timeout 5.1 of 5", WITH("\"timeout\":5.1"), "at most 5 seconds");
+    REFUSED("timeout 1e300", WITH("\"timeout\":1e300"), "timeout");
+    REFUSED("timeout true", WITH("\"timeout\":true"), "timeout");
+    REFUSED("encoding utf-9", WITH("\"encoding\":\"utf-9\""), "encoding");
+    REFUSED("encoding with NUL", WITH("\"encoding\":\"base64\\u0000\""), "encoding");
+    REFUSED("encoding 1", WITH("\"encoding\":1"), "encoding");
+    REFUSED("limits text", WITH("\"limits\":\"x\""), "limits");
+    REFUSED("memory_mb", WITH("\"limits\":{\"memory_mb\":64}"), "memory_mb");
+    REFUSED("cpu_ms 0", WITH("\"limits\":{\"cpu_ms\":0}"), "cpu_ms");
+    REFUSED("timeout_ms 5001", WITH("\"limits\":{\"timeout_ms\":5001}"), "timeout_ms");
+    REFUSED("max_output_bytes beyond", WITH("\"limits\":{\"max_output_bytes\":1048577}"),
+            "max_output_bytes");
+    REFUSED("max_output_bytes 1.5", WITH("\"limits\":{\"max_output_bytes\":1.5}"),
+            "max_output_bytes");
+}
+
+/* A long string value behind a prefix; the caller frees. */
+static char *long_body(const char *before, size_t n, const char *after)
+{
+    char *s = malloc(strlen(before) + n + strlen(after) + 1);
+    if (!s)
+        abort();
+    memcpy(s, before, strlen(before));
+    memset(s + strlen(before), 'x', n);
+    memcpy(s + strlen(before) + n, after, strlen(after) + 1);
+    return s;
+}
+
+static void test_sizes(void)
+{
+    static const struct {
+        const char *before, *after, *names;
+        size_t most;
+    } cases[] = {
+        {"{\"namespace_id\":\"a\",\"cmd\":\"", "\"}", "cmd", PROTO_CMD_BYTES_MAX},
+        {"{\"cmd\":\"a\",\"namespace_id\":\"", "\"}", "namespace_id", PROTO_NS_ID_MAX},
+        {"{\"cmd\":\"a\",\"namespace_id\":\"a\",\"cwd\":\"", "\"}", "cwd", PROTO_CWD_BYTES_MAX},
+        {"{\"cmd\":\"a\",\"namespace_id\":\"a\",\"env\":{\"A\":\"", "\"}}", "env",
+         PROTO_ENV_BYTES_MAX - 3},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        auto_free char *fits = long_body(cases[i].before, cases[i].most, cases[i].after);
+        auto_free char *beyond = long_body(cases[i].before, cases[i].most + 1, cases[i].after);
+        int r = parse(fits, strlen(fits));
+        ok(r == 0, "%s at its limit", cases[i].names);
+        if (r == 0)
+            parse_fini(&req);
+        refused("one more", beyond, strlen(beyond), cases[i].names);
+    }
+}
+
+static void test_accepted(void)
+{
+    static const char all[] =
+        "{\"namespace_id\":\"a.b-c_1\",\"cmd\":\"echo "
+        "\\u00e4\",\"stdin\":\"x\\u0000y\",\"env\":{\"A\":\"1\","
+        "\"B\":\"\"},\"cwd\":\"/tmp\",\"timeout\":1.0005,\"encoding\":\"base64\",\"future\":[1],"
+        "\"limits\":{\"cpu_ms\":100,\"timeout_ms\":4000,\"max_output_bytes\":10,\"other\":1}}";
+    static const char least[] = "{\"namespace_id\":\"alice\",\"cmd\":\"\"}";
+    if (ok(parse(all, sizeof all - 1) == 0, "everything: %s", refusal.text)) {
+        ok(strcmp(req.cmd, "echo \xc3\xa4") == 0 && req.cmd_len == 7, "cmd");
+        ok(req.input_len == 3 && memcmp(req.input, "x\0y", 3) == 0, "stdin with NUL");
+        ok(req.env_count == 2 && strcmp(req.env[0].name, "A") == 0 && !*req.env[1].value, "env");
+        ok(req.timeout_ms == 1001, "timeout is rounded up; the smaller of two counts");
+        ok(req.cpu_ms == 100 && req.output_bytes_max == 10 && req.base64, "limits and encoding");
+        parse_fini(&req);
+    }
+    if (ok(parse(least, sizeof least - 1) == 0, "the least: %s", refusal.text)) {
+        ok(!req.input && !*req.cwd && !req.timeout_ms && !req.cpu_ms && !req.base64 &&
+               !req.env_count && req.output_bytes_max == limits.output_bytes_max,
+           "defaults");
+        parse_fini(&req);
+    }
+}
+
+typedef size_t (*put_fn)(char *, size_t, const char *, size_t, size_t *);
+
+static void comes_out(put_fn put, const char *what, const char *in, size_t len, const char *want)
+{
+    char out[256], pieces[256];
+    size_t taken, n = put(out, sizeof out - 1, in, len, &taken), m = 0;
+    out[n] = 0;
+    ok(taken == len && strcmp(out, want) == 0, "%s: %s", what, out);
+    for (size_t at = 0; at < len; at += taken)
+        m += put(pieces + m, JSON_OUT_ROOM_MIN, in + at, len - at, &taken);
+    ok(m == n && memcmp(out, pieces, n) == 0, "the same in small pieces");
+}
+#define TEXT(what, in, want) comes_out(json_out_text, what, in, sizeof(in) - 1, want)
+#define BASE64(in, want) comes_out(json_out_base64, "base64", in, sizeof(in) - 1, want)
+#define FFFD "\xef\xbf\xbd"
+
+static void test_escaper(void)
+{
+    TEXT("nothing", "", "");
+    TEXT("plain", "hello, world", "hello, world");
+    TEXT("quote and backslash", "a\"b\\c/", "a\\\"b\\\\c/");
+    TEXT("controls", "\b\t\n\f\r\x1f", "\\b\\t\\n\\f\\r\\u001f");
+    TEXT("NUL", "a\0b", "a\\u0000b");
+    TEXT("delete", "\x7f", "\x7f");
+    TEXT("UTF-8", "\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80", "\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80");
+    TEXT("the borders", "\xc2\x80\xdf\xbf\xe0\xa0\x80\xef\xbf\xbf\xf0\x90\x80\x80\xf4\x8f\xbf\xbf",
+         "\xc2\x80\xdf\xbf\xe0\xa0\x80\xef\xbf\xbf\xf0\x90\x80\x80\xf4\x8f\xbf\xbf");
+    TEXT("never a first byte", "\x80\xc0\xc1\xf5\xff", FFFD FFFD FFFD FFFD FFFD);
+    TEXT("too long forms", "\xc0\xaf\xe0\x80\xaf", FFFD FFFD FFFD FFFD FFFD);
+    TEXT("a lone surrogate", "\xed\xa0\x80", FFFD FFFD FFFD);
+    TEXT("beyond Unicode", "\xf4\x90\x80\x80", FFFD FFFD FFFD FFFD);
+    TEXT("a character cut by another", "\xe2\x82(\xf0\x9f\x98\xc3\xa4", FFFD "(" FFFD "\xc3\xa4");
+    TEXT("a character cut by the end", "a\xf0\x9f\x98", "a" FFFD);
+    BASE64("", "");
+    BASE64("f", "Zg==");
+    BASE64("fo", "Zm8=");
+    BASE64("foo", "Zm9v");
+    BASE64("foobar", "Zm9vYmFy");
+    BASE64("\0\xff\xfe\xed\xa0\x80", "AP/+7aCA");
+}
+
+int main(void)
+{
+    test_bodies();
+    test_fields();
+    test_sizes();
+    test_accepted();
+    test_escaper();
+    return tap_done();
+}
