@@ -26,7 +26,7 @@ WARN := -Wall -Wextra -Werror -Wshadow -Wundef -Wvla -Wwrite-strings -Wpointer-a
 HARD := -fno-common -fstack-protector-strong -fstack-clash-protection -fcf-protection -ftrivial-auto-var-init=zero
 probe = $(shell echo 'int x;' | $(CC) -Werror $1 -xc -c - -o /dev/null 2>/dev/null && echo $1)
 CLANG_OFF := $(if $(filter clang,$(MODE)),-Wno-unused-command-line-argument -Wno-gnu-variable-sized-type-not-at-end)
-CFLAGS := -std=gnu17 $(OPT_$(MODE)) $(foreach f,$(WARN) $(HARD),$(call probe,$f)) $(CLANG_OFF) -I. -I$B \
+CFLAGS := -std=gnu17 $(OPT_$(MODE)) $(foreach f,$(WARN) $(HARD),$(call probe,$f)) $(CLANG_OFF) -I. -isystem $B \
  -include lib/base.h -MMD -MP
 LDFLAGS := $(LINK_$(MODE)) -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed
 STATIC_LDFLAGS := -static-pie -Wl,-z,relro,-z,now,-z,noexecstack

@@ -192,6 +192,7 @@ int main(int argc, char **argv)
     int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (null_fd < 0)
         die(1, "open /dev/null: %s", strerror(errno));
+    parse_init();
     (void)localtime_r(&now, &tm); /* reads the time zone while there are files */
     for (size_t i = 0; i < engines.count; i++)
         if (set_up(&fronts[i], engines.fds[i], &listeners, null_fd, &err) < 0)

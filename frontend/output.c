@@ -129,7 +129,7 @@ static void read_once(struct output *o, bool alone)
 
 void output_drain(struct output out[2])
 {
-    for (int round = 0; round < DRAIN_ROUNDS_MAX; round++) {
+    for (int round = 0; round < DRAIN_ROUNDS_MAX && !(out[0].ended && out[1].ended); round++) {
         struct pollfd p[2] = {{.fd = out[0].fd, .events = POLLIN},
                               {.fd = out[1].fd, .events = POLLIN}};
         if (poll(p, 2, 0) <= 0)

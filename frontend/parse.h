@@ -29,6 +29,8 @@ struct parse_refusal {
     char text[300];   /* for people: names the field and the limit */
 };
 
+/* Once per process, while /dev/urandom can still be read: seeds the hash of object keys. */
+void parse_init(void);
 /* 0: *ret is filled, parse_fini it. -1: *ret_refusal says why; nothing to free. */
 int parse_execute(const char *body, size_t len, const struct parse_limits *limits,
                   struct parse_request *ret, struct parse_refusal *ret_refusal);

@@ -28,8 +28,10 @@
 #define ANSWER_S 5 /* a clone takes under a millisecond */
 #define CAP(c) (1ull << CAP_##c)
 #define PRIMORDIAL_CAPS (CAP(SYS_ADMIN) | CAP(SETUID) | CAP(SETGID) | CAP(SYS_PTRACE))
-/* SETPCAP: to give the children fewer. MKNOD: /dev of a primordial's image. */
-#define PRIV_CAPS (PRIMORDIAL_CAPS | CAP(KILL) | CAP(CHOWN) | CAP(MKNOD) | CAP(SETPCAP))
+/* SETPCAP: to give the children fewer. MKNOD: /dev of a primordial's image. DAC_OVERRIDE: the root
+ * directories of cgroup v1 are 0555, and at the end ours has to be removed from them. */
+#define PRIV_CAPS                                                                                  \
+    (PRIMORDIAL_CAPS | CAP(KILL) | CAP(CHOWN) | CAP(MKNOD) | CAP(SETPCAP) | CAP(DAC_OVERRIDE))
 #define FIRST_TARGET 3
 #define MOVE_MAX (LISTENERS + PACKET_FDS_MAX)
 

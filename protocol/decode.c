@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* protocol/decode - protobuf bytes to plain structs: the door at which foreign bytes are checked,
+ * once.
+ *
+ * Runs in the engine (bytes of frontend, CLI, anyone at the socket) and in clients. All memory
+ * comes from the caller's capped arena, so the cap is the limit of a hostile message; no message
+ * type is recursive, so the generated decoder's recursion is bounded (INGREDIENTS.md). Text with a
+ * NUL, a count or length beyond its limit, an unknown enumerator: -EPROTO with the field's name.
+ */
+#include "lib/arena.h"
+#include "lib/err.h"
+#include "protocol/brood.pb-c.h"
+#include "protocol/internal.h"
+#include <stdarg.h>
+
+static void *arena_take(void *data, size_t size)
+{
+    return arena_alloc(data, size);
+}
+
+static void arena_ignore(void *data, void *pointer)
+{
+    (void)data;
+    (void)pointer;
+}
+
+PRINTF_LIKE(2, 3) static int bad(struct err *err, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(err->text, sizeof err->text, fmt, ap);
+    va_end(ap);
+    return err->code = -EPROTO;
+}
+
+static bool is_text(const ProtobufCBinaryData *b)
+{
+    return b->len == 0 || !memchr(b->data, 0, b->len);
+}
+
+static const char *text_of(const ProtobufCBinaryData *b, struct arena *arena)
+{
+    return arena_strndup(arena, b->len ? (const char *)b->data : "", b->len);
+}
+
+/* A protobuf string may hold a NUL, which the generated struct then hides: the wire is not looked
+ * at again, so whatever follows the NUL is simply not there for anyone. */
+static int check_ns_id(const char *id, struct err *err)
+{
+    if (proto_ns_id_is_valid(id, strlen(id)))
+        return 0;
+    return bad(err,
+               "namespace_id: expected 1-%u characters of [A-Za-z0-9._-], not starting with . or -",
+               PROTO_NS_ID_MAX);
+}
+
+static int take_env(const Brood__Wire__Execute *m, struct arena *arena, struct proto_execute *x,
+                    struct err *err)
+{
+    size_t total = 0;
+    if (m->n_env > PROTO_ENV_COUNT_MAX)
+        return bad(err, "env: %zu variables, allowed are %u", m->n_env, PROTO_ENV_COUNT_MAX);
+    struct proto_env *env = arena_alloc(arena, (m->n_env + 1) * sizeof *env);
+    for (size_t i = 0; env && i < m->n_env; i++) {
+        const char *why = proto_env_name_refused(m->env[i]->name, strlen(m->env[i]->name));
+        if (why)
+            return bad(err, "env: %.60s: %s", m->env[i]->name, why);
+        if (!is_text(&m->env[i]->value))
+            return bad(err, "env: the value of %.60s holds a NUL byte", m->env[i]->name);
+        env[i].name = m->env[i]->name;
+        env[i].value = text_of(&m->env[i]->value, arena);
+        total += strlen(env[i].name) + m->env[i]->value.len + 2;
+        if (total > PROTO_ENV_BYTES_MAX)
+            return bad(err, "env: more than %u bytes", PROTO_ENV_BYTES_MAX);
+    }
+    x->env = env;
+    x->env_count = m->n_env;
+    return 0;
+}
+
+static int take_execute(const Brood__Wire__Execute *m, struct arena *arena, struct proto_msg *ret,
+                        struct err *err)
+{
+    struct proto_execute *x = &ret->execute;
+    ret->tag = x->tag = m->tag;
+    if (m->cmd.len > PROTO_CMD_BYTES_MAX)
+        return bad(err, "cmd: %zu bytes, allowed are %u", m->cmd.len, PROTO_CMD_BYTES_MAX);
+    if (!is_text(&m->cmd))
+        return bad(err, "cmd: holds a NUL byte");
+    if (m->cwd.len > PROTO_CWD_BYTES_MAX || !is_text(&m->cwd))
+        return bad(err, "cwd: longer than %u bytes, or holds a NUL byte", PROTO_CWD_BYTES_MAX);
+    if (strlen(m->request_id) > PROTO_REQUEST_ID_MAX)
+        return bad(err, "request_id: longer than %u bytes", PROTO_REQUEST_ID_MAX);
+    if (m->timeout_ms > PROTO_TIMEOUT_MS_MAX || m->cpu_ms > PROTO_TIMEOUT_MS_MAX)
+        return bad(err, "timeout_ms, cpu_ms: allowed are at most %u", PROTO_TIMEOUT_MS_MAX);
+    int r = check_ns_id(m->namespace_id, err);
+    if (r == 0)
+        r = take_env(m, arena, x, err);
+    x->ns_id = m->namespace_id;
+    x->cmd = text_of(&m->cmd, arena);
+    x->cmd_len = m->cmd.len;
+    x->cwd = text_of(&m->cwd, arena);
+    x->timeout_ms = m->timeout_ms;
+    x->cpu_ms = m->cpu_ms;
+    x->request_id = m->request_id;
+    return r;
+}
+
+static int take_result(const Brood__Wire__Result *m, struct proto_msg *ret, struct err *err)
+{
+    ret->tag = m->tag;
+    if (m->outcome >= PROTO_OUTCOMES || m->reason >= PROTO_REASONS || m->start >= PROTO_STARTS)
+        return bad(err, "result: unknown outcome, reason or start");
+    ret->result = (struct proto_result){
+        .tag = m->tag,
+        .outcome = (enum proto_outcome)m->outcome,
+        .field = m->field,
+        .text = m->text,
+        .retry_after_ms = m->retry_after_ms,
+        .run_id = m->run_id,
+        .reason = (enum proto_reason)m->reason,
+        .exited = m->exited,
+        .exit_code = m->exit_code,
+        .signal = m->signal,
+        .queue_us = m->queue_us,
+        .wall_us = m->wall_us,
+        .cpu_us = m->cpu_us,
+        .max_rss_kb = m->max_rss_kb,
+        .start = (enum proto_start)m->start,
+    };
+    return 0;
+}
+
+static int take_hello(const Brood__Wire__Hello *m, struct proto_msg *ret)
+{
+    ret->hello = (struct proto_hello){
+        .version = m->version,
+        .server = m->server,
+        .cmd_bytes_max = m->cmd_bytes_max,
+        .env_bytes_max = m->env_bytes_max,
+        .timeout_ms_default = m->timeout_ms_default,
+        .timeout_ms_max = m->timeout_ms_max,
+        .output_bytes_max = m->output_bytes_max,
+        .body_bytes_max = m->body_bytes_max,
+        .connections_max = m->connections_max,
+        .request_timeout_ms = m->request_timeout_ms,
+        .idle_timeout_ms = m->idle_timeout_ms,
+        .write_timeout_ms = m->write_timeout_ms,
+        .log_format = m->log_format,
+        .log_level = m->log_level,
+        .draining = m->draining,
+    };
+    return 0;
+}
+
+static int take_stats(const Brood__Wire__Stats *m, struct arena *arena, struct proto_msg *ret)
+{
+    struct proto_stat *entries = arena_alloc(arena, (m->n_entries + 1) * sizeof *entries);
+    ret->tag = m->tag;
+    for (size_t i = 0; entries && i < m->n_entries; i++)
+        entries[i] = (struct proto_stat){m->entries[i]->name, m->entries[i]->value};
+    ret->stats.entries = entries;
+    ret->stats.count = m->n_entries;
+    return 0;
+}
+
+static int take_ns_list(const Brood__Wire__NamespaceList *m, struct arena *arena,
+                        struct proto_msg *ret, struct err *err)
+{
+    if (m->n_entries > PROTO_LIST_MAX)
+        return bad(err, "list: %zu entries, allowed are %u", m->n_entries, PROTO_LIST_MAX);
+    struct proto_ns_entry *entries = arena_alloc(arena, (m->n_entries + 1) * sizeof *entries);
+    ret->tag = m->tag;
+    for (size_t i = 0; entries && i < m->n_entries; i++)
+        entries[i] = (struct proto_ns_entry){m->entries[i]->namespace_id, m->entries[i]->active,
+                                             m->entries[i]->queued};
+    ret->ns_list.entries = entries;
+    ret->ns_list.count = m->n_entries;
+    ret->ns_list.more = m->more;
+    return 0;
+}
+
+static const ProtobufCMessageDescriptor *descriptor_of(enum proto_type type)
+{
+    switch (type) {
+    case PROTO_HELLO:
+        return &brood__wire__hello__descriptor;
+    case PROTO_EXECUTE:
+        return &brood__wire__execute__descriptor;
+    case PROTO_CANCEL:
+        return &brood__wire__cancel__descriptor;
+    case PROTO_RESULT:
+        return &brood__wire__result__descriptor;
+    case PROTO_STATS_REQUEST:
+        return &brood__wire__stats_request__descriptor;
+    case PROTO_STATS:
+        return &brood__wire__stats__descriptor;
+    case PROTO_NS_LIST_REQUEST:
+        return &brood__wire__namespace_list_request__descriptor;
+    case PROTO_NS_LIST:
+        return &brood__wire__namespace_list__descriptor;
+    case PROTO_NS_REMOVE:
+        return &brood__wire__namespace_remove__descriptor;
+    case PROTO_DONE:
+        return &brood__wire__done__descriptor;
+    }
+    return NULL;
+}
+
+static int take(enum proto_type type, const void *m, struct arena *arena, struct proto_msg *ret,
+                struct err *err)
+{
+    switch (type) {
+    case PROTO_HELLO:
+        return take_hello(m, ret);
+    case PROTO_EXECUTE:
+        return take_execute(m, arena, ret, err);
+    case PROTO_RESULT:
+        return take_result(m, ret, err);
+    case PROTO_STATS:
+        return take_stats(m, arena, ret);
+    case PROTO_NS_LIST:
+        return take_ns_list(m, arena, ret, err);
+    case PROTO_CANCEL:
+        ret->tag = ((const Brood__Wire__Cancel *)m)->tag;
+        return 0;
+    case PROTO_STATS_REQUEST:
+        ret->tag = ((const Brood__Wire__StatsRequest *)m)->tag;
+        return 0;
+    case PROTO_NS_LIST_REQUEST: {
+        const Brood__Wire__NamespaceListRequest *r = m;
+        ret->tag = r->tag;
+        ret->ns_list_request.after = r->after;
+        ret->ns_list_request.limit = r->limit;
+        return strlen(r->after) <= PROTO_NS_ID_MAX ? 0
+                                                   : bad(err, "after: longer than a namespace_id");
+    }
+    case PROTO_NS_REMOVE: {
+        const Brood__Wire__NamespaceRemove *r = m;
+        ret->tag = r->tag;
+        ret->ns_remove.ns_id = r->namespace_id;
+        return check_ns_id(r->namespace_id, err);
+    }
+    case PROTO_DONE: {
+        const Brood__Wire__Done *d = m;
+        ret->tag = d->tag;
+        ret->done.outcome = (enum proto_outcome)d->outcome;
+        ret->done.text = d->text;
+        return d->outcome < PROTO_OUTCOMES ? 0 : bad(err, "done: unknown outcome");
+    }
+    }
+    return bad(err, "unknown message type");
+}
+
+int proto_decode(enum proto_type type, const void *bytes, size_t len, struct arena *arena,
+                 struct proto_msg *ret, struct err *err)
+{
+    ProtobufCAllocator allocator = {arena_take, arena_ignore, arena};
+    const ProtobufCMessageDescriptor *descriptor = descriptor_of(type);
+    if (!descriptor)
+        return bad(err, "unknown message type %d", (int)type);
+    if (len > PROTO_MESSAGE_BYTES_MAX)
+        return bad(err, "message of %zu bytes, allowed are %u", len, PROTO_MESSAGE_BYTES_MAX);
+    arena_reset(arena);
+    ProtobufCMessage *m =
+        protobuf_c_message_unpack(descriptor, &allocator, len, len ? bytes : (const void *)"");
+    if (!m)
+        return arena->exhausted ? bad(err, "message needs more than %zu bytes decoded", arena->cap)
+                                : bad(err, "not a valid message of its type");
+    *ret = (struct proto_msg){.type = type};
+    int r = take(type, m, arena, ret, err);
+    if (r == 0 && arena->exhausted)
+        r = bad(err, "message needs more than %zu bytes decoded", arena->cap);
+    return r;
+}

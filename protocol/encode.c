@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* protocol/encode - plain structs to protobuf bytes. Runs in every process that speaks the
+ * protocol; its input is our own, so a value that does not fit is a bug of the caller and an error,
+ * not a truncation. The generated structs live on the stack and point into the caller's memory;
+ * nothing is copied before the one packing.
+ */
+#include "lib/err.h"
+#include "protocol/brood.pb-c.h"
+#include "protocol/internal.h"
+
+#define TEXT(s) ((char *)(uintptr_t)((s) ? (s) : ""))
+
+static ssize_t pack(const ProtobufCMessage *m, size_t head, char *scratch, size_t room, char **ret,
+                    struct err *err)
+{
+    size_t len = protobuf_c_message_get_packed_size(m);
+    if (len > PROTO_MESSAGE_BYTES_MAX)
+        return err_set(err, "message of %zu bytes, allowed are %u", len, PROTO_MESSAGE_BYTES_MAX);
+    *ret = head + len <= room ? scratch : malloc(head + len);
+    if (!*ret) {
+        errno = ENOMEM;
+        return err_sys(err, "encode a message");
+    }
+    return (ssize_t)protobuf_c_message_pack(m, (uint8_t *)*ret + head);
+}
+
+static ProtobufCBinaryData bytes_of(const char *text, size_t len)
+{
+    return (ProtobufCBinaryData){.len = len, .data = (uint8_t *)(uintptr_t)text};
+}
+
+static ssize_t encode_execute(const struct proto_msg *msg, size_t head, char *scratch, size_t room,
+                              char **ret, struct err *err)
+{
+    const struct proto_execute *x = &msg->execute;
+    Brood__Wire__EnvVar vars[PROTO_ENV_COUNT_MAX], *list[PROTO_ENV_COUNT_MAX];
+    Brood__Wire__Execute m = BROOD__WIRE__EXECUTE__INIT;
+    if (x->env_count > PROTO_ENV_COUNT_MAX)
+        return err_set(err, "env has %zu variables, allowed are %u", x->env_count,
+                       PROTO_ENV_COUNT_MAX);
+    for (size_t i = 0; i < x->env_count; i++) {
+        brood__wire__env_var__init(&vars[i]);
+        vars[i].name = TEXT(x->env[i].name);
+        vars[i].value = bytes_of(x->env[i].value, strlen(x->env[i].value));
+        list[i] = &vars[i];
+    }
+    m.tag = msg->tag;
+    m.namespace_id = TEXT(x->ns_id);
+    m.cmd = bytes_of(x->cmd, x->cmd_len);
+    m.n_env = x->env_count;
+    m.env = list;
+    m.cwd = bytes_of(TEXT(x->cwd), strlen(TEXT(x->cwd)));
+    m.timeout_ms = x->timeout_ms;
+    m.cpu_ms = x->cpu_ms;
+    m.request_id = TEXT(x->request_id);
+    return pack(&m.base, head, scratch, room, ret, err);
+}
+
+static ssize_t encode_result(const struct proto_msg *msg, size_t head, char *scratch, size_t room,
+                             char **ret, struct err *err)
+{
+    const struct proto_result *r = &msg->result;
+    Brood__Wire__Result m = BROOD__WIRE__RESULT__INIT;
+    m.tag = msg->tag;
+    m.outcome = r->outcome;
+    m.field = TEXT(r->field);
+    m.text = TEXT(r->text);
+    m.retry_after_ms = r->retry_after_ms;
+    m.run_id = r->run_id;
+    m.reason = r->reason;
+    m.exited = r->exited;
+    m.exit_code = r->exit_code;
+    m.signal = r->signal;
+    m.queue_us = r->queue_us;
+    m.wall_us = r->wall_us;
+    m.cpu_us = r->cpu_us;
+    m.max_rss_kb = r->max_rss_kb;
+    m.start = r->start;
+    return pack(&m.base, head, scratch, room, ret, err);
+}
+
+static ssize_t encode_hello(const struct proto_msg *msg, size_t head, char *scratch, size_t room,
+                            char **ret, struct err *err)
+{
+    const struct proto_hello *h = &msg->hello;
+    Brood__Wire__Hello m = BROOD__WIRE__HELLO__INIT;
+    m.version = h->version;
+    m.server = TEXT(h->server);
+    m.cmd_bytes_max = h->cmd_bytes_max;
+    m.env_bytes_max = h->env_bytes_max;
+    m.timeout_ms_default = h->timeout_ms_default;
+    m.timeout_ms_max = h->timeout_ms_max;
+    m.output_bytes_max = h->output_bytes_max;
+    m.body_bytes_max = h->body_bytes_max;
+    m.connections_max = h->connections_max;
+    m.request_timeout_ms = h->request_timeout_ms;
+    m.idle_timeout_ms = h->idle_timeout_ms;
+    m.write_timeout_ms = h->write_timeout_ms;
+    m.log_format = h->log_format;
+    m.log_level = h->log_level;
+    m.draining = h->draining;
+    return pack(&m.base, head, scratch, room, ret, err);
+}
+
+static ssize_t encode_stats(const struct proto_msg *msg, size_t head, char *scratch, size_t room,
+                            char **ret, struct err *err)
+{
+    size_t n = msg->stats.count;
+    auto_free Brood__Wire__StatsEntry *entries = calloc(n + 1, sizeof *entries);
+    auto_free Brood__Wire__StatsEntry **list = calloc(n + 1, sizeof(Brood__Wire__StatsEntry *));
+    Brood__Wire__Stats m = BROOD__WIRE__STATS__INIT;
+    if (!entries || !list)
+        return err_set(err, "out of memory");
+    for (size_t i = 0; i < n; i++) {
+        brood__wire__stats_entry__init(&entries[i]);
+        entries[i].name = TEXT(msg->stats.entries[i].name);
+        entries[i].value = msg->stats.entries[i].value;
+        list[i] = &entries[i];
+    }
+    m.tag = msg->tag;
+    m.n_entries = n;
+    m.entries = list;
+    return pack(&m.base, head, scratch, room, ret, err);
+}
+
+static ssize_t encode_ns_list(const struct proto_msg *msg, size_t head, char *scratch, size_t room,
+                              char **ret, struct err *err)
+{
+    size_t n = msg->ns_list.count;
+    auto_free Brood__Wire__NamespaceEntry *entries = calloc(n + 1, sizeof *entries);
+    auto_free Brood__Wire__NamespaceEntry **list =
+        calloc(n + 1, sizeof(Brood__Wire__NamespaceEntry *));
+    Brood__Wire__NamespaceList m = BROOD__WIRE__NAMESPACE_LIST__INIT;
+    if (!entries || !list)
+        return err_set(err, "out of memory");
+    for (size_t i = 0; i < n; i++) {
+        brood__wire__namespace_entry__init(&entries[i]);
+        entries[i].namespace_id = TEXT(msg->ns_list.entries[i].ns_id);
+        entries[i].active = msg->ns_list.entries[i].active;
+        entries[i].queued = msg->ns_list.entries[i].queued;
+        list[i] = &entries[i];
+    }
+    m.tag = msg->tag;
+    m.n_entries = n;
+    m.entries = list;
+    m.more = msg->ns_list.more;
+    return pack(&m.base, head, scratch, room, ret, err);
+}
+
+ssize_t encode(const struct proto_msg *msg, size_t head, char *scratch, size_t room, char **ret,
+               struct err *err)
+{
+    switch (msg->type) {
+    case PROTO_HELLO:
+        return encode_hello(msg, head, scratch, room, ret, err);
+    case PROTO_EXECUTE:
+        return encode_execute(msg, head, scratch, room, ret, err);
+    case PROTO_RESULT:
+        return encode_result(msg, head, scratch, room, ret, err);
+    case PROTO_STATS:
+        return encode_stats(msg, head, scratch, room, ret, err);
+    case PROTO_NS_LIST:
+        return encode_ns_list(msg, head, scratch, room, ret, err);
+    case PROTO_CANCEL: {
+        Brood__Wire__Cancel m = BROOD__WIRE__CANCEL__INIT;
+        m.tag = msg->tag;
+        return pack(&m.base, head, scratch, room, ret, err);
+    }
+    case PROTO_STATS_REQUEST: {
+        Brood__Wire__StatsRequest m = BROOD__WIRE__STATS_REQUEST__INIT;
+        m.tag = msg->tag;
+        return pack(&m.base, head, scratch, room, ret, err);
+    }
+    case PROTO_NS_LIST_REQUEST: {
+        Brood__Wire__NamespaceListRequest m = BROOD__WIRE__NAMESPACE_LIST_REQUEST__INIT;
+        m.tag = msg->tag;
+        m.after = TEXT(msg->ns_list_request.after);
+        m.limit = msg->ns_list_request.limit;
+        return pack(&m.base, head, scratch, room, ret, err);
+    }
+    case PROTO_NS_REMOVE: {
+        Brood__Wire__NamespaceRemove m = BROOD__WIRE__NAMESPACE_REMOVE__INIT;
+        m.tag = msg->tag;
+        m.namespace_id = TEXT(msg->ns_remove.ns_id);
+        return pack(&m.base, head, scratch, room, ret, err);
+    }
+    case PROTO_DONE: {
+        Brood__Wire__Done m = BROOD__WIRE__DONE__INIT;
+        m.tag = msg->tag;
+        m.outcome = msg->done.outcome;
+        m.text = TEXT(msg->done.text);
+        return pack(&m.base, head, scratch, room, ret, err);
+    }
+    }
+    return err_set(err, "no such message type: %d", (int)msg->type);
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* protocol/names - the words of the API for enumerators and signals, and which names a request may
+ * use. Pure functions; used at the doors of frontend, CLI and engine.
+ */
+#include "protocol/protocol.h"
+#include <signal.h>
+
+static const char *const reasons[PROTO_REASONS] = {
+    [PROTO_REASON_EXIT] = "exit",
+    [PROTO_REASON_SIGNAL] = "signal",
+    [PROTO_REASON_TIMEOUT] = "timeout",
+    [PROTO_REASON_CPU_LIMIT] = "cpu_limit",
+    [PROTO_REASON_OOM] = "oom",
+    [PROTO_REASON_PIDS] = "pids",
+    [PROTO_REASON_OUTPUT] = "output",
+    [PROTO_REASON_DISK] = "disk",
+    [PROTO_REASON_CANCELLED] = "cancelled",
+    [PROTO_REASON_SECCOMP] = "seccomp",
+    [PROTO_REASON_INTERNAL] = "internal",
+};
+static const char *const starts[PROTO_STARTS] = {"warm", "spare", "cold", "exec"};
+static const char *const outcomes[PROTO_OUTCOMES] = {
+    [PROTO_OK] = "ok",
+    [PROTO_BAD_REQUEST] = "bad_request",
+    [PROTO_QUEUE_FULL] = "queue_full",
+    [PROTO_QUEUE_TIMEOUT] = "queue_timeout",
+    [PROTO_ACTIVATION_FAILED] = "activation_failed",
+    [PROTO_DRAINING] = "draining",
+    [PROTO_NOT_FOUND] = "not_found",
+    [PROTO_BUSY] = "busy",
+    [PROTO_INTERNAL] = "internal",
+};
+
+const char *proto_reason_name(enum proto_reason reason)
+{
+    return (unsigned)reason < PROTO_REASONS ? reasons[reason] : "internal";
+}
+
+const char *proto_start_name(enum proto_start start)
+{
+    return (unsigned)start < PROTO_STARTS ? starts[start] : "cold";
+}
+
+const char *proto_outcome_name(enum proto_outcome outcome)
+{
+    return (unsigned)outcome < PROTO_OUTCOMES ? outcomes[outcome] : "internal";
+}
+
+const char *proto_signal_name(int signal)
+{
+    static _Thread_local char text[24];
+    if (signal <= 0)
+        return NULL;
+    const char *name = sigabbrev_np(signal);
+    if (name)
+        return name;
+    if (signal >= SIGRTMIN && signal <= SIGRTMAX)
+        (void)snprintf(text, sizeof text, signal == SIGRTMIN ? "RTMIN" : "RTMIN+%d",
+                       signal - SIGRTMIN);
+    else
+        (void)snprintf(text, sizeof text, "%d", signal);
+    return text;
+}
+
+bool proto_ns_id_is_valid(const char *id, size_t len)
+{
+    static const char allowed[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    if (len == 0 || len > PROTO_NS_ID_MAX || id[0] == '.' || id[0] == '-')
+        return false;
+    for (size_t i = 0; i < len; i++)
+        if (id[i] == 0 || !strchr(allowed, id[i]))
+            return false;
+    return true;
+}
+
+static const struct {
+    const char *name, *why;
+} refused[] = {
+    {"ENV", "names a file that sh would run"},
+    {"SHELLOPTS", "sets options of the shell"},
+    {"POSIXLY_CORRECT", "sets options of the shell"},
+    {"GLOBIGNORE", "sets options of the shell"},
+    {"PS4", "is evaluated by the shell"},
+    {"PROMPT_COMMAND", "is evaluated by the shell"},
+    {"IFS", "changes how the command is read"},
+    {"PWD", "belongs to the shell (use cwd)"},
+    {"OLDPWD", "belongs to the shell"},
+    {"SHLVL", "belongs to the shell"},
+    {"_", "belongs to the shell"},
+    {"PPID", "belongs to the shell"},
+    {"UID", "belongs to the shell"},
+    {"EUID", "belongs to the shell"},
+    {"GROUPS", "belongs to the shell"},
+    {"HOSTNAME", "belongs to the shell"},
+    {"HOSTTYPE", "belongs to the shell"},
+    {"MACHTYPE", "belongs to the shell"},
+    {"OSTYPE", "belongs to the shell"},
+    {"RANDOM", "belongs to the shell"},
+    {"SRANDOM", "belongs to the shell"},
+    {"SECONDS", "belongs to the shell"},
+    {"EPOCHSECONDS", "belongs to the shell"},
+    {"EPOCHREALTIME", "belongs to the shell"},
+    {"LINENO", "belongs to the shell"},
+    {"HISTCMD", "belongs to the shell"},
+    {"DIRSTACK", "belongs to the shell"},
+    {"FUNCNAME", "belongs to the shell"},
+    {"PIPESTATUS", "belongs to the shell"},
+    {"OPTIND", "belongs to the shell"},
+    {"OPTERR", "belongs to the shell"},
+    {"OPTARG", "belongs to the shell"},
+    {"COMP_WORDBREAKS", "belongs to the shell"},
+};
+
+const char *proto_env_name_refused(const char *name, size_t len)
+{
+    if (len == 0)
+        return "an empty name";
+    if (len > 255)
+        return "a name longer than 255 bytes";
+    for (size_t i = 0; i < len; i++)
+        if (name[i] == '=' || name[i] <= ' ' || name[i] > '~')
+            return "a name with '=', NUL, a space or a character that is not printable ASCII";
+    if (len >= 4 && memcmp(name, "BASH", 4) == 0)
+        return "BASH* describes the shell or runs code in it";
+    if (len >= 3 && memcmp(name, "LD_", 3) == 0)
+        return "LD_* changes what every program loads";
+    for (size_t i = 0; i < ARRAY_LEN(refused); i++)
+        if (strlen(refused[i].name) == len && memcmp(refused[i].name, name, len) == 0)
+            return refused[i].why;
+    return NULL;
+}
