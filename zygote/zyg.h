@@ -79,3 +79,5 @@ _Noreturn void child_main(struct zyg *z, int run_sock);
 void child_show_as(const char *cmd, char *const *env);
 /* Reads the layout once, in the primordial, where /proc/self is readable. */
 void child_show_as_prepare(void);
+/* lean.c: replaces this process's mappings by few that are cheap to fork. Once, in the primordial. */
+void zyg_make_lean(void);

@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* supervisor/settings_table - every setting once: name, type, range, default, help.
+ *
+ * Names in the file, environment variables, flags, --help and the YAML schema are all derived from
+ * this table, and etc/brood.yaml is tested against it. A value is text in every source and is
+ * checked in one place, setting_store(). Runs in the supervisor, before it splits, and in the
+ * engine on reload.
+ */
+#include "lib/err.h"
+#include "lib/num.h"
+#include "protocol/protocol.h"
+#include "supervisor/settings_impl.h"
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdarg.h>
+
+#define KIB 1024ull
+#define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
+#define TIB (1024 * GIB)
+#define MS_MAX PROTO_TIMEOUT_MS_MAX
+#define UID_BASE_MIN 262144u
+#define UID_BASE_MAX 4290772992ull
+
+static const char *const zygote_words[] = {"auto", "bash", "exec", NULL};
+static const char *const format_words[] = {"text", "json", NULL};
+static const char *const level_words[] = {"debug", "info", "warn", "error", NULL};
+
+#define AT(m) offsetof(struct settings, m), sizeof(((struct settings *)0)->m)
+#define TEXT(n, m, least, dflt, ...)                                                               \
+    {                                                                                              \
+        .name = n, .type = SETTING_TEXT, false, AT(m), least,                                      \
+        sizeof(((struct settings *)0)->m) - 1, dflt, __VA_ARGS__                                   \
+    }
+#define PATH(n, m, least, dflt, ...)                                                               \
+    {                                                                                              \
+        .name = n, .type = SETTING_PATH, false, AT(m), least,                                      \
+        sizeof(((struct settings *)0)->m) - 1, dflt, __VA_ARGS__                                   \
+    }
+#define FIXED(n, m, lo, hi, dflt, h)                                                               \
+    {                                                                                              \
+        .name = n, .type = SETTING_U64, false, AT(m), lo, hi, dflt, .help = h                      \
+    }
+#define LIVE(n, m, lo, hi, dflt, h)                                                                \
+    {                                                                                              \
+        .name = n, .type = SETTING_U64, true, AT(m), lo, hi, dflt, .help = h                       \
+    }
+
+/* clang-format off */
+const struct setting settings_table[SETTINGS_COUNT] = {
+    PATH("fs_root", fs_root, 1, "./namespaces", .also_env = "SANDBOX_FS_ROOT", .help = "directory of the namespaces' files"),
+    PATH("socket", socket, 1, "/run/brood/brood.sock", .help = "the engine's Unix socket"),
+    PATH("lib_dir", lib_dir, 0, "", .help = "where brood-frontend and brood-zygote are; empty: found beside the supervisor"),
+    PATH("image", image, 1, "/", .help = "root image whose /usr, /bin and /lib* the commands see"),
+    TEXT("user_engine", user_engine, 0, "", .help = "user of the engine; empty: a number that nobody has"),
+    TEXT("user_frontend", user_frontend, 0, "", .help = "user of the frontend; empty: a number that nobody has"),
+    FIXED("uid_base", uid_base, UID_BASE_MIN, UID_BASE_MAX, "1073741824", "first host uid for namespaces, 65536 for each"),
+    {.name = "zygote", .type = SETTING_WORD, false, AT(zygote), 0, 0, "auto", zygote_words, .help = "auto, bash or exec"},
+    TEXT("optional_layers", optional_layers, 0, "", .help = "comma list of isolation layers that may be missing"),
+    TEXT("http.listen", http_listen, 1, "127.0.0.1", .help = "address of the TCP listener (loopback only)"),
+    {.name = "http.port", .type = SETTING_U32, false, AT(http_port), 0, 65535, "8080", NULL, "PORT", "port", "TCP port; 0: no TCP listener"},
+    PATH("http.socket", http_socket, 0, "", .help = "HTTP over this Unix socket; empty: none"),
+    FIXED("http.threads", threads, 0, 256, "0", "threads of the frontend; 0: one per four processors"),
+    LIVE("http.body_max_kb", body_bytes_max, KIB, 16 * MIB, "1024", "largest request body"),
+    LIVE("http.connections_max", connections_max, 1, 100000, "4096", "connections at once"),
+    LIVE("http.request_timeout_ms", request_timeout_ms, 1, MS_MAX, "10000", "a request must have arrived after"),
+    LIVE("http.idle_timeout_ms", idle_timeout_ms, 1, MS_MAX, "60000", "an idle connection is closed after"),
+    LIVE("http.write_timeout_ms", write_timeout_ms, 1, MS_MAX, "30000", "a client that does not read is dropped after"),
+    LIVE("runs.timeout_default_ms", timeout_ms_default, 1, MS_MAX, "30000", "deadline of a run that names none"),
+    LIVE("runs.timeout_max_ms", timeout_ms_max, 1, MS_MAX, "300000", "longest deadline a request may ask for"),
+    LIVE("runs.grace_ms", grace_ms, 1, 60000, "500", "from SIGTERM to SIGKILL at the deadline"),
+    LIVE("runs.output_max_kb", output_bytes_max, KIB, GIB, "1024", "returned of stdout, and of stderr"),
+    LIVE("runs.queue_max", queue_max, 1, 100000, "64", "runs waiting per namespace"),
+    LIVE("runs.max_wait_ms", max_wait_ms, 1, MS_MAX, "10000", "longest wait in a queue"),
+    LIVE("runs.drain_s", drain_ms, 0, 3600000, "30", "runs may go on after SIGTERM for"),
+    LIVE("namespaces.active_max", active_max, 1, 32768, "1024", "namespaces with a zygote at once"),
+    LIVE("namespaces.idle_s", idle_ms, 1, MS_MAX, "600", "an idle zygote is ended after"),
+    LIVE("namespaces.standby_idle_ms", standby_idle_ms, 1, MS_MAX, "2000", "a standby child is kept after a run for"),
+    LIVE("namespaces.spares", spares, 0, 1024, "8", "zygotes kept ready for cold namespaces"),
+    FIXED("limits.memory_mb", memory_bytes, 16 * MIB, TIB, "512", "memory of a namespace"),
+    FIXED("limits.pids", pids_max, 4, 32768, "256", "processes and threads of a namespace"),
+    FIXED("limits.cpu_percent", cpu_percent, 0, 102400, "100", "processor time, 100 is one CPU; 0: no quota"),
+    FIXED("limits.tmp_mb", tmp_bytes, MIB, TIB, "64", "/tmp and /dev/shm together; below half of memory"),
+    FIXED("limits.nofile", nofile, 16, 1048576, "1024", "open files of a process"),
+    FIXED("limits.fsize_mb", fsize_bytes, KIB, 16 * TIB, "1024", "size of a file"),
+    FIXED("limits.stack_kb", stack_bytes, 64 * KIB, GIB, "8192", "stack of a process"),
+    {.name = "log.format", .type = SETTING_WORD, true, AT(log_format), 0, 0, "text", format_words, .help = "text or json"},
+    {.name = "log.level", .type = SETTING_WORD, true, AT(log_level), 0, 0, "info", level_words, .help = "debug, info, warn or error"},
+};
+/* clang-format on */
+
+struct unit {
+    const char *ending; /* of a setting's name */
+    uint64_t factor;
+    const char *plural, *example;
+    struct {
+        const char *ending; /* of a value */
+        uint64_t factor;
+    } given[3];
+};
+
+static const struct unit units[] = {
+    {"_mb", MIB, " MiB", "64M", {{"K", KIB}, {"M", MIB}, {"G", GIB}}},
+    {"_kb", KIB, " KiB", "64K", {{"K", KIB}, {"M", MIB}, {"G", GIB}}},
+    {"_ms", 1, " ms", "500ms", {{"ms", 1}, {"s", 1000}, {"m", 60000}}},
+    {"_s", 1000, " s", "10s", {{"ms", 1}, {"s", 1000}, {"m", 60000}}},
+};
+static const struct unit no_unit = {"", 1, "", "", {{"", 1}, {"", 1}, {"", 1}}};
+
+static const struct unit *unit_of(const struct setting *s)
+{
+    size_t len = strlen(s->name);
+    for (size_t i = 0; i < ARRAY_LEN(units); i++) {
+        size_t n = strlen(units[i].ending);
+        if (s->type == SETTING_U64 && len > n && strcmp(s->name + len - n, units[i].ending) == 0)
+            return &units[i];
+    }
+    return &no_unit;
+}
+
+int setting_find(const char *name)
+{
+    for (int i = 0; i < SETTINGS_COUNT; i++)
+        if (strcmp(settings_table[i].name, name) == 0)
+            return i;
+    return -1;
+}
+
+int setting_find_env(const char *name)
+{
+    for (int i = 0; i < SETTINGS_COUNT; i++) {
+        const char *at = settings_table[i].name, *given = name;
+        if (settings_table[i].also_env && strcmp(settings_table[i].also_env, name) == 0)
+            return i;
+        if (strncmp(name, "BROOD_", 6) != 0)
+            continue;
+        for (given += 6; *at && *given == (*at == '.' ? '_' : toupper((unsigned char)*at)); at++)
+            given++;
+        if (!*at && !*given)
+            return i;
+    }
+    return -1;
+}
+
+int setting_find_flag(const char *name, size_t len, bool *ret_bare)
+{
+    for (int i = 0; i < SETTINGS_COUNT; i++) {
+        const struct setting *s = &settings_table[i];
+        size_t full = strlen(s->name), stem = full - strlen(unit_of(s)->ending), k = 0;
+        *ret_bare = false;
+        if (s->also_flag && strlen(s->also_flag) == len && memcmp(s->also_flag, name, len) == 0)
+            return i;
+        while (k < len && k < full && name[k] == (strchr("._", s->name[k]) ? '-' : s->name[k]))
+            k++;
+        *ret_bare = k == len && k == stem && stem != full;
+        if (*ret_bare || (k == len && k == full))
+            return i;
+    }
+    return -1;
+}
+
+int setting_refuse(struct settings_reading *r, int index, const char *fmt, ...)
+{
+    const struct setting *s = &settings_table[index];
+    char text[200], name[80];
+    size_t n = 0;
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    for (; s->name[n] && n + 1 < sizeof name; n++)
+        name[n] = s->name[n] == '.' ? '_' : (char)toupper((unsigned char)s->name[n]);
+    name[n] = 0;
+    switch (r->from[index].source) {
+    case SETTINGS_YAML:
+        return err_set(r->err, "%.100s:%u: %s: %s", r->yaml_path, r->from[index].line, s->name,
+                       text);
+    case SETTINGS_DOTENV:
+        return err_set(r->err, "%.100s:%u: BROOD_%s: %s", r->dotenv_path, r->from[index].line, name,
+                       text);
+    case SETTINGS_ENV:
+        return err_set(r->err, "environment: BROOD_%s: %s", name, text);
+    case SETTINGS_FLAG:
+        for (n = 0; name[n]; n++)
+            name[n] = name[n] == '_' ? '-' : (char)tolower((unsigned char)name[n]);
+        return err_set(r->err, "--%s: %s", name, text);
+    case SETTINGS_DEFAULT:
+        break;
+    }
+    return err_set(r->err, "%s: %s", s->name, text);
+}
+
+/* "128M" with a unit of its own; 0 or -1. */
+static int parse_with_unit(const struct unit *u, const char *text, uint64_t *ret)
+{
+    char digits[24];
+    size_t n = strspn(text, "0123456789");
+    if (n == 0 || n >= sizeof digits)
+        return -1;
+    memcpy(digits, text, n);
+    digits[n] = 0;
+    for (size_t i = 0; i < ARRAY_LEN(u->given); i++)
+        if (strcmp(text + n, u->given[i].ending) == 0)
+            return num_parse_u64(digits, 0, UINT64_MAX, ret) < 0 ||
+                           __builtin_mul_overflow(*ret, u->given[i].factor, ret)
+                       ? -1
+                       : 0;
+    return -1;
+}
+
+static int store_number(struct settings_reading *r, int index, bool bare, const char *text)
+{
+    const struct setting *s = &settings_table[index];
+    const struct unit *u = unit_of(s);
+    char *member = (char *)r->set + s->offset;
+    uint64_t v, least = (s->min + u->factor - 1) / u->factor;
+    if (bare && parse_with_unit(u, text, &v) < 0)
+        return setting_refuse(r, index, "expected a number with its unit such as %s, got \"%.60s\"",
+                              u->example, text);
+    if ((!bare && (num_parse_u64(text, 0, UINT64_MAX, &v) < 0 ||
+                   __builtin_mul_overflow(v, u->factor, &v))) ||
+        v < s->min || v > s->max)
+        return setting_refuse(
+            r, index, "expected a whole number from %" PRIu64 " to %" PRIu64 "%s, got \"%.60s\"",
+            least, s->max / u->factor, u->plural, text);
+    if (s->type == SETTING_U32) {
+        unsigned small = (unsigned)v;
+        memcpy(member, &small, sizeof small);
+    } else {
+        memcpy(member, &v, sizeof v);
+    }
+    return 0;
+}
+
+static int store_word(struct settings_reading *r, int index, const char *text)
+{
+    const struct setting *s = &settings_table[index];
+    int value = 0;
+    while (s->words[value] && strcmp(s->words[value], text) != 0)
+        value++;
+    if (!s->words[value])
+        return setting_refuse(r, index, "expected %s, got \"%.60s\"", s->help, text);
+    memcpy((char *)r->set + s->offset, &value, sizeof value);
+    return 0;
+}
+
+int setting_store(struct settings_reading *r, int index, enum settings_source source, unsigned line,
+                  bool bare, const char *text)
+{
+    const struct setting *s = &settings_table[index];
+    size_t len = strlen(text);
+    r->from[index].source = source;
+    r->from[index].line = line;
+    if (s->type == SETTING_WORD)
+        return store_word(r, index, text);
+    if (s->type == SETTING_U64 || s->type == SETTING_U32)
+        return store_number(r, index, bare, text);
+    if (len < s->min)
+        return setting_refuse(r, index, "expected %s, got nothing",
+                              s->type == SETTING_PATH ? "a path" : "a value");
+    if (len > s->max)
+        return setting_refuse(r, index, "expected at most %" PRIu64 " bytes, got %zu", s->max, len);
+    memcpy((char *)r->set + s->offset, text, len + 1);
+    return 0;
+}
+
+void settings_print_help(void)
+{
+    printf("usage: brood-supervisor [--config FILE] [--KEY VALUE | --KEY=VALUE]...\n\n"
+           "  --config FILE                  YAML file; default /etc/brood/brood.yaml if there\n"
+           "  --help, --version\n");
+    for (int i = 0; i < SETTINGS_COUNT; i++) {
+        const struct setting *s = &settings_table[i];
+        char flag[40];
+        size_t n = 0;
+        for (; s->name[n] && n + 1 < sizeof flag; n++)
+            flag[n] = strchr("._", s->name[n]) ? '-' : s->name[n];
+        flag[n] = 0;
+        printf("  --%-28s %s [%s%s]\n", flag, s->help, *s->initial ? s->initial : "\"\"",
+               unit_of(s)->plural);
+    }
+    printf("\nA key with a unit may be given without it: --limits-memory 64M, --runs-grace 300ms.\n"
+           "Each key is also BROOD_KEY in the environment (and PORT, SANDBOX_FS_ROOT), in ./.env "
+           "and in the file:\n"
+           "flags win over environment, .env, file, defaults. See brood.yaml(5).\n");
+}
