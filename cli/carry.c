@@ -288,9 +288,12 @@ static int patience_ms(struct carry *c, bool blocked_by_us)
     return c->deadline_ns > now ? (int)((c->deadline_ns - now) / CLOCK_NS_PER_MS) + 1 : 0;
 }
 
+/* A refused run has no output to wait for. */
 static bool is_over(const struct carry *c)
 {
-    return c->has_result && pump_is_done(&c->pump[STDOUT]) && pump_is_done(&c->pump[STDERR]);
+    bool refused = c->result.outcome != PROTO_OK && c->result.outcome != PROTO_INTERNAL;
+    return c->has_result &&
+           (refused || (pump_is_done(&c->pump[STDOUT]) && pump_is_done(&c->pump[STDERR])));
 }
 
 static void carry_on(struct carry *c)

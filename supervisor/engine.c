@@ -320,6 +320,7 @@ int engine_run(const struct settings *set, const struct settings_files *files, i
     e->root_fd = root_fd;
     e->slot_count = slot_count;
     e->next_run_id = 1;
+    e->cpu_count = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
     e->frontend_timer.on_due = on_frontend_timer;
     e->priv = (struct loop_io){.fd = priv_sock, .on_ready = on_priv};
     TAILQ_INIT(&e->calls);

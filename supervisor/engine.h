@@ -36,9 +36,7 @@ enum slot_state {
     SLOT_SPARE,     /* belongs to no namespace yet */
     SLOT_ATTACHING, /* priv was asked for the volume */
     SLOT_ASSIGNING, /* the zygote mounts it and restricts itself */
-    SLOT_READY,     /* holds a standby */
-    SLOT_IDLE,      /* its standby was retired */
-    SLOT_PREPARING, /* a standby is on its way */
+    SLOT_READY,     /* can be sent a run */
     SLOT_BUSY,      /* a run is on */
     SLOT_DYING,     /* priv was asked to end it */
     SLOT_STATES,
@@ -51,7 +49,8 @@ struct slot {
     enum slot_state state;
     struct ns *ns;      /* from ATTACHING on */
     struct loop_io ctl; /* to the zygote */
-    int run_fd;         /* to its standby; -1: none */
+    int run_fd;         /* to its standbys */
+    bool has_standby;   /* not retired */
     int counters[CGROUP_COUNTERS];
     uint64_t oom_seen, pids_seen; /* counters as they were before the run */
     struct loop_timer timer;      /* the state's deadline */
@@ -121,6 +120,8 @@ struct engine {
     uint32_t slot_count;
     struct slot_list free, spares;
     size_t spare_count, starting_count, bound_count, dying_count, standby_count;
+    size_t busy_count;
+    uint32_t cpu_count;
     unsigned start_failures;
     uint64_t no_start_before_ns;
     bool ever_started;
@@ -220,7 +221,7 @@ void ns_on_discarded(struct engine *e, const struct priv_reply *reply);
 
 /* Accepts or refuses; takes the descriptors over. */
 void run_accept(struct client *client, const struct proto_execute *exec, int fds[], size_t nfds);
-/* Sends it to the slot's standby. 0, or -errno: the standby is gone and the run is still whole. */
+/* Sends it to the slot. 0, or -errno: the zygote is gone and the run is still whole. */
 int run_send(struct run *run, struct slot *s);
 /* The zygote's report: completes the facts and answers. */
 void run_finish(struct run *run, struct slot *s, const struct zyg_report *report);

@@ -177,8 +177,6 @@ void ns_enqueue(struct ns *ns, struct run *run)
     begin_waiting(run);
     if (!ns->slot)
         activate(ns);
-    else if (ns->slot->state == SLOT_IDLE)
-        slot_want_run(ns->slot);
 }
 
 void ns_put_back(struct run *run)

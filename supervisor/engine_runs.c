@@ -12,6 +12,7 @@
 #include "lib/log.h"
 #include "lib/packet.h"
 #include "supervisor/engine.h"
+#include <sched.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -193,8 +194,20 @@ void run_accept(struct client *c, const struct proto_execute *exec, int fds[], s
     ns_enqueue(ns, run);
 }
 
+/* With one run at a time everything is fastest on the engine's own CPU: no wake-up crosses to
+ * another. With several, namespaces are spread; a zygote moves only when it has to. */
+static uint32_t choose_home(const struct slot *s)
+{
+    int own = sched_getcpu();
+    if (s->engine->cpu_count < 2 || own < 0)
+        return ZYG_ANY_CPU;
+    return s->engine->busy_count == 0 ? (uint32_t)own : s->index % s->engine->cpu_count;
+}
+
 int run_send(struct run *run, struct slot *s)
 {
+    struct zyg_run *head = run->message;
+    head->home_cpu = choose_home(s);
     int r = packet_send(s->run_fd, run->message, run->message_bytes, run->fds, 3);
     if (r < 0)
         return r;
@@ -303,10 +316,6 @@ void run_finish(struct run *run, struct slot *s, const struct zyg_report *report
     struct engine *e = s->engine;
     struct proto_result result = {
         .outcome = PROTO_OK, .field = "", .text = "", .start = run->start};
-    if (report->run_id == 0 && !run->cancelled) {
-        run_fail(run, PROTO_INTERNAL, "the run's process died before it began");
-        return;
-    }
     if (report->reason == ZYG_BY_STEP) {
         fail_step(run, report);
         return;

@@ -26,7 +26,7 @@
 enum slot_event {
     EV_STARTED,
     EV_ATTACHED,
-    EV_STANDBY,
+    EV_READY,
     EV_DONE,
     EV_BROKEN,
     EV_OVERDUE,
@@ -38,14 +38,13 @@ struct event {
     enum slot_event what;
     const struct zyg_report *report; /* DONE; BROKEN: NULL or what it said */
     const char *text;                /* BROKEN: why */
-    int fd;                          /* ATTACHED, STANDBY: the act takes it */
+    int fd;                          /* ATTACHED: the act takes it */
 };
 
 static void step(struct slot *s, struct event *ev);
 
 static const char *const state_names[SLOT_STATES] = {
-    "free",  "starting", "spare",     "attaching", "assigning",
-    "ready", "idle",     "preparing", "busy",      "dying",
+    "free", "starting", "spare", "attaching", "assigning", "ready", "busy", "dying",
 };
 
 const char *slot_state_name(enum slot_state state)
@@ -59,20 +58,15 @@ static void arm(struct slot *s, uint64_t ms)
         LOG(ERROR, "out_of_memory", F_STR("for", "timer"));
 }
 
-static void drop_standby(struct slot *s)
+static void set_standby(struct slot *s, bool has)
 {
-    s->engine->standby_count -= s->run_fd >= 0;
-    fd_close(&s->run_fd);
+    s->engine->standby_count += has;
+    s->engine->standby_count -= s->has_standby;
+    s->has_standby = has;
 }
 
 /* ---- acts --------------------------------------------------------------------------------------
  */
-
-static void act_nothing(struct slot *s, struct event *ev)
-{
-    (void)s;
-    (void)ev;
-}
 
 static void act_offer(struct slot *s, struct event *ev)
 {
@@ -95,7 +89,8 @@ static void end_zygote(struct slot *s)
     struct priv_request req = {.verb = PRIV_END_ZYGOTE, .slot = s->index};
     loop_io_del(&e->loop, &s->ctl);
     fd_close(&s->ctl.fd);
-    drop_standby(s);
+    fd_close(&s->run_fd);
+    set_standby(s, false);
     loop_timer_cancel(&e->loop, &s->timer);
     e->dying_count++;
     engine_ask_priv(e, &req, NULL, 0);
@@ -153,42 +148,34 @@ static void act_activation_failed(struct slot *s, struct event *ev)
 
 static void act_greet(struct slot *s, struct event *ev)
 {
-    s->run_fd = fd_take(&ev->fd);
-    s->engine->standby_count++;
-    if (!TAILQ_EMPTY(&s->ns->queue)) {
-        slot_want_run(s);
-        return;
-    }
+    (void)ev;
+    set_standby(s, true);
     arm(s, s->engine->set.standby_idle_ms);
     ns_settle(s->ns);
 }
 
 static void act_retire_standby(struct slot *s, struct event *ev)
 {
+    struct zyg_order order = {.verb = ZYG_RETIRE};
     (void)ev;
-    loop_timer_cancel(&s->engine->loop, &s->timer);
-    drop_standby(s);
+    set_standby(s, false);
+    if (packet_send(s->ctl.fd, &order, sizeof order, NULL, 0) < 0)
+        step(s, &(struct event){.what = EV_BROKEN, .text = "it does not listen", .fd = -1});
 }
 
 static void act_lose(struct slot *s, struct event *ev)
 {
     s->engine->total.zygotes_lost++;
-    LOG(WARN, "zygote_lost", F_STR("ns", s->ns->id),
-        F_STR("error", ev->text ? ev->text : "no standby in time"));
+    LOG(WARN, "zygote_lost", F_STR("ns", s->ns->id), F_STR("error", ev->text));
     end_zygote(s);
 }
 
 static void act_finish(struct slot *s, struct event *ev)
 {
     struct run *run = s->ns->running;
-    /* run_id 0: the standby died before it read its run, and no other follows unasked. */
-    if (ev->report->run_id == 0) {
-        s->state = SLOT_IDLE;
-        loop_timer_cancel(&s->engine->loop, &s->timer);
-    } else {
-        arm(s, STEP_MS);
-    }
+    s->engine->busy_count--;
     s->ns->running = NULL;
+    arm(s, s->engine->set.standby_idle_ms);
     run_finish(run, s, ev->report);
     ns_settle(s->ns);
 }
@@ -200,6 +187,7 @@ static void act_fail_run(struct slot *s, struct event *ev)
     LOG(ERROR, "zygote_lost", F_STR("ns", s->ns->id), F_U64("run_id", run->id),
         F_STR("error", ev->text));
     end_zygote(s);
+    s->engine->busy_count--;
     s->ns->running = NULL;
     if (run->cancelled)
         run_overdue(run);
@@ -214,6 +202,7 @@ static void act_overdue_run(struct slot *s, struct event *ev)
     s->engine->total.zygotes_lost++;
     LOG(ERROR, "zygote_overdue", F_STR("ns", s->ns->id), F_U64("run_id", run->id));
     end_zygote(s);
+    s->engine->busy_count--;
     s->ns->running = NULL;
     run_overdue(run);
 }
@@ -249,19 +238,12 @@ static const struct {
     [SLOT_ATTACHING] = {[EV_ATTACHED] = {SLOT_ASSIGNING, act_assign},
                         [EV_BROKEN] = {SLOT_DYING, act_activation_failed},
                         [EV_OVERDUE] = {SLOT_DYING, act_activation_failed}},
-    [SLOT_ASSIGNING] = {[EV_STANDBY] = {SLOT_READY, act_greet},
+    [SLOT_ASSIGNING] = {[EV_READY] = {SLOT_READY, act_greet},
                         [EV_BROKEN] = {SLOT_DYING, act_activation_failed},
                         [EV_OVERDUE] = {SLOT_DYING, act_activation_failed}},
-    [SLOT_READY] = {[EV_DONE] = {SLOT_IDLE, act_retire_standby}, /* the standby died */
-                    [EV_OVERDUE] = {SLOT_IDLE, act_retire_standby},
-                    [EV_BROKEN] = {SLOT_DYING, act_lose}},
-    [SLOT_IDLE] = {[EV_DONE] = {SLOT_IDLE, act_nothing}, /* the retired standby */
-                   [EV_BROKEN] = {SLOT_DYING, act_lose}},
-    [SLOT_PREPARING] = {[EV_STANDBY] = {SLOT_READY, act_greet},
-                        [EV_DONE] = {SLOT_PREPARING, act_nothing}, /* an earlier, retired standby */
-                        [EV_BROKEN] = {SLOT_DYING, act_lose},
-                        [EV_OVERDUE] = {SLOT_DYING, act_lose}},
-    [SLOT_BUSY] = {[EV_DONE] = {SLOT_PREPARING, act_finish},
+    [SLOT_READY] =
+        {[EV_OVERDUE] = {SLOT_READY, act_retire_standby}, [EV_BROKEN] = {SLOT_DYING, act_lose}},
+    [SLOT_BUSY] = {[EV_DONE] = {SLOT_READY, act_finish},
                    [EV_BROKEN] = {SLOT_DYING, act_fail_run},
                    [EV_OVERDUE] = {SLOT_DYING, act_overdue_run}},
     [SLOT_DYING] = {[EV_ENDED] = {SLOT_FREE, act_forget}},
@@ -285,7 +267,7 @@ static void step(struct slot *s, struct event *ev)
 /* ---- what turns into events --------------------------------------------------------------------
  */
 
-static void on_report(struct slot *s, const struct zyg_report *report, int *fds, size_t nfds)
+static void on_report(struct slot *s, const struct zyg_report *report)
 {
     struct event ev = {
         .what = EV_BROKEN, .report = report, .text = "it speaks another language", .fd = -1};
@@ -297,14 +279,12 @@ static void on_report(struct slot *s, const struct zyg_report *report, int *fds,
             return;
         ev.what = EV_STARTED;
         break;
-    case ZYG_STANDBY:
-        if (nfds != 1)
-            break;
-        ev.what = EV_STANDBY;
-        ev.fd = fd_take(&fds[0]);
+    case ZYG_READY:
+        ev.what = EV_READY;
         break;
     case ZYG_DONE:
-        ev.what = EV_DONE;
+        if (s->state != SLOT_BUSY || report->run_id == s->ns->running->id)
+            ev.what = EV_DONE;
         break;
     case ZYG_FAILED:
         (void)snprintf(text, sizeof text, "%s: %s", zyg_step_name(report->step),
@@ -315,7 +295,6 @@ static void on_report(struct slot *s, const struct zyg_report *report, int *fds,
         break;
     }
     step(s, &ev);
-    fd_close(&ev.fd);
 }
 
 static void on_ctl(struct loop_io *io, uint32_t events)
@@ -329,7 +308,7 @@ static void on_ctl(struct loop_io *io, uint32_t events)
     if (n == -EAGAIN)
         return;
     if (n == (ssize_t)sizeof report)
-        on_report(s, &report, fds, nfds);
+        on_report(s, &report);
     else
         step(s, &(struct event){
                     .what = EV_BROKEN, .text = n == 0 ? "it died" : "it broke off", .fd = -1});
@@ -401,21 +380,40 @@ void slots_init(struct engine *e)
     }
 }
 
+/* The two sockets of a zygote; far ends in `far`. 0 or -errno, then nothing is open. */
+static int open_sockets(struct slot *s, int far[2])
+{
+    int ctl[2], run[2];
+    int r = packet_pair(ctl, true);
+    if (r < 0)
+        return r;
+    r = packet_pair(run, true);
+    if (r < 0) {
+        fd_close(&ctl[0]);
+        fd_close(&ctl[1]);
+        return r;
+    }
+    s->ctl.fd = ctl[0];
+    s->run_fd = run[0];
+    far[0] = ctl[1];
+    far[1] = run[1];
+    r = loop_io_add(&s->engine->loop, &s->ctl, EPOLLIN);
+    if (r < 0) {
+        fd_close(&s->ctl.fd);
+        fd_close(&s->run_fd);
+        fd_close(&far[0]);
+        fd_close(&far[1]);
+    }
+    return r;
+}
+
 static bool start_one(struct engine *e)
 {
     struct slot *s = TAILQ_FIRST(&e->free);
-    int pair[2];
+    int far[2];
     if (!s)
         return false;
-    int r = packet_pair(pair, true);
-    if (r == 0) {
-        s->ctl.fd = pair[0];
-        r = loop_io_add(&e->loop, &s->ctl, EPOLLIN);
-        if (r < 0) {
-            fd_close(&s->ctl.fd);
-            fd_close(&pair[1]);
-        }
-    }
+    int r = open_sockets(s, far);
     if (r < 0) {
         LOG(ERROR, "zygote_start_failed", F_STR("error", strerror(-r)));
         e->no_start_before_ns = clock_now_ns() + START_BACKOFF_MS * CLOCK_NS_PER_MS;
@@ -427,7 +425,7 @@ static bool start_one(struct engine *e)
     e->starting_count++;
     arm(s, STEP_MS);
     struct priv_request req = {.verb = PRIV_START_ZYGOTE, .slot = s->index};
-    engine_ask_priv(e, &req, &pair[1], 1);
+    engine_ask_priv(e, &req, far, 2);
     return true;
 }
 
@@ -469,41 +467,26 @@ void slot_attach(struct slot *s, struct ns *ns)
                              clock_now_ns() + REFILL_DELAY_MS * CLOCK_NS_PER_MS);
 }
 
-static void prepare(struct slot *s)
-{
-    struct zyg_order order = {.verb = ZYG_PREPARE};
-    s->state = SLOT_PREPARING;
-    arm(s, STEP_MS);
-    if (packet_send(s->ctl.fd, &order, sizeof order, NULL, 0) < 0)
-        step(s, &(struct event){.what = EV_BROKEN, .text = "it does not listen", .fd = -1});
-}
-
 void slot_want_run(struct slot *s)
 {
-    if (s->state == SLOT_IDLE) {
-        prepare(s);
-        return;
-    }
-    if (s->state != SLOT_READY)
-        return;
-    struct run *run = ns_take_next(s->ns);
+    struct run *run = s->state == SLOT_READY ? ns_take_next(s->ns) : NULL;
     if (!run)
         return;
-    int r = run_send(run, s);
-    drop_standby(s); /* it has its run, or it is gone */
-    if (r < 0) {     /* it died a moment ago: the run waits, in front, for the next one */
+    if (run_send(run, s) < 0) {
         ns_put_back(run);
-        prepare(s);
+        step(s, &(struct event){.what = EV_BROKEN, .text = "it does not take its run", .fd = -1});
         return;
     }
     s->state = SLOT_BUSY;
     s->ns->running = run;
+    s->engine->busy_count++;
+    set_standby(s, true); /* also after a retirement: the run brings another */
     arm(s, run->timeout_ms + s->engine->set.grace_ms + REPORT_MS);
 }
 
 void slot_end(struct slot *s)
 {
-    if (s->state == SLOT_READY || s->state == SLOT_IDLE || s->state == SLOT_PREPARING) {
+    if (s->state == SLOT_READY) {
         s->state = SLOT_DYING;
         end_zygote(s);
     }

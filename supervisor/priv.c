@@ -28,8 +28,9 @@
 #define REMOVE_TRIES 400 /* x 5 ms: a cgroup is busy until its last zombie is reaped */
 #define END_MS 10000u    /* to reap everything when going down */
 #define CGROUPS_MS 5000u
-#define DRAIN_SLACK_MS 5000u /* what the engine gets beyond drain_ms before it is not waited for   \
-                              */
+#define DRAIN_SLACK_MS                                                                             \
+    5000u /* what the engine gets beyond drain_ms before it is not waited for                      \
+           */
 
 struct answer { /* what a verb hands back beside its return value */
     uint32_t detail;
@@ -82,7 +83,8 @@ static int ask_primordial(struct priv *p, const struct zyg_birth *birth, const i
     return 0;
 }
 
-static int clone_zygote(struct priv *p, uint32_t slot, int ctl, const int *procs, struct err *err)
+static int clone_zygote(struct priv *p, uint32_t slot, const int socks[2], const int *procs,
+                        struct err *err)
 {
     const struct settings *set = p->set;
     struct zyg_birth birth = {
@@ -92,8 +94,8 @@ static int clone_zygote(struct priv *p, uint32_t slot, int ctl, const int *procs
         .base_uid = (uint32_t)(set->uid_base + (uint64_t)slot * ZYG_UIDS_PER_SLOT),
     };
     struct zyg_born born;
-    int fds[PACKET_FDS_MAX] = {ctl}, got[2] = {-1, -1};
-    size_t n = 1;
+    int fds[PACKET_FDS_MAX] = {socks[0], socks[1]}, got[2] = {-1, -1};
+    size_t n = 2;
     for (size_t i = 0; i < p->cg.trees; i++)
         fds[n++] = procs[i];
     for (size_t i = 0; i < p->cg.trees; i++)
@@ -122,7 +124,7 @@ static int start_zygote(struct priv *p, struct call *call, struct answer *ret, s
 {
     uint32_t slot = call->req->slot;
     int procs[CGROUP_TREES_MAX], counters[CGROUP_COUNTERS], r = 0;
-    if (call->nfds != 1 || slot >= p->slot_count || p->slots[slot].used)
+    if (call->nfds != 2 || slot >= p->slot_count || p->slots[slot].used)
         return err_set(err, "start_zygote: bad slot or descriptors");
     if (p->primordial_sock < 0)
         r = priv_start_primordial(p, err);
@@ -130,7 +132,7 @@ static int start_zygote(struct priv *p, struct call *call, struct answer *ret, s
         r = cgroup_make(&p->cg, slot, procs, counters, err);
     if (r < 0)
         return r;
-    r = clone_zygote(p, slot, call->fds[0], procs, err);
+    r = clone_zygote(p, slot, call->fds, procs, err);
     for (size_t i = 0; i < CGROUP_TREES_MAX; i++)
         fd_close(&procs[i]);
     ret->detail = p->execs ? PRIV_ZYGOTE_EXECS : 0;

@@ -14,7 +14,7 @@ struct settings_files;
 
 enum priv_verb {
     PRIV_START_ZYGOTE =
-        1, /* slot; + ctl. Reply: + counters as `detail` says (bit = enum cgroup_counter) */
+        1, /* slot; + ctl, run. Reply: + counters as `detail` says (bit = enum cgroup_counter) */
     PRIV_ATTACH_VOLUME,  /* slot, ns_id: creates the volume if absent. Reply: + a detached mount */
     PRIV_END_ZYGOTE,     /* slot: kill, reap, remove its cgroups */
     PRIV_DISCARD_VOLUME, /* slot is a cookie; ns_id. Reply: detail 1 = there was none */

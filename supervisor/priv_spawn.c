@@ -263,8 +263,8 @@ static int await_hello(int sock, struct err *err)
 static int start_primordial_as(struct priv *p, bool execs, struct err *err)
 {
     char *const base_env[] = {(char[]){"HOME=" ZYG_HOME}, (char[]){"USER=user"},
-                                     (char[]){"PATH=/usr/local/bin:/usr/bin:/bin"},
-                                     (char[]){"LANG=C.UTF-8"}, NULL};
+                              (char[]){"PATH=/usr/local/bin:/usr/bin:/bin"},
+                              (char[]){"LANG=C.UTF-8"}, NULL};
     char *bash_argv[] = {(char[]){"bash"}, (char[]){"-c"}, (char[]){ZYG_BASH_COMMAND}, NULL};
     char *exec_argv[] = {(char[]){"brood-zygote"}, NULL};
     char path[PATH_MAX];

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* supervisor/settings - the configuration: flags over environment over .env over a YAML file over
- * embedded defaults, checked as a whole before anything is started. etc/brood.yaml documents each key.
+ * embedded defaults, checked as a whole before anything is started. etc/brood.yaml documents each
+ * key.
  *
- * Read by the supervisor before it splits, as the operator who started it; on SIGHUP by the engine from
- * a descriptor that priv opened (then only the keys marked R take effect). Never read by a tenant.
+ * Read by the supervisor before it splits, as the operator who started it; on SIGHUP by the engine
+ * from a descriptor that priv opened (then only the keys marked R take effect). Never read by a
+ * tenant.
  */
 #pragma once
 #include "lib/log.h"
@@ -14,43 +16,44 @@ enum settings_zygote { SETTINGS_ZYGOTE_AUTO, SETTINGS_ZYGOTE_BASH, SETTINGS_ZYGO
 
 struct settings {
     /* where (paths: absolute after settings_load) */
-    char fs_root[PATH_MAX];     /* fs_root, SANDBOX_FS_ROOT, --fs-root; ./namespaces */
-    char socket[108];           /* socket: the engine's Unix socket; /run/brood/brood.sock */
-    char http_listen[64];       /* http.listen: host; 127.0.0.1 (loopback only in this version) */
-    unsigned http_port;         /* http.port, PORT, --port; 8080; 0: no TCP listener */
-    char http_socket[108];      /* http.socket: HTTP over a Unix socket; "" = none */
-    char lib_dir[PATH_MAX];     /* lib_dir: where brood-frontend, brood-zygote(.so) are; beside the supervisor */
-    char image[PATH_MAX];       /* image: root image whose usr, bin, lib* are used; / */
+    char fs_root[PATH_MAX]; /* fs_root, SANDBOX_FS_ROOT, --fs-root; ./namespaces */
+    char socket[108];       /* socket: the engine's Unix socket; /run/brood/brood.sock */
+    char http_listen[64];   /* http.listen: host; 127.0.0.1 (loopback only in this version) */
+    unsigned http_port;     /* http.port, PORT, --port; 8080; 0: no TCP listener */
+    char http_socket[108];  /* http.socket: HTTP over a Unix socket; "" = none */
+    char lib_dir[PATH_MAX]; /* lib_dir: where brood-frontend, brood-zygote(.so) are; beside the
+                               supervisor */
+    char image[PATH_MAX];   /* image: root image whose usr, bin, lib* are used; / */
     char user_frontend[33], user_engine[33]; /* users to drop to; "" = the built-in numeric ids */
-    uint64_t uid_base;          /* first host uid for namespaces; 1073741824 */
-    enum settings_zygote zygote; /* zygote: auto|bash|exec */
-    char optional_layers[256];  /* optional_layers: comma list of layers that may be missing */
+    uint64_t uid_base;                       /* first host uid for namespaces; 1073741824 */
+    enum settings_zygote zygote;             /* zygote: auto|bash|exec */
+    char optional_layers[256]; /* optional_layers: comma list of layers that may be missing */
 
     /* http (R but threads) */
-    uint64_t threads;           /* 0: chosen by the frontend */
-    uint64_t body_bytes_max;    /* 1 MiB */
-    uint64_t connections_max;   /* 4096 */
+    uint64_t threads;                                               /* 0: chosen by the frontend */
+    uint64_t body_bytes_max;                                        /* 1 MiB */
+    uint64_t connections_max;                                       /* 4096 */
     uint64_t request_timeout_ms, idle_timeout_ms, write_timeout_ms; /* 10 s, 60 s, 30 s */
 
     /* runs (R) */
     uint64_t timeout_ms_default, timeout_ms_max; /* 30 s, 300 s */
-    uint64_t grace_ms;          /* SIGTERM to SIGKILL; 500 */
-    uint64_t output_bytes_max;  /* per stream; 1 MiB */
-    uint64_t queue_max;         /* runs waiting per namespace; 64 */
-    uint64_t max_wait_ms;       /* 10 s */
-    uint64_t drain_ms;          /* grace of a stop; 30 s */
+    uint64_t grace_ms;                           /* SIGTERM to SIGKILL; 500 */
+    uint64_t output_bytes_max;                   /* per stream; 1 MiB */
+    uint64_t queue_max;                          /* runs waiting per namespace; 64 */
+    uint64_t max_wait_ms;                        /* 10 s */
+    uint64_t drain_ms;                           /* grace of a stop; 30 s */
 
     /* namespaces (R) */
-    uint64_t active_max;        /* 1024 */
-    uint64_t idle_ms;           /* 10 min */
-    uint64_t standby_idle_ms;   /* a standby child is kept this long after a run; 2 s */
-    uint64_t spares;            /* 8 */
+    uint64_t active_max;      /* 1024 */
+    uint64_t idle_ms;         /* 10 min */
+    uint64_t standby_idle_ms; /* a standby child is kept this long after a run; 2 s */
+    uint64_t spares;          /* 8 */
 
     /* limits of a namespace (fixed at start) */
-    uint64_t memory_bytes;      /* 512 MiB */
-    uint64_t pids_max;          /* 256 */
-    uint64_t cpu_percent;       /* 100 = one CPU; 0 = no quota */
-    uint64_t tmp_bytes;         /* /tmp and /dev/shm together; 64 MiB; below half of memory */
+    uint64_t memory_bytes; /* 512 MiB */
+    uint64_t pids_max;     /* 256 */
+    uint64_t cpu_percent;  /* 100 = one CPU; 0 = no quota */
+    uint64_t tmp_bytes;    /* /tmp and /dev/shm together; 64 MiB; below half of memory */
     uint64_t nofile, fsize_bytes, stack_bytes; /* 1024, 1 GiB, 8 MiB */
 
     /* log (R) */
@@ -70,7 +73,8 @@ enum { SETTINGS_HELP = 1, SETTINGS_VERSION = 2 };
  * <0: err names file, line (or flag, variable), key and what was expected. */
 int settings_load(int argc, char **argv, struct settings *ret, struct settings_files *ret_files,
                   struct err *err);
-/* The same again with the files read from descriptors; flags and environment of the first time stay. */
+/* The same again with the files read from descriptors; flags and environment of the first time
+ * stay. */
 int settings_reload(const struct settings_files *files, struct settings *ret, struct err *err);
 /* Copies from `fresh` what may change while the service runs (the keys marked R). */
 void settings_apply(struct settings *set, const struct settings *fresh);

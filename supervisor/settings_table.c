@@ -72,7 +72,7 @@ const struct setting settings_table[SETTINGS_COUNT] = {
     LIVE("runs.output_max_kb", output_bytes_max, KIB, GIB, "1024", "returned of stdout, and of stderr"),
     LIVE("runs.queue_max", queue_max, 1, 100000, "64", "runs waiting per namespace"),
     LIVE("runs.max_wait_ms", max_wait_ms, 1, MS_MAX, "10000", "longest wait in a queue"),
-    LIVE("runs.drain_s", drain_ms, 0, 3600000, "30", "runs may go on after SIGTERM for"),
+    FIXED("runs.drain_s", drain_ms, 0, 3600000, "30", "runs may go on after SIGTERM for"),
     LIVE("namespaces.active_max", active_max, 1, 32768, "1024", "namespaces with a zygote at once"),
     LIVE("namespaces.idle_s", idle_ms, 1, MS_MAX, "600", "an idle zygote is ended after"),
     LIVE("namespaces.standby_idle_ms", standby_idle_ms, 1, MS_MAX, "2000", "a standby child is kept after a run for"),

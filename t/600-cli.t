@@ -45,6 +45,8 @@ subtest 'exec' => sub {
     is_deeply([cli("some\ninput", qw(exec -n alice --stdin -- cat))], [0, "some\ninput", ''], '--stdin');
     is((cli('x' x 300_000, qw(exec -n alice --stdin -- wc -c)))[1] + 0, 300_000, 'a lot of it');
     is_deeply([cli('unread', qw(exec -n alice -- cat))], [0, '', ''], 'without it stdin is empty');
+    is((cli('', qw(exec -n alice -- printf %s\n), 'a  b', q(it's $HOME *), ''))[1], "a  b\nit's \$HOME *\n\n", 'several arguments are words');
+    is_deeply([cli('', qw(exec -n alice --), 'echo a >/dev/stdout; echo b >/dev/stderr')], [0, "a\n", "b\n"], 'its streams can be opened again');
     my (undef, $out) = cli('', qw(exec -n alice --), 'head -c 5000000 /dev/zero');
     is(length $out, 5_000_000, 'output is not limited here') or diag(length $out);
     cli('', qw(exec -n alice --), 'echo hello > note.txt');
@@ -70,9 +72,31 @@ subtest 'interrupted' => sub {
     ok($brood->wait_file('cli-started'), 'a command runs');
     kill INT => $cli->{pid};
     waitpid $cli->{pid}, 0;
+    is($? >> 8, 130, 'interrupted: 128+2');
     my $begin = time;
     is($brood->sh(stream => 'echo next', timeout => 5)->{stdout}, "next\n", 'interrupting the CLI ends it');
     cmp_ok(time - $begin, '<', 1.5, 'at once');
+
+    $cli = start_cli(qw(exec -n stream --), 'yes');
+    sysread $cli->{out}, my $text, 100;
+    close $cli->{out};
+    waitpid $cli->{pid}, 0;
+    is($? >> 8, 141, 'a broken stdout: 128+13');
+    is($brood->sh(stream => 'echo next', timeout => 5)->{stdout}, "next\n", 'ends the run');
+};
+
+# Nothing of the caller's reaches the tenant: a file as stdin, stdout and stderr stays out of its hands.
+subtest 'descriptors' => sub {
+    my $path = "$brood->{dir}/mine";
+    spew($path, "secret\n" x 3);
+    my $program = Brood::build() . '/brood';
+    local %ENV = (%ENV, BROOD_SOCKET => $brood->{socket});
+    my $cmd = 'for fd in 0 1 2; do readlink /proc/self/fd/$fd; done; head -n 1; : >/dev/stdin; true';
+    is(system("$program exec -n alice --stdin -- '$cmd' <$path >$path.out 2>$path.err"), 0, 'files as streams');
+    my @lines = split /\n/, slurp("$path.out");
+    like($lines[$_], qr/^pipe:/, "descriptor $_ is a pipe") for 0 .. 2;
+    is($lines[3], 'secret', 'the input comes through');
+    is(slurp($path), "secret\n" x 3, 'and cannot be cut');
 };
 
 subtest 'ns, stats, doctor' => sub {
@@ -102,12 +126,14 @@ subtest 'used wrongly' => sub {
     for ([], ['nonsense'], ['exec', '--nonsense'], ['exec', '-n'], ['exec', '-n', 'alice'], ['exec', '-n', '../x', '--', 'true'],
         ['exec', '-n', 'alice', '--env', 'novalue', '--', 'true'], ['exec', '-n', 'alice', '--timeout', 'soon', '--', 'true'], ['ns']) {
         my ($code, $out, $err) = cli('', @$_);
-        ok($code != 0 && length $err, "brood @$_: fails and says why") or diag("$code: $err");
+        is($code, ($_->[0] // '') eq 'exec' ? 125 : 2, "brood @$_: fails");
+        like($err, qr/\S/, 'and says why');
     }
     is((cli('', '--help'))[0], 0, '--help');
     is((cli('', '--version'))[0], 0, '--version');
     my ($code, undef, $err) = do { local $brood->{socket} = '/nowhere/brood.sock'; cli('', qw(exec -n alice -- true)) };
-    ok($code != 0 && $err =~ m{/nowhere/brood\.sock}, 'no service: says where it looked');
+    is((cli('', qw(exec -n alice --timeout 86400 -- true)))[0], 125, 'refused by the service: 125');
+    ok($code == 125 && $err =~ m{/nowhere/brood\.sock}, 'no service: says where it looked');
 };
 
 $brood->stop;

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* zygote/bash_eval - the only file that knows bash's insides: the loadable builtin, and what has to be put
- * back so that a command evaluated in a forked warm bash cannot be told from `bash -c CMD`.
+/* zygote/bash_eval - the only file that knows bash's insides: the loadable builtin, and what has to
+ * be put back so that a command evaluated in a forked warm bash cannot be told from `bash -c CMD`.
  *
- * priv execs `bash -c ZYG_BASH_COMMAND` in the image; `enable -f` calls our load function, which never
- * returns: the bash is the primordial from then on. Taking over in the load function, before `enable` adds
- * anything to its table, leaves no trace of a builtin in `enable -a` or `compgen -b`.
+ * priv execs `bash -c ZYG_BASH_COMMAND` in the image; `enable -f` calls our load function, which
+ * never returns: the bash is the primordial from then on. Taking over in the load function, before
+ * `enable` adds anything to its table, leaves no trace of a builtin in `enable -a` or `compgen -b`.
  *
- * The child does what bash's own run_one_command() (shell.c) does with a -c string: setjmp(top_level),
- * parse_and_execute(), exit_shell(). The globals below are those that the command in progress (the
- * `enable`) had changed, and those that describe the process: ids, pid, clock, random seeds. t/300 and
- * t/310 compare the result with a real exec. Written against bash 5.2; struct layouts come from Debian's
- * bash-builtins, which has the version of /bin/bash.
+ * The child does what bash's own run_one_command() (shell.c) does with a -c string:
+ * setjmp(top_level), parse_and_execute(), exit_shell(). The globals below are those that the
+ * command in progress (the `enable`) had changed, and those that describe the process: ids, pid,
+ * clock, random seeds. t/300 and t/310 compare the result with a real exec. Written against
+ * bash 5.2; struct layouts come from Debian's bash-builtins, which has the version of /bin/bash.
  */
 #undef _GNU_SOURCE /* config.h defines it */
 #include "config.h"
@@ -34,7 +34,8 @@
 /* Exported by bash but declared in none of the installed headers. */
 extern int indirection_level, evalnest, sourcelevel, executing_builtin, executing_command_builtin;
 extern int parse_and_execute_level, loop_level, builtin_ignoring_errexit, comsub_ignore_return;
-extern int return_catch_flag, from_return_trap, line_number_for_err_trap, variable_context, line_number;
+extern int return_catch_flag, from_return_trap, line_number_for_err_trap, variable_context,
+    line_number;
 extern pid_t dollar_dollar_pid, shell_pgrp, original_pgrp, pipeline_pgrp, last_command_subst_pid;
 extern time_t shell_start_time;
 extern struct timeval shellstart;
@@ -56,8 +57,8 @@ int brood_builtin_load(char *name);
 /* The shape `enable -f` looks for (examples/loadables in bash's source). It is never added. */
 static char *brood_doc[] = {(char[]){"Takes this shell over as a brood primordial."}, NULL};
 extern struct builtin brood_struct;
-struct builtin brood_struct = {(char[]){"brood"}, brood_builtin, BUILTIN_ENABLED, brood_doc,
-                               "brood",           0};
+struct builtin brood_struct = {(char[]){"brood"}, brood_builtin, BUILTIN_ENABLED,
+                               brood_doc,         "brood",       0};
 
 int brood_builtin(WORD_LIST *list)
 {

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* zygote/child - the standby: from fork to the first byte of the command.
  *
- * Everything that does not depend on the run is done before it waits: session, cgroups, limits, ids.
- * Then it blocks in one recvmsg on its run socket, takes the three descriptors, starts the run's clock
- * (the timerfd is shared with pid 1, which polls it) and evaluates. End of file means: not needed.
- * A step that fails is written to the shared page and reported by pid 1 by its number.
+ * Everything that does not depend on the run is done before it waits: session, cgroups, limits,
+ * ids. Then it blocks in one recvmsg on the run socket, takes the three descriptors, starts the
+ * run's clock (the timerfd is shared with pid 1, which polls it) and evaluates. A retired one is
+ * killed there. A step that fails is written to the shared page and reported by pid 1 by its
+ * number.
  */
 #include "lib/clock.h"
 #include "lib/fd.h"
@@ -32,7 +33,8 @@ _Noreturn static void fail(struct zyg_page *page, enum child_step step, int erro
     _exit(127);
 }
 
-/* What is the same for every run. Failing here ends the standby; pid 1 reports the namespace broken. */
+/* What is the same for every run. Failing here ends the standby; pid 1 reports the namespace
+ * broken. */
 static void become_user(struct zyg *z)
 {
     sigset_t none;
@@ -43,9 +45,6 @@ static void become_user(struct zyg *z)
     for (size_t i = 0; i < z->procs_count; i++)
         if (write(z->procs_fd[i], "0", 1) < 0)
             fail(z->page, CHILD_STEP_LIMITS, errno);
-    int r = policy_install_rlimits(z->plan);
-    if (r < 0)
-        fail(z->page, CHILD_STEP_LIMITS, -r);
     if (setgroups(0, NULL) < 0 || setresgid(ZYG_CHILD_UID, ZYG_CHILD_UID, ZYG_CHILD_UID) < 0 ||
         setresuid(ZYG_CHILD_UID, ZYG_CHILD_UID, ZYG_CHILD_UID) < 0 ||
         prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0)
@@ -134,6 +133,7 @@ static void start_clock(struct zyg *z, const struct zyg_run *run)
                                            .tv_nsec = (long)(run->timeout_ns % CLOCK_NS_PER_S)}};
     z->page->started_ns = clock_now_ns();
     z->page->grace_ns = run->grace_ns;
+    z->page->home_cpu = run->home_cpu;
     z->page->run_id = run->run_id;
     if (timerfd_settime(z->clock_fd, 0, &when, NULL) < 0)
         fail(z->page, CHILD_STEP_LIMITS, errno);
@@ -157,7 +157,7 @@ static void limit_cpu(struct zyg_page *page, uint64_t seconds)
         fail(page, CHILD_STEP_LIMITS, errno);
 }
 
-void child_main(struct zyg *z, int run_sock)
+void child_main(struct zyg *z)
 {
     struct child_job job = {0};
     struct zyg_page *page = z->page;
@@ -166,12 +166,14 @@ void child_main(struct zyg *z, int run_sock)
 
     become_user(z);
     z->eval->on_standby();
-    ssize_t len = packet_recv(run_sock, message, sizeof message - 1, fds, &nfds);
+    ssize_t len = packet_recv(z->run_fd, message, sizeof message - 1, fds, &nfds);
     if (len <= 0)
-        _exit(0); /* retired */
+        _exit(0); /* the engine is gone */
     const struct zyg_run *run = (const void *)message;
     const char *cwd = parse(page, (size_t)len, &job);
     start_clock(z, run);
+    if (z->home_cpu != ZYG_ANY_CPU)
+        (void)sched_setaffinity(0, sizeof z->all_cpus, &z->all_cpus);
     install_stdio(page, fds, nfds);
     limit_cpu(page, run->cpu_s);
     if (*cwd) {

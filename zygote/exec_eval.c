@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* zygote/exec_eval - the static fallback: the same zygote where the image's bash cannot hold our builtin.
- * The program is exec'ed by priv inside the image; its child execs the image's shell: bash, or sh.
+/* zygote/exec_eval - the static fallback: the same zygote where the image's bash cannot hold our
+ * builtin. The program is exec'ed by priv inside the image; its child execs the image's shell:
+ * bash, or sh.
  */
 #include "zygote/zyg.h"
 #include <sys/mman.h>
@@ -19,7 +20,8 @@ _Noreturn static void run(const struct child_job *job, struct zyg_page *page)
     static const char *const shells[][2] = {{"/bin/bash", "bash"}, {"/bin/sh", "sh"}};
     int error = 0;
     for (size_t i = 0; i < ARRAY_LEN(shells); i++) {
-        char *argv[] = {(char *)(uintptr_t)shells[i][1], (char[]){"-c"}, (char *)(uintptr_t)job->cmd, NULL};
+        char *argv[] = {(char *)(uintptr_t)shells[i][1], (char[]){"-c"},
+                        (char *)(uintptr_t)job->cmd, NULL};
         (void)execve(shells[i][0], argv, job->env);
         error = errno;
     }

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* zygote/lean - makes the primordial cheap to fork, once, before any zygote exists.
  *
- * A run is a fork, and most of what a fork of bash costs is its address space: some fifty mappings to copy
- * and tear down, and a page fault for each sixteen pages of program text, which fork(2) does not copy for
- * file mappings. So each run of neighbouring mappings of one kind (read-only, writable) is replaced by one
- * anonymous mapping with the same bytes at the same addresses: copied by fork with its page tables, shared
- * copy-on-write by all zygotes. The technique is that of remapping text onto huge pages (mremap(2),
- * MREMAP_FIXED); here the pages stay small. Nothing else is in this process, so nothing runs beside it;
- * a mapping that cannot be replaced stays as it was.
+ * A run is a fork, and most of what a fork of bash costs is its address space: some fifty mappings
+ * to copy and tear down, and a page fault for each sixteen pages of program text, which fork(2)
+ * does not copy for file mappings. So each run of neighbouring mappings of one kind (read-only,
+ * writable) is replaced by one anonymous mapping with the same bytes at the same addresses: copied
+ * by fork with its page tables, shared copy-on-write by all zygotes. The technique is that of
+ * remapping text onto huge pages (mremap(2), MREMAP_FIXED); here the pages stay small. Nothing else
+ * is in this process, so nothing runs beside it; a mapping that cannot be replaced stays as it was.
  */
 #include "zygote/zyg.h"
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* zygote/mounts - the mounts that are a zygote's own: /proc with its masks, one small tmpfs behind /tmp
- * and /dev/shm, and the volume. Runs as root of the zygote's userns, before landlock, after which no
- * mount can change any more. The image below (read-only) came with the clone.
+/* zygote/mounts - the mounts that are a zygote's own: /proc with its masks, one small tmpfs behind
+ * /tmp and /dev/shm, and the volume. Runs as root of the zygote's userns, before landlock, after
+ * which no mount can change any more. The image below (read-only) came with the clone.
  *
  * A new proc needs an existing one that nothing covers (mount_too_revealing in the kernel's
  * fs/namespace.c): the image's /proc is that one and is covered here by the new one.
@@ -13,11 +13,12 @@
 #include <sys/syscall.h>
 
 static const char *const masked_files[] = {
-    "/proc/kcore",       "/proc/keys",       "/proc/latency_stats", "/proc/timer_list",
+    "/proc/kcore",       "/proc/keys",        "/proc/latency_stats", "/proc/timer_list",
     "/proc/sched_debug", "/proc/timer_stats", "/proc/kallsyms",      "/proc/kpagecount",
     "/proc/kpageflags",  "/proc/vmallocinfo", "/proc/slabinfo",
 };
-static const char *const masked_dirs[] = {"/proc/acpi", "/proc/scsi", "/proc/asound", "/proc/driver"};
+static const char *const masked_dirs[] = {"/proc/acpi", "/proc/scsi", "/proc/asound",
+                                          "/proc/driver"};
 static const char *const read_only[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
                                         "/proc/sysrq-trigger"};
 
@@ -86,7 +87,8 @@ int zyg_mount_private(const struct policy_plan *plan)
 
 int zyg_mount_volume(int mount_fd)
 {
-    if (syscall(SYS_move_mount, mount_fd, "", AT_FDCWD, ZYG_HOME, 4 /* MOVE_MOUNT_F_EMPTY_PATH */) < 0)
+    if (syscall(SYS_move_mount, mount_fd, "", AT_FDCWD, ZYG_HOME, 4 /* MOVE_MOUNT_F_EMPTY_PATH */) <
+        0)
         return -errno;
     return chdir(ZYG_HOME) < 0 ? -errno : 0;
 }

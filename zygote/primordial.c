@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* zygote/primordial - the process that zygotes are cloned from.
  *
- * Root of the host's userns inside the root image, without network input: it reads fixed structs from
- * priv and answers each with one clone. CLONE_PARENT makes the zygote a child of priv, which reaps it.
- * The userns is created under a per-slot owner uid (seteuid around the clone), because ucounts are
- * charged to the owner (user_namespaces(7), DESIGN.md 4). It never runs foreign code and holds nothing
- * of a zygote after its birth.
+ * Root of the host's userns inside the root image, without network input: it reads fixed structs
+ * from priv and answers each with one clone. CLONE_PARENT makes the zygote a child of priv, which
+ * reaps it. The userns is created under a per-slot owner uid (seteuid around the clone), because
+ * ucounts are charged to the owner (user_namespaces(7), DESIGN.md 4). It never runs foreign code
+ * and holds nothing of a zygote after its birth.
  */
 #include "lib/err.h"
 #include "lib/fd.h"
@@ -64,8 +64,8 @@ _Noreturn static void become_zygote(struct zyg *z, int go_fd)
     (void)dup2(0, 1); /* stdin is /dev/null; the service's log is not for this side */
     (void)dup2(0, 2);
     /* The death signal last: a change of ids clears it (prctl(2)). */
-    if (setgroups(0, NULL) < 0 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0 || setsid() < 0 ||
-        prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0) {
+    if (setgroups(0, NULL) < 0 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0 ||
+        setsid() < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0) {
         failed.step_errno = errno;
         (void)packet_send(z->ctl, &failed, sizeof failed, NULL, 0);
         _exit(1);
@@ -163,13 +163,14 @@ void primordial_serve(int priv_fd, int plan_fd, const struct zyg_eval *eval)
         if (n == 0)
             _exit(0); /* priv is gone, so are we */
         if (n != (ssize_t)sizeof birth || birth.procs_count > ZYG_PROCS_MAX ||
-            nfds != 1 + 2 * birth.procs_count)
+            nfds != 2 + 2 * birth.procs_count)
             die(1, "primordial: bad packet from priv");
         z.ctl = fds[0];
+        z.run_fd = fds[1];
         z.procs_count = birth.procs_count;
         for (size_t i = 0; i < birth.procs_count; i++) {
-            z.procs_fd[i] = fds[1 + i];
-            z.own_procs_fd[i] = fds[1 + birth.procs_count + i];
+            z.procs_fd[i] = fds[2 + i];
+            z.own_procs_fd[i] = fds[2 + birth.procs_count + i];
         }
         answer(priv_fd, &birth, &z);
         for (size_t i = 0; i < nfds; i++)

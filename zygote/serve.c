@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* zygote/serve - pid 1 of a namespace: sets itself up, then forks standbys, keeps the clock, reaps, kills.
+/* zygote/serve - pid 1 of a namespace: sets itself up, then forks standbys, keeps the clock, reaps,
+ * kills.
  *
- * Runs as root of its own userns. It reads fixed structs from the engine and nothing else: the bytes of a
- * run go to the standby directly. States, by what is true: no standby (after ZYG_SPARE/ZYG_DONE was sent
- * and before a fork), standby waiting (page->run_id == 0), running (page->run_id != 0). A run ends when the
- * standby's own process ended; what it left behind is killed before anything is reported, so a namespace is
- * empty but for pid 1 when the next standby is forked.
+ * Runs as root of its own userns. It reads fixed structs from the engine and nothing else: the
+ * bytes of a run go to the standby directly. States, by what is true: no standby (before the first,
+ * after a RETIRE), standby waiting (page->run_id == 0), running (page->run_id != 0). A run ends
+ * when the standby's own process ended; what it left behind is killed before anything is reported,
+ * so a namespace is empty but for pid 1 when the next standby is forked.
  *
- * pid 1 ignores signals that it has no handler for, also SIGKILL from its own pidns (pid_namespaces(7)).
+ * pid 1 ignores signals that it has no handler for, also SIGKILL from its own pidns
+ * (pid_namespaces(7)).
  */
 #include "lib/clock.h"
 #include "lib/fd.h"
@@ -24,6 +26,7 @@
 #include <sys/timerfd.h>
 #include <sys/wait.h>
 
+#define UNREAD_DEATHS_MAX 8u
 #define CAP_BIT(cap) (1ull << (cap))
 #define KEPT_CAPS (CAP_BIT(CAP_KILL) | CAP_BIT(CAP_SETUID) | CAP_BIT(CAP_SETGID))
 
@@ -49,8 +52,8 @@ static void must(struct zyg *z, enum zyg_step step, int r)
         give_up(z, step, -r);
 }
 
-/* The cgroup namespace's root is where we are when it is made: visit the child's cgroups for a moment, so
- * that a child sees "/" and no slot number (cgroup_namespaces(7)). */
+/* The cgroup namespace's root is where we are when it is made: visit the child's cgroups for a
+ * moment, so that a child sees "/" and no slot number (cgroup_namespaces(7)). */
 static int make_cgroupns(struct zyg *z)
 {
     for (size_t i = 0; i < z->procs_count; i++)
@@ -75,7 +78,10 @@ static int open_descriptors(struct zyg *z)
     z->sig_fd = signalfd(-1, &chld, SFD_CLOEXEC | SFD_NONBLOCK);
     z->clock_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     z->page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    return z->sig_fd < 0 || z->clock_fd < 0 || z->page == MAP_FAILED ? -errno : 0;
+    if (z->sig_fd < 0 || z->clock_fd < 0 || z->page == MAP_FAILED)
+        return -errno;
+    z->page->home_cpu = z->home_cpu = ZYG_ANY_CPU;
+    return sched_getaffinity(0, sizeof z->all_cpus, &z->all_cpus) < 0 ? -errno : 0;
 }
 
 static void assign(struct zyg *z, const struct zyg_order *order, int volume_fd)
@@ -86,41 +92,43 @@ static void assign(struct zyg *z, const struct zyg_order *order, int volume_fd)
         give_up(z, ZYG_STEP_VOLUME, errno);
     z->eval->on_assign(order->ns_id);
     must(z, ZYG_STEP_FORK, open_descriptors(z));
+    must(z, ZYG_STEP_IDS, policy_install_rlimits(z->plan)); /* inherited by every child */
     must(z, ZYG_STEP_CAPS, policy_set_no_new_privs());
     must(z, ZYG_STEP_LANDLOCK, policy_install_landlock(z->plan, writable));
     must(z, ZYG_STEP_CAPS, policy_drop_caps(KEPT_CAPS));
     must(z, ZYG_STEP_SECCOMP, policy_install_seccomp(z->plan));
 }
 
-/* Forks the next child and hands the engine the other end of its run socket. */
+/* Zygote and standby live on one CPU: a fork that moves costs more in wake-ups and TLB flushes than
+ * the rest of it. Which one, the engine says; a run may use all (child.c). */
+static void move_home(struct zyg *z)
+{
+    cpu_set_t set;
+    if (z->page->home_cpu == z->home_cpu)
+        return;
+    z->home_cpu = z->page->home_cpu;
+    if (z->home_cpu >= CPU_SETSIZE) {
+        set = z->all_cpus;
+    } else {
+        CPU_ZERO(&set);
+        CPU_SET(z->home_cpu, &set);
+    }
+    (void)sched_setaffinity(0, sizeof set,
+                            &set); /* one that is offline is refused: then anywhere */
+}
+
+/* Forks the next child. Not fork(3): nothing here needs its handlers and locks. */
 static void prepare_standby(struct zyg *z)
 {
-    struct zyg_report report = {.event = ZYG_STANDBY};
-    int pair[2];
-    *z->page = (struct zyg_page){0};
+    move_home(z);
+    *z->page = (struct zyg_page){.home_cpu = z->home_cpu};
     z->cancelled = z->timed_out = z->term_sent = false;
-    int r = packet_pair(pair, true);
-    pid_t pid = r < 0 ? -1 : fork();
-    if (pid == 0) {
-        (void)close(pair[0]);
-        (void)close(z->ctl);
-        child_main(z, pair[1]);
-    }
-    if (r == 0 && pid < 0)
-        r = -errno;
-    if (r < 0) {
-        report = (struct zyg_report){.event = ZYG_FAILED, .step = ZYG_STEP_FORK, .step_errno = -r};
-        send_report(z, &report, -1);
-        if (pair[0] >= 0) {
-            fd_close(&pair[0]);
-            fd_close(&pair[1]);
-        }
-        return;
-    }
+    pid_t pid = _Fork();
+    if (pid == 0)
+        child_main(z);
+    if (pid < 0)
+        give_up(z, ZYG_STEP_FORK, errno);
     z->standby = pid;
-    (void)close(pair[1]);
-    send_report(z, &report, pair[0]);
-    (void)close(pair[0]);
 }
 
 struct tally {
@@ -174,27 +182,41 @@ static void stop_clock(struct zyg *z)
     (void)!read(z->clock_fd, &ticks, sizeof ticks);
 }
 
+static void report_done(struct zyg *z, struct zyg_report *report, uint64_t run_id)
+{
+    report->event = ZYG_DONE;
+    report->run_id = z->last_done = run_id;
+    report->reason = report->step   ? ZYG_BY_STEP
+                     : z->timed_out ? ZYG_BY_TIMEOUT
+                     : z->cancelled ? ZYG_BY_CANCEL
+                                    : ZYG_BY_ITSELF;
+    send_report(z, report, -1);
+}
+
+/* The standby died, or was killed, without having read a run: another takes its place. */
+static void replace_standby(struct zyg *z)
+{
+    if (++z->unread_deaths > UNREAD_DEATHS_MAX)
+        give_up(z, ZYG_STEP_FORK, z->page->step ? z->page->step_errno : EAGAIN);
+    prepare_standby(z);
+}
+
 static void finish_run(struct zyg *z, struct tally *t)
 {
-    struct zyg_report *report = &t->report;
-    report->event = ZYG_DONE;
-    report->run_id = z->page->run_id;
-    report->step = z->page->step;
-    report->step_errno = z->page->step_errno;
-    report->reason = z->page->step    ? ZYG_BY_STEP
-                     : z->timed_out   ? ZYG_BY_TIMEOUT
-                     : z->cancelled   ? ZYG_BY_CANCEL
-                                      : ZYG_BY_ITSELF;
-    if (report->run_id)
-        report->wall_ns = clock_now_ns() - z->page->started_ns;
-    bool begun = report->run_id != 0;
+    uint64_t run_id = z->page->run_id;
     z->standby = 0;
-    send_report(z, report, -1);
-    *t = (struct tally){0};
-    if (begun) {
+    if (run_id) {
+        t->report.step = z->page->step;
+        t->report.step_errno = z->page->step_errno;
+        t->report.wall_ns = clock_now_ns() - z->page->started_ns;
+        report_done(z, &t->report, run_id);
         stop_clock(z);
+        z->unread_deaths = 0;
         prepare_standby(z);
+    } else {
+        replace_standby(z);
     }
+    *t = (struct tally){0};
 }
 
 static void on_child(struct zyg *z, struct tally *t)
@@ -229,6 +251,37 @@ static void on_clock(struct zyg *z)
     (void)kill(-1, SIGCONT);
 }
 
+/* Ends a standby that has not begun. */
+static void drop_standby(struct zyg *z, struct tally *t)
+{
+    if (z->standby) {
+        (void)kill(-1, SIGKILL);
+        (void)reap(z, t, 0);
+    }
+    *t = (struct tally){0};
+    z->standby = 0;
+}
+
+/* A run that was sent but has not begun: taken back out of the socket, or out of a standby's hands.
+ */
+static void cancel_unread(struct zyg *z, struct tally *t, uint64_t run_id)
+{
+    static char discarded[ZYG_RUN_BYTES_MAX];
+    int fds[PACKET_FDS_MAX];
+    size_t nfds = 0;
+    struct zyg_report report = {0};
+    drop_standby(z, t);
+    struct pollfd waiting = {.fd = z->run_fd, .events = POLLIN};
+    if (poll(&waiting, 1, 0) == 1 &&
+        packet_recv(z->run_fd, discarded, sizeof discarded, fds, &nfds) > 0)
+        while (nfds > 0)
+            fd_close(&fds[--nfds]);
+    z->cancelled = true;
+    report_done(z, &report, run_id);
+    stop_clock(z);
+    prepare_standby(z);
+}
+
 static void on_order(struct zyg *z, struct tally *t)
 {
     struct zyg_order order;
@@ -238,20 +291,19 @@ static void on_order(struct zyg *z, struct tally *t)
     if (n != (ssize_t)sizeof order || nfds != 0)
         _exit(n == 0 ? 0 : 1); /* the engine is gone, or speaks another language */
     switch (order.verb) {
-    case ZYG_PREPARE: /* the engine holds no standby: one that is still here was retired */
-        if (z->standby) {
-            (void)kill(-1, SIGKILL);
-            (void)reap(z, t, 0);
-            *t = (struct tally){0};
-            z->standby = 0;
-        }
-        prepare_standby(z);
+    case ZYG_RETIRE: /* only sent while no run is */
+        if (z->page->run_id == 0)
+            drop_standby(z, t);
         break;
     case ZYG_CANCEL:
-        if (z->standby && (order.run_id == 0 || z->page->run_id == 0 || z->page->run_id == order.run_id)) {
-            z->cancelled = true;
-            (void)kill(-1, SIGKILL);
+        if (order.run_id == z->last_done)
+            break; /* it ended while the order was on its way */
+        if (z->page->run_id != order.run_id) {
+            cancel_unread(z, t, order.run_id);
+            break;
         }
+        z->cancelled = true;
+        (void)kill(-1, SIGKILL);
         break;
     default:
         _exit(1);
@@ -262,10 +314,12 @@ _Noreturn static void serve(struct zyg *z)
 {
     struct tally tally = {0};
     prepare_standby(z);
+    send_report(z, &(struct zyg_report){.event = ZYG_READY}, -1);
     for (;;) {
         struct pollfd p[] = {{.fd = z->sig_fd, .events = POLLIN},
                              {.fd = z->clock_fd, .events = POLLIN},
-                             {.fd = z->ctl, .events = POLLIN}};
+                             {.fd = z->ctl, .events = POLLIN},
+                             {.fd = z->standby ? -1 : z->run_fd, .events = POLLIN}};
         if (poll(p, ARRAY_LEN(p), -1) < 0 && errno != EINTR)
             _exit(1);
         if (p[0].revents)
@@ -274,6 +328,8 @@ _Noreturn static void serve(struct zyg *z)
             on_clock(z);
         if (p[2].revents)
             on_order(z, &tally);
+        if (p[3].revents && !z->standby)
+            prepare_standby(z); /* it reads the run */
     }
 }
 

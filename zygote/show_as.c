@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* zygote/show_as - makes a child that did not exec show its own command line and environment in /proc.
+/* zygote/show_as - makes a child that did not exec show its own command line and environment in
+ * /proc.
  *
- * prctl(PR_SET_MM_MAP) (prctl(2); needs CONFIG_CHECKPOINT_RESTORE, no capability) moves arg_start.. and
- * env_start.. to a page-aligned area that we fill. The other fields must be given too; they are read
- * once from /proc/self/stat in the primordial and are the same in every fork. Best effort: without it
- * `ps` shows the zygote's name, nothing else changes.
+ * prctl(PR_SET_MM_MAP) (prctl(2); needs CONFIG_CHECKPOINT_RESTORE, no capability) moves arg_start..
+ * and env_start.. to a page-aligned area that we fill. The other fields must be given too; they are
+ * read once from /proc/self/stat in the primordial and are the same in every fork. Best effort:
+ * without it `ps` shows the zygote's name, nothing else changes.
  */
 #include "zygote/zyg.h"
 #include <fcntl.h>
@@ -30,9 +31,17 @@ void child_show_as_prepare(void)
     for (int i = 4; i < 52; i++)
         f[i] = strtoul(at, &at, 10);
     layout = (struct prctl_mm_map){
-        .start_code = f[26], .end_code = f[27],   .start_stack = f[28], .start_data = f[45],
-        .end_data = f[46],   .start_brk = f[47],  .arg_start = f[48],   .arg_end = f[49],
-        .env_start = f[50],  .env_end = f[51],    .exe_fd = (uint32_t)-1,
+        .start_code = f[26],
+        .end_code = f[27],
+        .start_stack = f[28],
+        .start_data = f[45],
+        .end_data = f[46],
+        .start_brk = f[47],
+        .arg_start = f[48],
+        .arg_end = f[49],
+        .env_start = f[50],
+        .env_end = f[51],
+        .exe_fd = (uint32_t)-1,
     };
 }
 

@@ -3,17 +3,19 @@
 #pragma once
 #include "policy/policy.h"
 #include "zygote/zygote.h"
+#include <sched.h>
 #include <signal.h>
 #include <sys/types.h>
 
 #define ZYG_PROCS_MAX 3
 
-/* One page shared by a zygote and its standby: the child writes, pid 1 reads after it ended (or at the
- * deadline). The child unmaps it before it evaluates foreign code. */
+/* One page shared by a zygote and its standby: the child writes, pid 1 reads after it ended (or at
+ * the deadline). The child unmaps it before it evaluates foreign code. */
 struct zyg_page {
     _Atomic uint64_t run_id; /* 0: has not begun */
     uint64_t started_ns, grace_ns;
-    uint32_t step; /* enum child_step that failed */
+    uint32_t home_cpu; /* what the run asked for */
+    uint32_t step;     /* enum child_step that failed */
     int32_t step_errno;
 };
 
@@ -37,11 +39,16 @@ struct zyg_eval {
 
 struct zyg {
     int ctl;      /* to the engine */
+    int run_fd;   /* runs come here; read by standbys only */
     int sig_fd;   /* SIGCHLD */
     int clock_fd; /* timerfd: the run's deadline; armed by the child, read by pid 1 */
     int procs_fd[ZYG_PROCS_MAX], own_procs_fd[ZYG_PROCS_MAX];
     size_t procs_count;
-    pid_t standby; /* 0: none */
+    pid_t standby; /* or the run it has become; 0: none */
+    uint64_t last_done;
+    unsigned unread_deaths; /* standbys in a row that died before they had a run */
+    uint32_t home_cpu;      /* ZYG_ANY_CPU: all */
+    cpu_set_t all_cpus;
     bool cancelled, timed_out, term_sent;
     struct zyg_page *page;
     const struct policy_plan *plan;
@@ -73,11 +80,12 @@ _Noreturn void zyg_serve(struct zyg *z);
 int zyg_mount_private(const struct policy_plan *plan);
 int zyg_mount_volume(int mount_fd);
 int zyg_loopback_up(void);
-/* child.c: the standby's whole life. `run_sock` is its end of the run socket. */
-_Noreturn void child_main(struct zyg *z, int run_sock);
+/* child.c: the standby's whole life. */
+_Noreturn void child_main(struct zyg *z);
 /* show_as.c: shows argv and envp as this process's command line and environment. Best effort. */
 void child_show_as(const char *cmd, char *const *env);
 /* Reads the layout once, in the primordial, where /proc/self is readable. */
 void child_show_as_prepare(void);
-/* lean.c: replaces this process's mappings by few that are cheap to fork. Once, in the primordial. */
+/* lean.c: replaces this process's mappings by few that are cheap to fork. Once, in the primordial.
+ */
 void zyg_make_lean(void);

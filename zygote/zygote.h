@@ -4,15 +4,17 @@
  * Both are SOCK_SEQPACKET pairs carrying the fixed structs below in native byte order, bytes behind
  * them, descriptors beside them. A packet of another size than its verb says ends the conversation.
  *
- *   engine -> zygote (ctl)     ZYG_ASSIGN + volume mount; ZYG_PREPARE; ZYG_CANCEL
- *   zygote -> engine (ctl)     ZYG_SPARE; ZYG_STANDBY + run socket; ZYG_DONE; ZYG_FAILED
- *   engine -> standby child    one struct zyg_run + cmd\0 env\0... cwd\0, + stdin, stdout, stderr
+ *   engine -> zygote (ctl)     ZYG_ASSIGN + volume mount; ZYG_RETIRE; ZYG_CANCEL
+ *   zygote -> engine (ctl)     ZYG_SPARE; ZYG_READY; ZYG_DONE; ZYG_FAILED
+ *   engine -> standby (run)    one struct zyg_run + cmd\0 env\0... cwd\0, + stdin, stdout, stderr
  *
  * A *standby* is the next child, forked ahead of its run: already in its cgroups, already uid 1000,
- * waiting for one zyg_run on its own socket. So fork, cgroup moves and dropping of privileges happen
- * after the previous answer instead of before the next one, and engine -> child is one hop. The engine
- * retires an idle standby by closing its end; ZYG_PREPARE asks for a new one. The standby closes that
- * socket before it evaluates a byte of foreign code.
+ * waiting for one zyg_run on the run socket. So fork, cgroup moves and dropping of privileges
+ * happen after the previous answer instead of before the next one, and engine -> child is one hop.
+ * Engine and zygote hold that socket for the zygote's life; the engine sends the next run only
+ * after ZYG_DONE, so whichever child reads it is the right one, and a standby that dies unread
+ * costs nothing. A child closes its copy before it evaluates a byte of foreign code. ZYG_RETIRE
+ * ends an idle standby; the next run brings another.
  */
 #pragma once
 #include <stdint.h>
@@ -30,39 +32,41 @@
 /* What priv gives bash to evaluate: the builtin's load function takes over and never returns. */
 #define ZYG_BASH_COMMAND "enable -f /proc/self/fd/22 brood"
 
-enum zyg_verb { ZYG_ASSIGN = 1, ZYG_PREPARE, ZYG_CANCEL };
+enum zyg_verb { ZYG_ASSIGN = 1, ZYG_RETIRE, ZYG_CANCEL };
 
 struct zyg_order { /* engine -> zygote */
     uint32_t verb;
     uint32_t flags;
-    uint64_t run_id;               /* ZYG_CANCEL: only if this one is running; 0: whatever runs */
+    uint64_t run_id;                /* ZYG_CANCEL: ignored unless this one is sent and not done */
     char ns_id[ZYG_NS_ID_ROOM + 7]; /* ZYG_ASSIGN: becomes the host name */
 };
 
 #define ZYG_RUN_MAGIC 0x31677a62u
+#define ZYG_ANY_CPU UINT32_MAX
 
 struct zyg_run { /* engine -> standby child, followed by cmd\0, env_count x "NAME=value\0", cwd\0 */
     uint32_t magic;
     uint32_t env_count;
     uint64_t run_id;
-    uint64_t timeout_ns; /* from now on, by the zygote's clock */
-    uint64_t grace_ns;   /* between SIGTERM and SIGKILL */
-    uint64_t cpu_s;      /* RLIMIT_CPU; 0: none */
+    uint64_t timeout_ns;                      /* from now on, by the zygote's clock */
+    uint64_t grace_ns;                        /* between SIGTERM and SIGKILL */
+    uint64_t cpu_s;                           /* RLIMIT_CPU; 0: none */
     uint32_t cmd_bytes, env_bytes, cwd_bytes; /* with their NULs */
-    uint32_t reserved;
+    uint32_t
+        home_cpu; /* where the zygote should live from its next child on; ZYG_ANY_CPU: anywhere */
 };
 
-enum zyg_event { ZYG_SPARE = 1, ZYG_STANDBY, ZYG_DONE, ZYG_FAILED };
+enum zyg_event { ZYG_SPARE = 1, ZYG_READY, ZYG_DONE, ZYG_FAILED };
 
 /* Why a run ended, as far as pid 1 can see. */
 enum zyg_reason { ZYG_BY_ITSELF, ZYG_BY_TIMEOUT, ZYG_BY_CANCEL, ZYG_BY_STEP };
 
 struct zyg_report { /* zygote -> engine */
     uint32_t event;
-    uint32_t reason;   /* ZYG_DONE */
-    uint64_t run_id;   /* ZYG_DONE; 0: the standby died before it got a run */
-    int32_t status;    /* ZYG_DONE: wait status */
-    uint32_t step;     /* ZYG_BY_STEP: enum child_step; ZYG_FAILED: enum zyg_step */
+    uint32_t reason; /* ZYG_DONE */
+    uint64_t run_id; /* ZYG_DONE */
+    int32_t status;  /* ZYG_DONE: wait status */
+    uint32_t step;   /* ZYG_BY_STEP: enum child_step; ZYG_FAILED: enum zyg_step */
     int32_t step_errno;
     uint32_t survivors; /* processes that had to be killed after the run */
     uint64_t wall_ns, cpu_ns;
@@ -86,16 +90,16 @@ const char *zyg_step_name(uint32_t step);
 
 /* ---- primordial <-> priv --------------------------------------------------------------------- */
 
-struct zyg_birth { /* priv -> primordial; descriptors: ctl, then `procs_count` cgroup.procs of the
-                      child's cgroups, then as many of the zygote's own (outside the limits) */
+struct zyg_birth { /* priv -> primordial; descriptors: ctl, run, then `procs_count` cgroup.procs of
+                      the child's cgroups, then as many of the zygote's own (outside the limits) */
     uint32_t slot;
     uint32_t procs_count;
     uint32_t owner_uid; /* of the userns: outside every mapped range, one per slot */
     uint32_t base_uid;  /* first host uid of the slot's 65,536 */
 };
 
-struct zyg_born { /* primordial -> priv; descriptors on success: pidfd, userns */
-    int32_t error;  /* 0 or errno */
+struct zyg_born {  /* primordial -> priv; descriptors on success: pidfd, userns */
+    int32_t error; /* 0 or errno */
     int32_t pid;
-    uint32_t step;  /* which one failed, see primordial.c */
+    uint32_t step; /* which one failed, see primordial.c */
 };
