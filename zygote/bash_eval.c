@@ -191,8 +191,32 @@ static __attribute__((noreturn)) void run(const struct child_job *job, struct zy
     _exit(127); /* not reached; bash's header does not say so */
 }
 
-static const struct zyg_eval bash_eval = {
-    .execs = false, .on_assign = on_assign, .on_standby = on_standby, .run = run};
+/* For lean.c: what most commands use of a shell. It runs in a child that ends afterwards. */
+static void rehearse(void (*done)(void))
+{
+    static const char script[] =
+        "x=1; y=\"a $x\"; echo hi; printf '%s\\n' \"$y\" >/dev/null; [ -n \"$x\" ] && :\n"
+        "if [[ $y == a* ]]; then z=${y#a }; fi; for i in 1 2; do :; done; f() { local v=$1; return "
+        "0; }; f 1\n"
+        "case $x in 1) ;; esac; while ((x < 3)); do ((x++)); done; cd . && test -d / || echo no; "
+        "z=$(:); (exit 0)";
+    char *base = NULL;
+    struct child_job job = {.cmd = script, .env = zyg_base_env, .request_env = &base};
+    on_standby();
+    child_show_as(job.cmd, job.env);
+    import_env(&job);
+    command_execution_string = savestring(job.cmd);
+    bind_variable("BASH_EXECUTION_STRING", command_execution_string, 0);
+    last_command_exit_value = run_one_command(job.cmd);
+    done();
+    exit_shell(0);
+}
+
+static const struct zyg_eval bash_eval = {.execs = false,
+                                          .on_assign = on_assign,
+                                          .on_standby = on_standby,
+                                          .run = run,
+                                          .rehearse = rehearse};
 
 int brood_builtin_load(char *name)
 {

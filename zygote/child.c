@@ -164,6 +164,7 @@ void child_main(struct zyg *z)
     int fds[PACKET_FDS_MAX];
     size_t nfds;
 
+    zyg_prefault();
     become_user(z);
     z->eval->on_standby();
     ssize_t len = packet_recv(z->run_fd, message, sizeof message - 1, fds, &nfds);

@@ -150,7 +150,7 @@ void primordial_serve(int priv_fd, int plan_fd, const struct zyg_eval *eval)
     (void)fcntl(priv_fd, F_SETFD, FD_CLOEXEC);
     (void)setsid();
     child_show_as_prepare();
-    zyg_make_lean();
+    zyg_make_lean(eval);
     (void)prctl(PR_SET_NAME, "brood-primord", 0, 0, 0);
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     if (packet_send(priv_fd, &hello, sizeof hello, NULL, 0) < 0)

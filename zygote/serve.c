@@ -97,6 +97,7 @@ static void assign(struct zyg *z, const struct zyg_order *order, int volume_fd)
     must(z, ZYG_STEP_LANDLOCK, policy_install_landlock(z->plan, writable));
     must(z, ZYG_STEP_CAPS, policy_drop_caps(KEPT_CAPS));
     must(z, ZYG_STEP_SECCOMP, policy_install_seccomp(z->plan));
+    zyg_trim();
 }
 
 /* Zygote and standby live on one CPU: a fork that moves costs more in wake-ups and TLB flushes than

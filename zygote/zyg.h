@@ -35,6 +35,9 @@ struct zyg_eval {
     void (*on_assign)(const char *host); /* in the zygote, once */
     void (*on_standby)(void);            /* in the standby, before it waits */
     __attribute__((noreturn)) void (*run)(const struct child_job *job, struct zyg_page *page);
+    /* Evaluates something typical and calls done() before its process would end; NULL: nothing to
+     * gain. */
+    void (*rehearse)(void (*done)(void));
 };
 
 struct zyg {
@@ -86,6 +89,9 @@ _Noreturn void child_main(struct zyg *z);
 void child_show_as(const char *cmd, char *const *env);
 /* Reads the layout once, in the primordial, where /proc/self is readable. */
 void child_show_as_prepare(void);
-/* lean.c: replaces this process's mappings by few that are cheap to fork. Once, in the primordial.
- */
-void zyg_make_lean(void);
+/* lean.c: makes this process cheap to fork; once, in the primordial. */
+void zyg_make_lean(const struct zyg_eval *eval);
+/* Drops cold program pages from this process's page tables; in a zygote, before it forks. */
+void zyg_trim(void);
+/* Takes a standby's own copies of the data pages that a run will write. */
+void zyg_prefault(void);

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+# Warm bash is bash: each script of t/fidelity/*.sh runs as a fork of the warm bash and as an exec'ed
+# `bash -c`, in equal namespaces; stdout, stderr, exit code, signal and the files left are equal.
+# Brood::Pair lists the differences that are allowed.
+#
+# A table is text: a line `### name` begins a script, `### name <text` gives it that stdin (\n is a
+# newline); it ends before the next one, without its last newline. ONLY=regex runs some of them.
+use lib 't/lib';
+use Brood;
+use Brood::Pair;
+use Encode qw(decode_utf8);
+
+my $pair = Brood::Pair->start;
+my $only = $ENV{ONLY} // '';
+
+sub script {
+    my ($name, $cmd, %more) = @_;
+    $pair->same($name, $cmd, %more) if $name =~ /$only/;
+}
+
+my %seen;
+for my $table (sort glob 't/fidelity/*.sh') {
+    my ($head, @parts) = split /^### (.*)\n/m, decode_utf8(slurp($table));
+    my ($topic) = $table =~ m{([^/]+)\.sh$};
+    while (my ($line, $cmd) = splice @parts, 0, 2) {
+        my ($name, $stdin) = split / </, $line, 2;
+        BAIL_OUT("two scripts are called $topic: $name") if $seen{"$topic $name"}++;
+        $cmd =~ s/\n\z//;
+        script("$topic: $name", $cmd, defined $stdin ? (stdin => $stdin =~ s/\\n/\n/gr) : ());
+    }
+}
+
+# What a text file cannot hold.
+script('form: empty', '');
+script('form: one newline', "\n");
+script('form: blanks', " \t \n \n");
+script('form: a comment only', '# nothing');
+script('form: ends with a newline', "echo a\n\n\n");
+script('form: ends with a backslash', 'echo a\\');
+script('form: ends with a backslash and newline', "echo a\\\n");
+script('form: ends with a comment', 'echo a # b');
+script('form: CRLF', "echo a\r\nif true; then\r\necho b\r\nfi\r\n");
+script('form: CRLF in words', "x=a\r\necho \"\$x\" | od -c\r\n");
+script('form: control bytes', join '', 'printf %s "', (map { chr } 1 .. 8, 11 .. 31, 127), '" | od -c');
+script('form: UTF-8', "\x{e4}=1; echo '\x{20ac} \x{1f600}' | wc -m; x='\x{20ac}\x{e4}'; echo \${#x} \${x:1}");
+script('form: 100 KiB in one line', 'x="' . 'a' x 100_000 . '"; echo ${#x} $LINENO');
+script('form: 5000 lines', join("\n", map { "x=$_" } 1 .. 5000) . "\necho \$x \$LINENO");
+script('form: 2000 nested groups', '(' x 40 . 'echo $BASH_SUBSHELL' . ')' x 40);
+script('form: leading dash', '-c echo a');
+script('form: 64 KiB of stdin', 'wc -c; cat | wc -c', stdin => 'x' x 65_536);
+script('env: a variable', 'echo "$A"; declare -p A; env | grep ^A=; unset A; env | grep -c ^A=', env => {A => 'b c'});
+script('env: names bash knows', 'echo "$EDITOR $TZ $LC_ALL $LANG"; date -d @0 +%H; printf "%(%H)T\n" 0',
+    env => {EDITOR => 'vi', TZ => 'Asia/Tokyo', LC_ALL => 'C'});
+script('env: HOME and PATH', 'echo ~ "$PATH"; cd; pwd; ls', env => {HOME => '/tmp', PATH => '/bin'});
+script('env: POSIXLY_CORRECT', 'shopt -o posix; set -o | grep posix', env => {POSIXLY_CORRECT => '1'});
+script('env: no identifier', 'env | grep -a "a.b"; declare -p | grep -c "a\.b"', env => {'a.b' => '1'});
+script('env: LC_ALL', 'x=$(printf "\303\244"); echo ${#x}; [[ $x == ? ]]; echo $?', env => {LC_ALL => 'C'});
+script('env: OPTIND, SECONDS, RANDOM', 'echo $OPTIND $SECONDS; declare -p OPTIND SECONDS', env => {OPTIND => 3, SECONDS => 100});
+script('env: order and export', 'env | sort', env => {ZZ => '1', AA => '', USER => 'other'});
+script('cwd: below home', 'pwd; echo "$PWD" "$OLDPWD"; declare -p PWD OLDPWD; cd ..; cd -', cwd => '/home/user');
+script('cwd: /tmp', 'pwd; declare -p PWD OLDPWD; env | grep PWD; cd - ; dirs', cwd => '/tmp');
+script('limit: cpu', 'ulimit -t');
+
+$pair->stop;
+done_testing;
