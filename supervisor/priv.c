@@ -98,8 +98,14 @@ static int clone_zygote(struct priv *p, uint32_t slot, const int socks[2], const
     size_t n = 2;
     for (size_t i = 0; i < p->cg.trees; i++)
         fds[n++] = procs[i];
+    /* v1 has a tree of its own for cpu, the last one. A zygote lives in there with its children:
+     * its quota may delay it by a period at most, and each run is spared a move. */
+    birth.joins_count =
+        p->cg.version == 1 && p->cg.trees && p->cg.kind[p->cg.trees - 1] == POLICY_CGROUP_CPU
+            ? birth.procs_count - 1
+            : birth.procs_count;
     for (size_t i = 0; i < p->cg.trees; i++)
-        fds[n++] = p->cg.zygotes_fd[i];
+        fds[n++] = i < birth.joins_count ? p->cg.zygotes_fd[i] : procs[i];
     int r = ask_primordial(p, &birth, fds, n, &born, got, err);
     if (r == 0)
         p->slots[slot] =

@@ -40,9 +40,9 @@ static void become_user(struct zyg *z)
     sigset_t none;
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
-    if (setsid() < 0)
+    if (setpgid(0, 0) < 0) /* not a session: its autogroup costs as much as all the rest here */
         fail(z->page, CHILD_STEP_LIMITS, errno);
-    for (size_t i = 0; i < z->procs_count; i++)
+    for (size_t i = 0; i < z->joins_count; i++)
         if (write(z->procs_fd[i], "0", 1) < 0)
             fail(z->page, CHILD_STEP_LIMITS, errno);
     if (setgroups(0, NULL) < 0 || setresgid(ZYG_CHILD_UID, ZYG_CHILD_UID, ZYG_CHILD_UID) < 0 ||

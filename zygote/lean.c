@@ -263,6 +263,7 @@ void zyg_make_lean(const struct zyg_eval *eval)
     find_runs(maps);
     hot = mmap(NULL, PAGES_MAX, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (hot == MAP_FAILED) {
+        hot = NULL;
         run_count = 0;
         return;
     }
@@ -305,6 +306,14 @@ void zyg_trim(void)
             from = page + 1;
         }
     }
+}
+
+void zyg_forget_lean(void)
+{
+    if (hot)
+        (void)munmap(hot, PAGES_MAX);
+    hot = NULL;
+    run_count = 0;
 }
 
 void zyg_prefault(void)

@@ -98,6 +98,9 @@ static void assign(struct zyg *z, const struct zyg_order *order, int volume_fd)
     must(z, ZYG_STEP_CAPS, policy_drop_caps(KEPT_CAPS));
     must(z, ZYG_STEP_SECCOMP, policy_install_seccomp(z->plan));
     zyg_trim();
+    zyg_forget_lean();
+    (void)munmap((void *)(uintptr_t)z->plan, sizeof *z->plan); /* one mapping less to fork */
+    z->plan = NULL;
 }
 
 /* Zygote and standby live on one CPU: a fork that moves costs more in wake-ups and TLB flushes than

@@ -46,7 +46,7 @@ struct zyg {
     int sig_fd;   /* SIGCHLD */
     int clock_fd; /* timerfd: the run's deadline; armed by the child, read by pid 1 */
     int procs_fd[ZYG_PROCS_MAX], own_procs_fd[ZYG_PROCS_MAX];
-    size_t procs_count;
+    size_t procs_count, joins_count;
     pid_t standby; /* or the run it has become; 0: none */
     uint64_t last_done;
     unsigned unread_deaths; /* standbys in a row that died before they had a run */
@@ -93,5 +93,7 @@ void child_show_as_prepare(void);
 void zyg_make_lean(const struct zyg_eval *eval);
 /* Drops cold program pages from this process's page tables; in a zygote, before it forks. */
 void zyg_trim(void);
+/* After the last trim. */
+void zyg_forget_lean(void);
 /* Takes a standby's own copies of the data pages that a run will write. */
 void zyg_prefault(void);

@@ -94,6 +94,7 @@ struct zyg_birth { /* priv -> primordial; descriptors: ctl, run, then `procs_cou
                       the child's cgroups, then as many of the zygote's own (outside the limits) */
     uint32_t slot;
     uint32_t procs_count;
+    uint32_t joins_count; /* the first ones, which differ from the zygote's own: a child joins them */
     uint32_t owner_uid; /* of the userns: outside every mapped range, one per slot */
     uint32_t base_uid;  /* first host uid of the slot's 65,536 */
 };

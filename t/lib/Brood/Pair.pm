@@ -29,7 +29,7 @@ sub start {
     my ($class, %opt) = @_;
     my $self = bless {}, $class;
     for my $kind (qw(bash exec)) {
-        $self->{$kind} = Brood->start(zygote => $kind, 'namespaces-spares' => 1, %opt);
+        $self->{$kind} = Brood->start(zygote => $kind, %opt);
         $self->{$kind}->sh(NS, 'echo > made');
         my $made = $self->{$kind}->find('made') or BAIL_OUT("no home for the $kind instance");
         ($self->{"home_$kind"} = $made) =~ s{/made$}{};
