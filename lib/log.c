@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <stdatomic.h>
+#include <sys/stat.h>
 
 #define LINE_MAX_BYTES 2048
 #define VALUE_MAX_BYTES 300
@@ -13,6 +14,7 @@ static struct {
     const char *proc;
     enum log_format format;
     enum log_level level;
+    bool never_blocks; /* a regular file: asking first would be a call for nothing */
     atomic_ullong dropped;
 } state = {.proc = "brood", .level = LOG_LEVEL_INFO};
 
@@ -26,6 +28,8 @@ void log_init(const char *proc, enum log_format format, enum log_level level)
     state.proc = proc;
     state.format = format;
     state.level = level;
+    struct stat st;
+    state.never_blocks = fstat(2, &st) == 0 && S_ISREG(st.st_mode);
 }
 
 static void put(struct line *l, const char *s, size_t len)
@@ -112,6 +116,7 @@ void log_emit(enum log_level level, const char *event, const struct log_field *f
         l.text[l.len++] = '}';
     l.text[l.len++] = '\n';
     struct pollfd p = {.fd = 2, .events = POLLOUT};
-    if (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT) || write(2, l.text, l.len) < 0)
+    bool may_write = state.never_blocks || (poll(&p, 1, 0) == 1 && (p.revents & POLLOUT));
+    if (!may_write || write(2, l.text, l.len) < 0)
         atomic_fetch_add(&state.dropped, dropped + 1);
 }

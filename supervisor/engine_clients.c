@@ -17,7 +17,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define FRAMES_AT_ONCE 16 /* of one client, before others have their turn */
 #define SEND_MS 10000u
 #define SOCKET_BYTES (1024 * 1024)
 
@@ -292,38 +291,42 @@ static bool on_message(struct client *c, const struct proto_msg *msg, int *fds, 
     return false;
 }
 
+/* One frame each time round: the loop comes back as long as there is more, and others have their
+ * turn. */
 static void on_ready(struct loop_io *io, uint32_t events)
 {
     struct client *c = CONTAINER_OF(io, struct client, io);
+    struct proto_msg msg;
+    struct err err;
+    int fds[8];
+    size_t nfds = 0;
     if (events & EPOLLOUT)
         flush(c);
-    for (int i = 0;
-         i < FRAMES_AT_ONCE && !c->paused && !(c->stuck.slot && c->stuck.on_due == on_doomed);
-         i++) {
-        struct proto_msg msg;
-        struct err err;
-        int fds[8];
-        size_t nfds = 0;
-        int r = proto_recv(io->fd, &arena, &msg, fds, &nfds, &err);
-        if (r == -EAGAIN)
-            return;
-        bool fine = r > 0 && on_message(c, &msg, fds, nfds);
-        for (size_t k = 0; r > 0 && k < nfds; k++)
-            fd_close(&fds[k]);
-        if (!fine) {
-            if (r != 0)
-                LOG(WARN, "client_dropped", F_U64("client", c->id),
-                    F_STR("why", r < 0 ? err.text : "a message that only the engine may send"));
+    if (c->paused) {
+        if (events & EPOLLHUP)
             close_client(c);
-            return;
-        }
-        if (c->open_runs >= ENGINE_CLIENT_RUNS_MAX) {
-            c->paused = true;
-            watch(c);
-        }
+        return;
     }
-    if (c->paused && events & EPOLLHUP)
+    if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)) ||
+        (c->stuck.slot && c->stuck.on_due == on_doomed))
+        return;
+    int r = proto_recv(io->fd, &arena, &msg, fds, &nfds, &err);
+    if (r == -EAGAIN)
+        return;
+    bool fine = r > 0 && on_message(c, &msg, fds, nfds);
+    for (size_t k = 0; r > 0 && k < nfds; k++)
+        fd_close(&fds[k]);
+    if (!fine) {
+        if (r != 0)
+            LOG(WARN, "client_dropped", F_U64("client", c->id),
+                F_STR("why", r < 0 ? err.text : "a message that only the engine may send"));
         close_client(c);
+        return;
+    }
+    if (c->open_runs >= ENGINE_CLIENT_RUNS_MAX) {
+        c->paused = true;
+        watch(c);
+    }
 }
 
 /* ---- coming ------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 
 #define RETRY_AFTER_MS 1000u
+#define FORK_NS_MIN 10000u /* less than any fork takes */
 
 static void log_run(const struct run *run, const struct proto_result *r)
 {
@@ -264,14 +265,18 @@ static enum proto_reason find_reason(const struct run *run, struct slot *s,
     return signaled ? PROTO_REASON_SIGNAL : PROTO_REASON_EXIT;
 }
 
-/* What one run used must not be told of the next. Runs after the answer was sent. */
-static void reset_counters(struct slot *s)
+/* What one run used must not be told of the next. Runs after the answer was sent, and reads only
+ * the counters that can have moved: without the peak at the limit nothing was killed, and as many
+ * forks as it takes to run out of processes cost processor time. */
+static void reset_counters(struct slot *s, const struct zyg_report *report, uint64_t peak)
 {
-    int peak = s->counters[CGROUP_PEAK];
-    if (peak >= 0)
-        (void)!pwrite(peak, "0", 1, 0);
-    s->oom_seen = read_counter(s->counters[CGROUP_OOM], "oom_kill ");
-    s->pids_seen = read_counter(s->counters[CGROUP_PIDS], "max ");
+    const struct settings *set = &s->engine->set;
+    if (s->counters[CGROUP_PEAK] >= 0)
+        (void)!pwrite(s->counters[CGROUP_PEAK], "0", 1, 0);
+    if (peak == 0 || peak >= set->memory_bytes - set->memory_bytes / 8)
+        s->oom_seen = read_counter(s->counters[CGROUP_OOM], "oom_kill ");
+    if (report->cpu_ns > set->pids_max * FORK_NS_MIN)
+        s->pids_seen = read_counter(s->counters[CGROUP_PIDS], "max ");
 }
 
 static const char *cwd_text(int error)
@@ -332,7 +337,7 @@ void run_finish(struct run *run, struct slot *s, const struct zyg_report *report
     e->total.runs++;
     e->total.reasons[result.reason]++;
     answer(run, &result);
-    reset_counters(s);
+    reset_counters(s, report, peak);
 }
 
 void run_overdue(struct run *run)
