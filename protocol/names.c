@@ -80,6 +80,7 @@ static const struct {
     {"ENV", "names a file that sh would run"},
     {"SHELLOPTS", "sets options of the shell"},
     {"POSIXLY_CORRECT", "sets options of the shell"},
+    {"POSIX_PEDANTIC", "sets options of the shell"},
     {"GLOBIGNORE", "sets options of the shell"},
     {"PS4", "is evaluated by the shell"},
     {"PROMPT_COMMAND", "is evaluated by the shell"},

@@ -261,7 +261,11 @@ static void on_priv_word(struct engine *e, const struct priv_reply *reply, int *
         slot_on_priv_reply(e, reply, fds, nfds);
     }
     send_waiting_calls(e);
-    if (e->ever_started && e->total.frontend_starts == 0 && !e->draining)
+}
+
+void engine_on_first_spare(struct engine *e)
+{
+    if (!e->draining)
         start_frontend(e);
 }
 

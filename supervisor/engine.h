@@ -159,6 +159,8 @@ int engine_run(const struct settings *set, const struct settings_files *files, i
                int listen_fd, int root_fd, uint32_t slot_count);
 /* Sends a request to priv now or as soon as it has answered others. Takes fds over. */
 void engine_ask_priv(struct engine *e, const struct priv_request *req, const int *fds, size_t nfds);
+/* A zygote could be had: now requests may come. */
+void engine_on_first_spare(struct engine *e);
 /* To be called when a run or the frontend ended: ends the service when it is draining and all is
  * done. */
 void engine_check_drained(struct engine *e);

@@ -75,9 +75,11 @@ static void act_offer(struct slot *s, struct event *ev)
     loop_timer_cancel(&e->loop, &s->timer);
     e->starting_count--;
     e->start_failures = 0;
-    e->ever_started = true;
     e->spare_count++;
     TAILQ_INSERT_TAIL(&e->spares, s, in_list);
+    if (!e->ever_started)
+        engine_on_first_spare(e);
+    e->ever_started = true;
     ns_serve_waiting(e);
     slots_refill(e);
 }

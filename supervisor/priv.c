@@ -466,12 +466,13 @@ int priv_serve(struct priv *p)
         int n = poll(fds, ARRAY_LEN(fds), p->down_by_ns ? 1000 : -1);
         if (n < 0 && errno != EINTR)
             break;
-        if (fds[1].revents)
-            on_signals(p);
+        /* Requests first: an engine that said DOWN and left did not die. */
         if (fds[0].revents && !on_request(p)) {
             p->exit_status = 1;
             break;
         }
+        if (fds[1].revents)
+            on_signals(p);
         if (p->down_by_ns && clock_now_ns() > p->down_by_ns) {
             LOG(ERROR, "drain_overdue");
             p->exit_status = 1;

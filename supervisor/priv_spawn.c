@@ -271,7 +271,9 @@ static int start_primordial_as(struct priv *p, bool execs, struct err *err)
     int pair[2];
     (void)snprintf(path, sizeof path, "%.4000s/%s", p->set->lib_dir,
                    execs ? "brood-zygote" : "brood-zygote.so");
-    auto_close int program = open(path, O_RDONLY | O_CLOEXEC);
+    auto_close int found = open(path, O_RDONLY | O_CLOEXEC);
+    /* Out of the way of the numbers that others are moved to. */
+    auto_close int program = found < 0 ? -1 : fcntl(found, F_DUPFD_CLOEXEC, 100);
     if (program < 0)
         return err_sys(err, "open %s", path);
     int r = packet_pair(pair, false);

@@ -52,10 +52,23 @@ script('env: a variable', 'echo "$A"; declare -p A; env | grep ^A=; unset A; env
 script('env: names bash knows', 'echo "$EDITOR $TZ $LC_ALL $LANG"; date -d @0 +%H; printf "%(%H)T\n" 0',
     env => {EDITOR => 'vi', TZ => 'Asia/Tokyo', LC_ALL => 'C'});
 script('env: HOME and PATH', 'echo ~ "$PATH"; cd; pwd; ls', env => {HOME => '/tmp', PATH => '/bin'});
-script('env: POSIXLY_CORRECT', 'shopt -o posix; set -o | grep posix', env => {POSIXLY_CORRECT => '1'});
 script('env: no identifier', 'env | grep -a "a.b"; declare -p | grep -c "a\.b"', env => {'a.b' => '1'});
 script('env: LC_ALL', 'x=$(printf "\303\244"); echo ${#x}; [[ $x == ? ]]; echo $?', env => {LC_ALL => 'C'});
-script('env: OPTIND, SECONDS, RANDOM', 'echo $OPTIND $SECONDS; declare -p OPTIND SECONDS', env => {OPTIND => 3, SECONDS => 100});
+my %odd = (SHELL => '/bin/sh', TERM => 'vt100', LOGNAME => 'l', CDPATH => '/tmp', TMOUT => '9', FUNCNEST => '7', PS1 => 'p> ',
+    TIMEFORMAT => '%R', COLUMNS => '40', LINES => '9', IGNOREEOF => '3', HISTSIZE => '5', HISTFILE => '/tmp/h', HISTCONTROL => 'x',
+    LC_NUMERIC => 'C', LANG => 'C', LANGUAGE => 'de', TMPDIR => '/tmp', MAIL => '/m', EXECIGNORE => '*x', FIGNORE => '.o', PS2 => '',
+    HOSTFILE => '/h', INPUTRC => '/i', TEXTDOMAIN => 't', auto_resume => '1', histchars => '!^#', ignoreeof => '2', EMACS => 't',
+    POSIX_PEDANTIC => '1', CHILD_MAX => '20', MALLOC_CHECK_ => '0', LC_ALL => '', ROWS => '() { :; }', 'a[0]' => '1', 'x%%' => '() { echo f; }',
+    '1a' => 'b', 'a-b' => 'c', COMPREPLY => 'r', MAPFILE => 'm', REPLY => 'y', COPROC => 'c', PERL5LIB => '/p');
+for my $name (sort keys %odd) {
+    script("env: $name", "echo \"\${$name}\"; declare -p $name; set -o | grep on\$; shopt -s | md5sum; echo \$-; time :; cd /; mktemp | cut -c1-5",
+        env => {$name => $odd{$name}});
+    script("env: $name, all of it", 'declare -p | grep -v "RANDOM\\|EPOCH\|PID"; set | grep -v "RANDOM\|EPOCH\|PID"; env | sort; export -p; no_such_cmd',
+        env => {$name => $odd{$name}, other => 'a b'});
+}
+my %all = %odd;
+delete $all{POSIX_PEDANTIC};
+script('env: many at once', 'declare -p | grep -v "RANDOM\|EPOCH\|PID"; env; bash -c env', env => \%all);
 script('env: order and export', 'env | sort', env => {ZZ => '1', AA => '', USER => 'other'});
 script('cwd: below home', 'pwd; echo "$PWD" "$OLDPWD"; declare -p PWD OLDPWD; cd ..; cd -', cwd => '/home/user');
 script('cwd: /tmp', 'pwd; declare -p PWD OLDPWD; env | grep PWD; cd - ; dirs', cwd => '/tmp');

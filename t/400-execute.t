@@ -33,7 +33,7 @@ subtest 'facts' => sub {
     cmp_ok($r->{cpu_ms}, '>', 0, 'cpu time was used');
     cmp_ok($r->{cpu_ms}, '<=', $r->{wall_ms} * 2 + 20, 'no more than two cpus of it');
     cmp_ok($r->{wall_ms}, '<', 10000, 'wall time is milliseconds');
-    cmp_ok($r->{max_rss_kb}, '>', 500, 'more than half a megabyte of memory');
+    cmp_ok($r->{max_rss_kb}, '>', 50, 'some memory');
     cmp_ok($r->{max_rss_kb}, '<', 200_000, 'less than 200 of them');
     is_deeply([@$r{qw(stdout_bytes stderr_bytes)}], [4, 4], 'bytes counted');
     ok(!$r->{stdout_truncated} && !$r->{stderr_truncated}, 'nothing truncated');
@@ -78,7 +78,7 @@ subtest 'stdin' => sub {
     is($brood->sh(alice => 'wc -c', stdin => '')->{stdout} + 0, 0, 'empty');
     is($brood->sh(alice => 'read a b; echo "$b-$a"; cat', stdin => "1 2\nrest")->{stdout}, "2-1\nrest", 'read, then cat');
     for my $size (1, 65536, 900 * 1024) {
-        my $text = substr join('', map { "$_\n" } 0 .. $size / 5 + 1), 0, $size;
+        my $text = substr join('', map { "$_ " } 0 .. $size / 5 + 1), 0, $size;
         my $r = $brood->sh(alice => 'cat', stdin => $text);
         ok($r->{stdout} eq $text, "$size bytes in and out");
         is($r->{stdout_bytes}, $size, 'and counted');
@@ -101,7 +101,7 @@ subtest 'env and cwd' => sub {
 subtest 'bytes' => sub {
     my $r = $brood->sh(alice => q{printf 'a\000b\001\377\xc3(\xed\xa0\x80"\\\\\t\n'});
     like($r->{stdout}, qr/\Aa\0b\x01\x{fffd}\x{fffd}\(\x{fffd}+"\\\t\n\z/, 'binary, NUL and a lone surrogate become text');
-    is($r->{stdout_bytes}, 15, 'counted in bytes');
+    is($r->{stdout_bytes}, 14, 'counted in bytes');
     $r = $brood->sh(alice => q{printf 'a\000\377\xed\xa0\x80'; printf '\xfe' >&2}, encoding => 'base64');
     is(decode_base64($r->{stdout}), "a\0\377\xed\xa0\x80", 'base64 stdout is exact');
     is(decode_base64($r->{stderr}), "\xfe", 'base64 stderr too');
@@ -126,7 +126,7 @@ subtest 'output that is too much' => sub {
     $brood->sh(alice => 'true');
     my $before = $brood->memory;
     my $peak = 0;
-    my $conn = $brood->post(alice => q{head -c 200000000 /dev/zero | tr '\0' y; head -c 3000000 /dev/zero >&2; exit 3});
+    my $conn = $brood->post(alice => q{head -c 200000000 /dev/zero | tr '\0' y; head -c 3000000 /dev/zero | tr '\0' z >&2; exit 3});
     until_true(60, sub {
         my $now = $brood->memory;
         for (grep { defined $before->{$_} } keys %$now) {

@@ -43,7 +43,7 @@ extern char *the_printed_command_except_trap, *command_execution_string, *curren
 extern sh_builtin_func_t *this_shell_builtin, *last_shell_builtin;
 extern char *this_command_name;
 extern REDIRECT *redirection_undo_list, *exec_redirection_undo_list;
-extern HASH_TABLE *temporary_env;
+extern HASH_TABLE *temporary_env, *invalid_env;
 extern void sbrand(unsigned long);
 extern void seedrand(void);
 extern void seedrand32(void);
@@ -73,6 +73,19 @@ static void set_value(const char *name, const char *value)
         return;
     FREE(value_cell(v));
     var_setvalue(v, savestring(value));
+}
+
+/* What the shell knows of its user from /etc/passwd: \u in prompts, SHELL, ~ without HOME. */
+static void know_user(void)
+{
+    current_user.uid = current_user.euid = ZYG_CHILD_UID;
+    current_user.gid = current_user.egid = ZYG_CHILD_UID;
+    FREE(current_user.user_name);
+    FREE(current_user.shell);
+    FREE(current_user.home_dir);
+    current_user.user_name = current_user.shell = current_user.home_dir = NULL;
+    get_current_user_info();
+    set_value("SHELL", current_user.shell);
 }
 
 static void on_assign(const char *host)
@@ -105,8 +118,6 @@ static void become_this_process(void)
     char id[16];
     unsigned long seed = 0;
     (void)snprintf(id, sizeof id, "%u", ZYG_CHILD_UID);
-    current_user.uid = current_user.euid = ZYG_CHILD_UID;
-    current_user.gid = current_user.egid = ZYG_CHILD_UID;
     set_value("UID", id);
     set_value("EUID", id);
     dollar_dollar_pid = getpid();
@@ -126,6 +137,45 @@ static void on_standby(void)
     become_this_process();
 }
 
+/* A name that is no identifier is passed on but is no variable: bash keeps such in a table of their
+ * own (bind_invalid_envvar() in its variables.c). */
+static void import_foreign(const char *name, const char *value)
+{
+    if (!invalid_env)
+        invalid_env = hash_create(64);
+    SHELL_VAR *v = xmalloc(sizeof *v);
+    *v = (SHELL_VAR){.name = savestring(name),
+                     .value = savestring(value),
+                     .attributes = att_exported | att_imported | att_invisible};
+    hash_insert(savestring(name), invalid_env, HASH_NOSRCH)->data = v;
+}
+
+static bool is_one_of(const char *name, const char *const *names)
+{
+    while (*names && !STREQ(name, *names))
+        names++;
+    return *names != NULL;
+}
+
+/* As main() and initialize_shell_variables() treat a variable that a shell starts with. */
+static void import_variable(const char *name, const char *value)
+{
+    static const char *const of_interactive_shells[] = {"PS1", "PS2", NULL};
+    static const char *const without_effect[] = {"IGNOREEOF", "ignoreeof", NULL};
+    if (is_one_of(name, of_interactive_shells))
+        return;
+    SHELL_VAR *v = bind_variable(name, (char *)(uintptr_t)value, 0);
+    if (v)
+        VSETATTR(v, att_exported | att_imported);
+    if (!is_one_of(name, without_effect))
+        stupidly_hack_special_variables((char *)(uintptr_t)name);
+    if (STREQ(name, "POSIX_PEDANTIC")) {
+        bind_variable("POSIXLY_CORRECT", (char[]){"y"}, 0);
+        stupidly_hack_special_variables((char[]){"POSIXLY_CORRECT"});
+        set_bashopts();
+    }
+}
+
 static void import_env(const struct child_job *job)
 {
     for (size_t i = 0; i < job->request_env_count; i++) {
@@ -133,10 +183,10 @@ static void import_env(const struct child_job *job)
         if (!eq)
             continue;
         *eq = 0;
-        SHELL_VAR *v = bind_variable(name, eq + 1, 0);
-        if (v)
-            VSETATTR(v, att_exported | att_imported);
-        stupidly_hack_special_variables(name);
+        if (legal_identifier(name))
+            import_variable(name, eq + 1);
+        else
+            import_foreign(name, eq + 1);
         *eq = '=';
     }
     if (job->request_env_count)
@@ -235,5 +285,6 @@ int brood_builtin_load(char *name)
     (void)name;
     (void)close(ZYG_BUILTIN_FD);
     (void)on_exit(leave, NULL);
+    know_user();
     primordial_serve(ZYG_PRIV_FD, ZYG_PLAN_FD, &bash_eval);
 }

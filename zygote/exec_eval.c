@@ -18,10 +18,15 @@ static void nothing(void)
 _Noreturn static void run(const struct child_job *job, struct zyg_page *page)
 {
     static const char *const shells[][2] = {{"/bin/bash", "bash"}, {"/bin/sh", "sh"}};
+    char end_of_options[] = "--";
+    char *argv[5] = {NULL, (char[]){"-c"}};
+    size_t n = 2;
     int error = 0;
+    if (*job->cmd == '-' || *job->cmd == '+')
+        argv[n++] = end_of_options; /* else the shell took it for its options */
+    argv[n] = (char *)(uintptr_t)job->cmd;
     for (size_t i = 0; i < ARRAY_LEN(shells); i++) {
-        char *argv[] = {(char *)(uintptr_t)shells[i][1], (char[]){"-c"},
-                        (char *)(uintptr_t)job->cmd, NULL};
+        argv[0] = (char *)(uintptr_t)shells[i][1];
         (void)execve(shells[i][0], argv, job->env);
         error = errno;
     }

@@ -54,7 +54,8 @@ static char *append(char *at, const char *text)
 
 void child_show_as(const char *cmd, char *const *env)
 {
-    size_t need = sizeof "bash" + sizeof "-c" + strlen(cmd) + 1;
+    bool like_option = *cmd == '-' || *cmd == '+'; /* as exec_eval.c starts such a command */
+    size_t need = sizeof "bash" + sizeof "-c" + sizeof "--" + strlen(cmd) + 1;
     if (!layout.start_code)
         return;
     for (char *const *e = env; *e; e++)
@@ -63,7 +64,8 @@ void child_show_as(const char *cmd, char *const *env)
     if (area == MAP_FAILED)
         return;
     struct prctl_mm_map map = layout;
-    char *at = append(append(append(area, "bash"), "-c"), cmd);
+    char *at = append(append(area, "bash"), "-c");
+    at = append(like_option ? append(at, "--") : at, cmd);
     map.arg_start = (uintptr_t)area;
     map.arg_end = map.env_start = (uintptr_t)at;
     for (char *const *e = env; *e; e++)

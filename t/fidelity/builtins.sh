@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+# A table of t/300-fidelity.t, which says how it is read; not a script of its own.
 ### no trace of brood
 type brood; echo $?; help brood; echo $?; enable -p | grep brood; compgen -b | grep brood; enable brood; echo $?; brood; builtin brood; echo $?
 ### enable -a

@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+# A table of t/300-fidelity.t, which says how it is read; not a script of its own.
 ### if, case, while, until
 if false; then echo 1; elif true; then echo 2; fi; case x in a|x) echo c;;& x) echo d;& y) echo e;; *) echo f; esac; i=0; while ((i<2)); do ((i++)); done; until ((i>4)); do ((++i)); done; echo $i
 ### break and continue

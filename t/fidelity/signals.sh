@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+# A table of t/300-fidelity.t, which says how it is read; not a script of its own.
 ### kill -9 $$
 echo a; kill -9 $$; echo b
 ### kill -TERM $$

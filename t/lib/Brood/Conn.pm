@@ -104,10 +104,11 @@ sub _body {
     if (lc($h->{'transfer-encoding'} // '') eq 'chunked') {
         my $body = '';
         while (1) {
-            until ($self->{buf} =~ s/\A([0-9a-fA-F]+)[^\r\n]*\r\n//) {
-                return undef unless $self->_more($deadline);
+            my $size;
+            until (defined $size) { # $1 does not outlive the loop
+                $size = hex $1 if $self->{buf} =~ s/\A([0-9a-fA-F]+)[^\r\n]*\r\n//;
+                return undef unless defined $size || $self->_more($deadline);
             }
-            my $size = hex $1;
             while (length $self->{buf} < $size + 2) {
                 return undef unless $self->_more($deadline);
             }

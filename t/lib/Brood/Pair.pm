@@ -3,6 +3,7 @@
 #
 #   my $pair = Brood::Pair->start;
 #   $pair->same('name', 'echo hi');             # one test: stdout, stderr, how it ended, files left
+#   $pair->same('name', 'echo $$', mask => [qr/\d+/]);
 #   my ($warm, $exec) = $pair->both('declare -p');
 #
 # Both use one namespace id, so that host name, user, mounts and limits are equal; each command begins
@@ -51,9 +52,20 @@ sub both {
 
 sub same {
     my ($self, $name, $cmd, %more) = @_;
-    my ($warm, $exec) = map { _text($_) } $self->both($cmd, %more);
+    my $mask = delete $more{mask} // [];
+    my ($warm, $exec) = map { _masked(_text($_), $mask) } $self->both($cmd, %more);
     local $Test::Builder::Level = $Test::Builder::Level + 1;
+    return ok(0, $name) || diag("not run: $warm") unless $warm =~ /\Ahttp: 200$/m;
     return ok($warm eq $exec, $name) || diag(difference($exec, $warm));
+}
+
+# Blanks what the patterns match, up to what their groups keep.
+sub _masked {
+    my ($text, $mask) = @_;
+    for my $re (@$mask) {
+        $text =~ s/$re/($1 \/\/ '') . '*' . ($2 \/\/ '')/ge;
+    }
+    return $text;
 }
 
 # The lines that differ, in diff's unified form.
