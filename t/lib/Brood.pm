@@ -241,7 +241,8 @@ sub wait_file {
 sub volumes {
     my ($self) = @_;
     opendir my $dir, $self->{fs_root} or return ();
-    return sort grep { !/^\.\.?$/ } readdir $dir;
+    my @names = sort grep { !/^\.\.?$/ } readdir $dir;
+    return @names;
 }
 
 # Every living process of the test's tree but the test itself: {pid, ppid, uid, nspid, exe, role}.
