@@ -225,6 +225,7 @@ static int fill(struct cgroup *cg, size_t tree, int dir, int *ret_procs, int cou
         {CGROUP_PEAK, POLICY_CGROUP_MEMORY, "memory.max_usage_in_bytes", "memory.peak", O_RDWR},
         {CGROUP_OOM, POLICY_CGROUP_MEMORY, "memory.oom_control", "memory.events", O_RDONLY},
         {CGROUP_PIDS, POLICY_CGROUP_PIDS, "pids.events", "pids.events", O_RDONLY},
+        {CGROUP_PIDS_CURRENT, POLICY_CGROUP_PIDS, "pids.current", "pids.current", O_RDONLY},
     };
     struct setting s[8];
     size_t n = settings_for(cg, cg->kind[tree], s);

@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* supervisor/cgroup - the limited cgroup of each slot, with two back ends: v1 (one tree a controller) and
- * v2 (unified), chosen at start by what is mounted. Everything lies below the cgroup that the service was
- * started in: <own>/brood-<key>/{zygotes,s<slot>}. Called by priv only, as root.
+/* supervisor/cgroup - the limited cgroup of each slot, with two back ends: v1 (one tree a
+ * controller) and v2 (unified), chosen at start by what is mounted. Everything lies below the
+ * cgroup that the service was started in: <own>/brood-<key>/{zygotes,s<slot>}. Called by priv only,
+ * as root.
  *
- * A zygote stays in `zygotes` (no limits), its children join s<slot>: see DESIGN.md 4. The counters are
- * opened here and read by the engine through the descriptors.
+ * A zygote stays in `zygotes` (no limits), its children join s<slot>: see DESIGN.md 4. The counters
+ * are opened here and read by the engine through the descriptors.
  */
 #pragma once
-#include <stdint.h>
 #include "policy/policy.h"
+#include <stdint.h>
 struct err;
 
 #define CGROUP_TREES_MAX 3 /* v1: memory, pids, cpu */
 
-enum cgroup_counter { CGROUP_PEAK, CGROUP_OOM, CGROUP_PIDS, CGROUP_COUNTERS };
+enum cgroup_counter { CGROUP_PEAK, CGROUP_OOM, CGROUP_PIDS, CGROUP_PIDS_CURRENT, CGROUP_COUNTERS };
 
 struct cgroup_limits {
     uint64_t memory_bytes, pids_max, cpu_percent;
@@ -30,12 +31,12 @@ struct cgroup {
     struct cgroup_limits limits;
 };
 
-/* Finds the trees, removes what an earlier service of the same key left, makes the base. `need`: layers
- * that must be there. <0: err names layer and remedy. */
-int cgroup_start(struct cgroup *cg, const char *key, const struct cgroup_limits *limits, uint32_t need,
-                 struct err *err);
-/* Makes s<slot> with its limits. procs[trees]: cgroup.procs for the child; counters[CGROUP_COUNTERS]:
- * -1 where there is none. All become the caller's. */
+/* Finds the trees, removes what an earlier service of the same key left, makes the base. `need`:
+ * layers that must be there. <0: err names layer and remedy. */
+int cgroup_start(struct cgroup *cg, const char *key, const struct cgroup_limits *limits,
+                 uint32_t need, struct err *err);
+/* Makes s<slot> with its limits. procs[trees]: cgroup.procs for the child;
+ * counters[CGROUP_COUNTERS]: -1 where there is none. All become the caller's. */
 int cgroup_make(struct cgroup *cg, uint32_t slot, int procs[CGROUP_TREES_MAX],
                 int counters[CGROUP_COUNTERS], struct err *err);
 /* Removes s<slot>, dropping its page cache first. May take long: call it from a process of its own.

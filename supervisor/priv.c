@@ -84,7 +84,7 @@ static int ask_primordial(struct priv *p, const struct zyg_birth *birth, const i
 }
 
 static int clone_zygote(struct priv *p, uint32_t slot, const int socks[2], const int *procs,
-                        struct err *err)
+                        int pids_current, struct err *err)
 {
     const struct settings *set = p->set;
     struct zyg_birth birth = {
@@ -104,8 +104,11 @@ static int clone_zygote(struct priv *p, uint32_t slot, const int socks[2], const
         p->cg.version == 1 && p->cg.trees && p->cg.kind[p->cg.trees - 1] == POLICY_CGROUP_CPU
             ? birth.procs_count - 1
             : birth.procs_count;
-    for (size_t i = 0; i < p->cg.trees; i++)
-        fds[n++] = i < birth.joins_count ? p->cg.zygotes_fd[i] : procs[i];
+    for (size_t i = 0; i < birth.joins_count; i++)
+        fds[n++] = p->cg.zygotes_fd[i];
+    birth.has_pids_current = pids_current >= 0;
+    if (pids_current >= 0)
+        fds[n++] = pids_current;
     int r = ask_primordial(p, &birth, fds, n, &born, got, err);
     if (r == 0)
         p->slots[slot] =
@@ -138,9 +141,10 @@ static int start_zygote(struct priv *p, struct call *call, struct answer *ret, s
         r = cgroup_make(&p->cg, slot, procs, counters, err);
     if (r < 0)
         return r;
-    r = clone_zygote(p, slot, call->fds, procs, err);
+    r = clone_zygote(p, slot, call->fds, procs, counters[CGROUP_PIDS_CURRENT], err);
     for (size_t i = 0; i < CGROUP_TREES_MAX; i++)
         fd_close(&procs[i]);
+    fd_close(&counters[CGROUP_PIDS_CURRENT]); /* the zygote's, not the engine's */
     ret->detail = p->execs ? PRIV_ZYGOTE_EXECS : 0;
     for (uint32_t i = 0; i < CGROUP_COUNTERS; i++)
         if (counters[i] >= 0) {

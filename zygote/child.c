@@ -13,6 +13,7 @@
 #include "zygote/zyg.h"
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/futex.h>
 #include <linux/openat2.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -37,11 +38,6 @@ _Noreturn static void fail(struct zyg_page *page, enum child_step step, int erro
  * broken. */
 static void become_user(struct zyg *z)
 {
-    sigset_t none;
-    (void)sigemptyset(&none);
-    (void)sigprocmask(SIG_SETMASK, &none, NULL);
-    if (setpgid(0, 0) < 0) /* not a session: its autogroup costs as much as all the rest here */
-        fail(z->page, CHILD_STEP_LIMITS, errno);
     for (size_t i = 0; i < z->joins_count; i++)
         if (write(z->procs_fd[i], "0", 1) < 0)
             fail(z->page, CHILD_STEP_LIMITS, errno);
@@ -49,6 +45,26 @@ static void become_user(struct zyg *z)
         setresuid(ZYG_CHILD_UID, ZYG_CHILD_UID, ZYG_CHILD_UID) < 0 ||
         prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0)
         fail(z->page, CHILD_STEP_LIMITS, errno);
+}
+
+/* Also before that, as the page belongs to another run still: nothing is written to it. */
+static void get_ready(struct zyg *z)
+{
+    sigset_t none;
+    zyg_prefault();
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    /* A process group, not a session: the autogroup of a session costs as much as all the rest
+     * here, and no terminal can come in from outside. */
+    (void)setpgid(0, 0);
+    z->eval->on_standby();
+}
+
+static void await_promotion(struct zyg *z)
+{
+    uint32_t me = (uint32_t)getpid(), seen;
+    while ((seen = z->page->go) != me)
+        (void)syscall(SYS_futex, &z->page->go, FUTEX_WAIT, seen, NULL, NULL, 0);
 }
 
 static bool text_ends(const char *bytes, uint32_t len)
@@ -157,16 +173,17 @@ static void limit_cpu(struct zyg_page *page, uint64_t seconds)
         fail(page, CHILD_STEP_LIMITS, errno);
 }
 
-void child_main(struct zyg *z)
+void child_main(struct zyg *z, bool as_reserve)
 {
     struct child_job job = {0};
     struct zyg_page *page = z->page;
     int fds[PACKET_FDS_MAX];
     size_t nfds;
 
-    zyg_prefault();
+    get_ready(z);
+    if (as_reserve)
+        await_promotion(z);
     become_user(z);
-    z->eval->on_standby();
     ssize_t len = packet_recv(z->run_fd, message, sizeof message - 1, fds, &nfds);
     if (len <= 0)
         _exit(0); /* the engine is gone */

@@ -163,16 +163,18 @@ void primordial_serve(int priv_fd, int plan_fd, const struct zyg_eval *eval)
         if (n == 0)
             _exit(0); /* priv is gone, so are we */
         if (n != (ssize_t)sizeof birth || birth.procs_count > ZYG_PROCS_MAX ||
-            birth.joins_count > birth.procs_count || nfds != 2 + 2 * birth.procs_count)
+            birth.joins_count > birth.procs_count ||
+            nfds != 2 + birth.procs_count + birth.joins_count + !!birth.has_pids_current)
             die(1, "primordial: bad packet from priv");
         z.ctl = fds[0];
         z.run_fd = fds[1];
         z.procs_count = birth.procs_count;
         z.joins_count = birth.joins_count;
-        for (size_t i = 0; i < birth.procs_count; i++) {
+        for (size_t i = 0; i < birth.procs_count; i++)
             z.procs_fd[i] = fds[2 + i];
+        for (size_t i = 0; i < birth.joins_count; i++)
             z.own_procs_fd[i] = fds[2 + birth.procs_count + i];
-        }
+        z.pids_current = birth.has_pids_current ? fds[nfds - 1] : -1;
         answer(priv_fd, &birth, &z);
         for (size_t i = 0; i < nfds; i++)
             fd_close(&fds[i]);

@@ -16,13 +16,16 @@
 #include "lib/packet.h"
 #include "zygote/zyg.h"
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/capability.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
 
@@ -60,7 +63,7 @@ static int make_cgroupns(struct zyg *z)
         if (write(z->procs_fd[i], "0", 1) < 0)
             return -errno;
     int r = unshare(CLONE_NEWCGROUP) < 0 ? -errno : 0;
-    for (size_t i = 0; i < z->procs_count; i++) {
+    for (size_t i = 0; i < z->joins_count; i++) {
         if (write(z->own_procs_fd[i], "0", 1) < 0)
             return -errno;
         fd_close(&z->own_procs_fd[i]);
@@ -97,8 +100,6 @@ static void assign(struct zyg *z, const struct zyg_order *order, int volume_fd)
     must(z, ZYG_STEP_LANDLOCK, policy_install_landlock(z->plan, writable));
     must(z, ZYG_STEP_CAPS, policy_drop_caps(KEPT_CAPS));
     must(z, ZYG_STEP_SECCOMP, policy_install_seccomp(z->plan));
-    zyg_trim();
-    zyg_forget_lean();
     (void)munmap((void *)(uintptr_t)z->plan, sizeof *z->plan); /* one mapping less to fork */
     z->plan = NULL;
 }
@@ -121,18 +122,40 @@ static void move_home(struct zyg *z)
                             &set); /* one that is offline is refused: then anywhere */
 }
 
-/* Forks the next child. Not fork(3): nothing here needs its handlers and locks. */
+/* Not fork(3): nothing here needs its handlers and locks. */
+static pid_t fork_child(struct zyg *z, bool as_reserve)
+{
+    pid_t pid = _Fork();
+    if (pid == 0)
+        child_main(z, as_reserve);
+    return pid;
+}
+
+/* Sees that a child waits for the next run: the reserve, or a new one. */
 static void prepare_standby(struct zyg *z)
 {
     move_home(z);
     *z->page = (struct zyg_page){.home_cpu = z->home_cpu};
     z->cancelled = z->timed_out = z->term_sent = false;
-    pid_t pid = _Fork();
-    if (pid == 0)
-        child_main(z);
-    if (pid < 0)
+    if (z->reserve) {
+        z->standby = z->reserve;
+        z->reserve = 0;
+        z->page->go = (uint32_t)z->standby;
+        (void)syscall(SYS_futex, &z->page->go, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+        return;
+    }
+    z->standby = fork_child(z, false);
+    if (z->standby < 0)
         give_up(z, ZYG_STEP_FORK, errno);
-    z->standby = pid;
+}
+
+/* Best effort: without one the next standby is forked when it is needed. */
+static void prepare_reserve(struct zyg *z)
+{
+    if (z->reserve || z->pids_current < 0)
+        return;
+    pid_t pid = fork_child(z, true);
+    z->reserve = pid > 0 ? pid : 0;
 }
 
 struct tally {
@@ -142,6 +165,10 @@ struct tally {
 
 static void count(struct zyg *z, struct tally *t, pid_t pid, int status, const struct rusage *ru)
 {
+    if (pid == z->reserve) { /* it was no part of the run */
+        z->reserve = 0;
+        return;
+    }
     uint64_t cpu_us = (uint64_t)(ru->ru_utime.tv_sec + ru->ru_stime.tv_sec) * 1000000u +
                       (uint64_t)(ru->ru_utime.tv_usec + ru->ru_stime.tv_usec);
     t->report.cpu_ns += cpu_us * 1000;
@@ -176,6 +203,17 @@ static void kill_leftovers(struct zyg *z, struct tally *t)
         t->report.survivors++;
         (void)kill(-1, SIGKILL);
     } while (reap(z, t, 0));
+}
+
+/* Did the run leave processes behind? The reserve is none of them, nor in their cgroup, which none
+ * of them can leave. */
+static bool has_leftovers(const struct zyg *z)
+{
+    char text[24];
+    if (!z->reserve)
+        return true; /* whoever is left */
+    ssize_t n = pread(z->pids_current, text, sizeof text - 1, 0);
+    return n < 2 || text[0] != '0';
 }
 
 static void stop_clock(struct zyg *z)
@@ -217,6 +255,7 @@ static void finish_run(struct zyg *z, struct tally *t)
         stop_clock(z);
         z->unread_deaths = 0;
         prepare_standby(z);
+        prepare_reserve(z);
     } else {
         replace_standby(z);
     }
@@ -231,7 +270,7 @@ static void on_child(struct zyg *z, struct tally *t)
     bool left = reap(z, t, WNOHANG);
     if (!t->main_ended)
         return;
-    if (left)
+    if (left && has_leftovers(z))
         kill_leftovers(z, t);
     finish_run(z, t);
 }
@@ -255,7 +294,7 @@ static void on_clock(struct zyg *z)
     (void)kill(-1, SIGCONT);
 }
 
-/* Ends a standby that has not begun. */
+/* Ends a standby that has not begun, and the reserve. */
 static void drop_standby(struct zyg *z, struct tally *t)
 {
     if (z->standby) {
@@ -263,7 +302,7 @@ static void drop_standby(struct zyg *z, struct tally *t)
         (void)reap(z, t, 0);
     }
     *t = (struct tally){0};
-    z->standby = 0;
+    z->standby = z->reserve = 0;
 }
 
 /* A run that was sent but has not begun: taken back out of the socket, or out of a standby's hands.
@@ -347,6 +386,8 @@ void zyg_serve(struct zyg *z)
     must(z, ZYG_STEP_MOUNTS, zyg_mount_private(z->plan));
     must(z, ZYG_STEP_LOOPBACK, zyg_loopback_up());
     must(z, ZYG_STEP_CGROUPS, make_cgroupns(z));
+    zyg_trim();
+    zyg_forget_lean();
     send_report(z, &spare, -1);
     ssize_t n = packet_recv(z->ctl, &order, sizeof order, fds, &nfds);
     if (n == 0)

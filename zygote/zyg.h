@@ -12,6 +12,7 @@
 /* One page shared by a zygote and its standby: the child writes, pid 1 reads after it ended (or at
  * the deadline). The child unmaps it before it evaluates foreign code. */
 struct zyg_page {
+    _Atomic uint32_t go;     /* pid of the reserve that is to become the standby; a futex */
     _Atomic uint64_t run_id; /* 0: has not begun */
     uint64_t started_ns, grace_ns;
     uint32_t home_cpu; /* what the run asked for */
@@ -47,7 +48,10 @@ struct zyg {
     int clock_fd; /* timerfd: the run's deadline; armed by the child, read by pid 1 */
     int procs_fd[ZYG_PROCS_MAX], own_procs_fd[ZYG_PROCS_MAX];
     size_t procs_count, joins_count;
-    pid_t standby; /* or the run it has become; 0: none */
+    pid_t standby;    /* or the run it has become; 0: none */
+    pid_t reserve;    /* 0: none */
+    int pids_current; /* how many live in the child's cgroup; -1: unknown, then there is no reserve
+                       */
     uint64_t last_done;
     unsigned unread_deaths; /* standbys in a row that died before they had a run */
     uint32_t home_cpu;      /* ZYG_ANY_CPU: all */
@@ -84,7 +88,7 @@ int zyg_mount_private(const struct policy_plan *plan);
 int zyg_mount_volume(int mount_fd);
 int zyg_loopback_up(void);
 /* child.c: the standby's whole life. */
-_Noreturn void child_main(struct zyg *z);
+_Noreturn void child_main(struct zyg *z, bool as_reserve);
 /* show_as.c: shows argv and envp as this process's command line and environment. Best effort. */
 void child_show_as(const char *cmd, char *const *env);
 /* Reads the layout once, in the primordial, where /proc/self is readable. */

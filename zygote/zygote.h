@@ -90,11 +90,14 @@ const char *zyg_step_name(uint32_t step);
 
 /* ---- primordial <-> priv --------------------------------------------------------------------- */
 
-struct zyg_birth { /* priv -> primordial; descriptors: ctl, run, then `procs_count` cgroup.procs of
-                      the child's cgroups, then as many of the zygote's own (outside the limits) */
+struct zyg_birth { /* priv -> primordial; descriptors: ctl, run, `procs_count` cgroup.procs of the
+                      child's cgroups, `joins_count` of the zygote's own, perhaps pids.current of
+                      the child's */
     uint32_t slot;
     uint32_t procs_count;
-    uint32_t joins_count; /* the first ones, which differ from the zygote's own: a child joins them */
+    uint32_t
+        joins_count; /* the first ones, in which the zygote itself is not: a child joins them */
+    uint32_t has_pids_current;
     uint32_t owner_uid; /* of the userns: outside every mapped range, one per slot */
     uint32_t base_uid;  /* first host uid of the slot's 65,536 */
 };
