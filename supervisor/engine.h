@@ -51,6 +51,7 @@ struct slot {
     struct loop_io ctl; /* to the zygote */
     int run_fd;         /* to its standbys */
     bool has_standby;   /* not retired */
+    uint32_t home_cpu;  /* where it lives while there is room; ZYG_ANY_CPU: not chosen yet */
     int counters[CGROUP_COUNTERS];
     uint64_t oom_seen, pids_seen; /* counters as they were before the run */
     struct loop_timer timer;      /* the state's deadline */

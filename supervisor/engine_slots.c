@@ -424,6 +424,7 @@ static bool start_one(struct engine *e)
     }
     TAILQ_REMOVE(&e->free, s, in_list);
     s->state = SLOT_STARTING;
+    s->home_cpu = ZYG_ANY_CPU;
     e->starting_count++;
     arm(s, STEP_MS);
     struct priv_request req = {.verb = PRIV_START_ZYGOTE, .slot = s->index};

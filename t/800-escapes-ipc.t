@@ -27,7 +27,8 @@ is($limits + 0, 3, 'afterwards there are none');
 for (1 .. 3) { attack($brood, mallory => 'for (1 .. 2000) { last if syscall(68, 6000 + $_, 01666) < 0 } for (1 .. 2000) { last if syscall(64, 6000 + $_, 200, 01666) < 0 }') }
 my $r = $brood->sh(mallory => 'cat /proc/sysvipc/msg /proc/sysvipc/sem | wc -l');
 cmp_ok($r->{stdout}, '<=', 60, 'queues and semaphores that are left are few (' . ($r->{stdout} - 2) . ')');
-is($brood->sh(mallory => q{perl -e 'my $x = "x" x (80 << 20); print length $x'})->{stdout}, 80 << 20, 'and the memory of the namespace is there for the next run');
+# Perl holds it twice: 116 of 128 MiB, so that 16 MiB of left-over segments would be too much.
+is($brood->sh(mallory => q{perl -e 'my $x = "x" x (58 << 20); print length $x'})->{stdout}, 58 << 20, 'and the memory of the namespace is there for the next run');
 $got = attack($brood, mallory => 'call(mq_open => 240, "brood\0", 0102, 0666, 0);');
 refused($got, 'mq_open', qr/^(?:EPERM|ENOSYS|EMFILE|ENOSPC)$/, 'POSIX message queues are not to be had');
 # POSIX shared memory is a file in /dev/shm: small, and of one namespace.
