@@ -2,13 +2,13 @@
 /* policy/compile - builds the plan at start, in the supervisor before it splits.
  *
  * The seccomp filter is a first one: everything is allowed but a list of calls that reach for other
- * namespaces, the kernel's configuration or its least-tested corners. Denied calls get EPERM, the ones
- * that libcs probe for get ENOSYS; never a silent kill. 32-bit and x32 entry get ENOSYS. libseccomp
- * exports BPF to a descriptor only, so a memfd carries it (seccomp_export_bpf(3)).
+ * namespaces, the kernel's configuration or its least-tested corners. Denied calls get EPERM, the
+ * ones that libcs probe for get ENOSYS; never a silent kill. 32-bit and x32 entry get ENOSYS.
+ * libseccomp exports BPF to a descriptor only, so a memfd carries it (seccomp_export_bpf(3)).
  */
-#include "policy/policy.h"
 #include "lib/err.h"
 #include "lib/fd.h"
+#include "policy/policy.h"
 #include <fcntl.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -19,21 +19,70 @@
 
 /* By name: libseccomp knows numbers of calls that Debian 12's headers do not. */
 static const char *const denied[] = {
-    "unshare", "setns", "mount", "umount", "umount2", "pivot_root", "chroot", "move_mount", "open_tree",
-    "fsopen", "fsconfig", "fsmount", "fspick", "mount_setattr", "quotactl", "quotactl_fd", "swapon",
-    "swapoff", "reboot", "sethostname", "setdomainname", "init_module", "finit_module", "delete_module",
-    "kexec_load", "kexec_file_load", "bpf", "perf_event_open", "userfaultfd", "add_key", "request_key",
-    "keyctl", "ptrace", "process_vm_readv", "process_vm_writev", "kcmp", "pidfd_getfd",
-    "open_by_handle_at", "name_to_handle_at", "acct", "settimeofday", "clock_settime", "clock_adjtime",
-    "adjtimex", "iopl", "ioperm", "syslog", "vhangup", "nfsservctl", "lookup_dcookie", "mbind",
-    "migrate_pages", "move_pages", "set_mempolicy", "fanotify_init", "vmsplice", "modify_ldt",
-    "process_madvise", "mq_open",
+    "unshare",
+    "setns",
+    "mount",
+    "umount",
+    "umount2",
+    "pivot_root",
+    "chroot",
+    "move_mount",
+    "open_tree",
+    "fsopen",
+    "fsconfig",
+    "fsmount",
+    "fspick",
+    "mount_setattr",
+    "quotactl",
+    "quotactl_fd",
+    "swapon",
+    "swapoff",
+    "reboot",
+    "sethostname",
+    "setdomainname",
+    "init_module",
+    "finit_module",
+    "delete_module",
+    "kexec_load",
+    "kexec_file_load",
+    "bpf",
+    "perf_event_open",
+    "userfaultfd",
+    "add_key",
+    "request_key",
+    "keyctl",
+    "ptrace",
+    "process_vm_readv",
+    "process_vm_writev",
+    "kcmp",
+    "pidfd_getfd",
+    "open_by_handle_at",
+    "name_to_handle_at",
+    "acct",
+    "settimeofday",
+    "clock_settime",
+    "clock_adjtime",
+    "adjtimex",
+    "iopl",
+    "ioperm",
+    "syslog",
+    "vhangup",
+    "nfsservctl",
+    "lookup_dcookie",
+    "mbind",
+    "migrate_pages",
+    "move_pages",
+    "set_mempolicy",
+    "fanotify_init",
+    "vmsplice",
+    "modify_ldt",
+    "process_madvise",
+    "mq_open",
 };
 static const char *const unknown[] = {
-    "clone3", "io_uring_setup", "io_uring_enter", "io_uring_register", "memfd_secret", "uselib", "_sysctl",
-    "sysfs", "ustat", "remap_file_pages",
+    "clone3",  "io_uring_setup", "io_uring_enter", "io_uring_register", "memfd_secret", "uselib",
+    "_sysctl", "sysfs",          "ustat",          "remap_file_pages",
 };
-
 
 static int add_rules(scmp_filter_ctx ctx)
 {
@@ -136,8 +185,9 @@ int policy_compile(const struct policy_limits *limits, uint32_t optional, struct
     if (ret->landlock_abi > 0)
         ret->layers |= POLICY_LANDLOCK;
     else if (!(optional & POLICY_LANDLOCK))
-        return err_set(err, "landlock is missing: needs CONFIG_SECURITY_LANDLOCK and \"landlock\" in "
-                            "the lsm= boot parameter (or optional_layers: landlock)");
+        return err_set(err,
+                       "landlock is missing: needs CONFIG_SECURITY_LANDLOCK and \"landlock\" in "
+                       "the lsm= boot parameter (or optional_layers: landlock)");
     if (prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0)
         ret->layers |= POLICY_SECCOMP;
     else if (!(optional & POLICY_SECCOMP))

@@ -3,7 +3,8 @@
  *
  * Linked into the builtin, the static fallback and the supervisor. Runs after fork: no malloc, no
  * stdio, nothing that locks. Debian 12's headers know landlock ABI 1 or 2 only, so the later fields
- * are defined here and used as far as the running kernel's ABI goes (landlock(7), "Kernel support").
+ * are defined here and used as far as the running kernel's ABI goes (landlock(7), "Kernel
+ * support").
  */
 #include "policy/policy.h"
 #include <fcntl.h>
@@ -15,12 +16,13 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
-#define FS_TRUNCATE (1ull << 14)      /* ABI 3 */
-#define FS_IOCTL_DEV (1ull << 15)     /* ABI 5 */
+#define FS_TRUNCATE (1ull << 14)        /* ABI 3 */
+#define FS_IOCTL_DEV (1ull << 15)       /* ABI 5 */
 #define SCOPE_ABSTRACT_UNIX (1ull << 0) /* ABI 6 */
-#define SCOPE_SIGNAL (1ull << 1)      /* ABI 6 */
+#define SCOPE_SIGNAL (1ull << 1)        /* ABI 6 */
 #define FS_ALL_ABI1 ((1ull << 13) - 1)
-#define FS_READ (LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
+#define FS_READ                                                                                    \
+    (LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
 
 struct ruleset_attr { /* the layout of ABI 6 */
     uint64_t fs, net, scoped;
@@ -28,7 +30,8 @@ struct ruleset_attr { /* the layout of ABI 6 */
 
 int policy_landlock_abi(void)
 {
-    long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, 1u /* LANDLOCK_CREATE_RULESET_VERSION */);
+    long abi =
+        syscall(SYS_landlock_create_ruleset, NULL, 0, 1u /* LANDLOCK_CREATE_RULESET_VERSION */);
     return abi < 0 ? 0 : (int)abi;
 }
 
@@ -119,13 +122,8 @@ int policy_install_rlimits(const struct policy_plan *plan)
     return 0;
 }
 
-int policy_drop_caps(uint64_t keep)
+int policy_empty_bounding_set(void)
 {
-    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct data[2] = {
-        {.effective = (uint32_t)keep, .permitted = (uint32_t)keep},
-        {.effective = (uint32_t)(keep >> 32), .permitted = (uint32_t)(keep >> 32)},
-    };
     for (unsigned long cap = 0; cap < 64; cap++)
         if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0) {
             if (errno == EINVAL)
@@ -134,6 +132,16 @@ int policy_drop_caps(uint64_t keep)
         }
     if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 && errno != EINVAL)
         return -errno;
+    return 0;
+}
+
+int policy_keep_caps(uint64_t keep)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2] = {
+        {.effective = (uint32_t)keep, .permitted = (uint32_t)keep},
+        {.effective = (uint32_t)(keep >> 32), .permitted = (uint32_t)(keep >> 32)},
+    };
     return syscall(SYS_capset, &head, data) < 0 ? -errno : 0;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* policy - what a child may do: compiled once by the supervisor at start, installed by raw calls in the
- * zygote and the child. The compiled form is one flat block without pointers, so that it can be handed
- * to the primordial in a sealed memfd and trusted there (it comes from root).
+/* policy - what a child may do: compiled once by the supervisor at start, installed by raw calls in
+ * the zygote and the child. The compiled form is one flat block without pointers, so that it can be
+ * handed to the primordial in a sealed memfd and trusted there (it comes from root).
  */
 #pragma once
 #include <stdint.h>
@@ -27,8 +27,8 @@ enum policy_layer {
 struct policy_plan {
     uint32_t magic, bpf_len; /* instructions */
     struct policy_limits limits;
-    uint32_t landlock_abi; /* of the running kernel; 0: not there */
-    uint32_t layers;       /* policy_layer bits that must be installed */
+    uint32_t landlock_abi;        /* of the running kernel; 0: not there */
+    uint32_t layers;              /* policy_layer bits that must be installed */
     uint64_t bpf[POLICY_BPF_MAX]; /* struct sock_filter, 8 bytes each */
 };
 
@@ -44,14 +44,16 @@ int policy_landlock_abi(void);
 /* --- raw calls for the zygote and the child; no malloc, no locks; 0 or -errno --- */
 
 /* Restricts this process and its future children: read and execute below /, all below the given
- * writable paths, device and /proc files may be written in place; abstract sockets and signals stay in
- * the domain (ABI 6). Irreversible. */
+ * writable paths, device and /proc files may be written in place; abstract sockets and signals stay
+ * in the domain (ABI 6). Irreversible. */
 int policy_install_landlock(const struct policy_plan *plan, const char *const *writable);
 /* Loads the filter; needs no_new_privs. Irreversible, inherited. */
 int policy_install_seccomp(const struct policy_plan *plan);
 /* rlimits of a child except RLIMIT_CPU. */
 int policy_install_rlimits(const struct policy_plan *plan);
-/* Empties the bounding and ambient sets and keeps only the `keep` bits (1 << CAP_x) permitted. */
-int policy_drop_caps(uint64_t keep);
+/* Empties the bounding and ambient sets: nothing executed from here on has a capability. */
+int policy_empty_bounding_set(void);
+/* Keeps only the `keep` bits (1 << CAP_x) permitted and effective. */
+int policy_keep_caps(uint64_t keep);
 /* no_new_privs. */
 int policy_set_no_new_privs(void);

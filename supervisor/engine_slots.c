@@ -127,6 +127,25 @@ static void act_lose_spare(struct slot *s, struct event *ev)
     slots_refill(e);
 }
 
+/* Sends what is next on the namespace's queue; false: nothing, or it could not be sent. */
+static bool send_run(struct slot *s)
+{
+    struct run *run = ns_take_next(s->ns);
+    if (!run)
+        return false;
+    if (run_send(run, s) < 0) {
+        ns_put_back(run);
+        step(s, &(struct event){.what = EV_BROKEN, .text = "it does not take its run", .fd = -1});
+        return false;
+    }
+    s->state = SLOT_BUSY;
+    s->ns->running = run;
+    s->engine->busy_count++;
+    arm(s, run->timeout_ms + s->engine->set.grace_ms + REPORT_MS);
+    return true;
+}
+
+/* The run follows at once: it waits in its socket while the zygote sets itself up. */
 static void act_assign(struct slot *s, struct event *ev)
 {
     struct zyg_order order = {.verb = ZYG_ASSIGN};
@@ -137,6 +156,8 @@ static void act_assign(struct slot *s, struct event *ev)
     if (r < 0)
         step(s, &(struct event){
                     .what = EV_BROKEN, .text = "the zygote does not take its volume", .fd = -1});
+    else
+        (void)send_run(s);
 }
 
 static void act_activation_failed(struct slot *s, struct event *ev)
@@ -182,9 +203,16 @@ static void act_finish(struct slot *s, struct event *ev)
     ns_settle(s->ns);
 }
 
+static void act_note_ready(struct slot *s, struct event *ev)
+{
+    (void)ev;
+    set_standby(s, true);
+}
+
 static void act_fail_run(struct slot *s, struct event *ev)
 {
     struct run *run = s->ns->running;
+    bool was_ready = s->has_standby;
     s->engine->total.zygotes_lost++;
     LOG(ERROR, "zygote_lost", F_STR("ns", s->ns->id), F_U64("run_id", run->id),
         F_STR("error", ev->text));
@@ -193,8 +221,10 @@ static void act_fail_run(struct slot *s, struct event *ev)
     s->ns->running = NULL;
     if (run->cancelled)
         run_overdue(run);
-    else
+    else if (was_ready)
         run_fail(run, PROTO_INTERNAL, "the namespace's zygote died during the run");
+    else
+        run_fail(run, PROTO_ACTIVATION_FAILED, ev->text);
 }
 
 static void act_overdue_run(struct slot *s, struct event *ev)
@@ -245,7 +275,9 @@ static const struct {
                         [EV_OVERDUE] = {SLOT_DYING, act_activation_failed}},
     [SLOT_READY] =
         {[EV_OVERDUE] = {SLOT_READY, act_retire_standby}, [EV_BROKEN] = {SLOT_DYING, act_lose}},
-    [SLOT_BUSY] = {[EV_DONE] = {SLOT_READY, act_finish},
+    [SLOT_BUSY] = {[EV_READY] = {SLOT_BUSY,
+                                 act_note_ready}, /* its first run came with the volume */
+                   [EV_DONE] = {SLOT_READY, act_finish},
                    [EV_BROKEN] = {SLOT_DYING, act_fail_run},
                    [EV_OVERDUE] = {SLOT_DYING, act_overdue_run}},
     [SLOT_DYING] = {[EV_ENDED] = {SLOT_FREE, act_forget}},
@@ -472,19 +504,8 @@ void slot_attach(struct slot *s, struct ns *ns)
 
 void slot_want_run(struct slot *s)
 {
-    struct run *run = s->state == SLOT_READY ? ns_take_next(s->ns) : NULL;
-    if (!run)
-        return;
-    if (run_send(run, s) < 0) {
-        ns_put_back(run);
-        step(s, &(struct event){.what = EV_BROKEN, .text = "it does not take its run", .fd = -1});
-        return;
-    }
-    s->state = SLOT_BUSY;
-    s->ns->running = run;
-    s->engine->busy_count++;
-    set_standby(s, true); /* also after a retirement: the run brings another */
-    arm(s, run->timeout_ms + s->engine->set.grace_ms + REPORT_MS);
+    if (s->state == SLOT_READY && send_run(s))
+        set_standby(s, true); /* also after a retirement: the run brings another */
 }
 
 void slot_end(struct slot *s)

@@ -87,6 +87,20 @@ static int open_descriptors(struct zyg *z)
     return sched_getaffinity(0, sizeof z->all_cpus, &z->all_cpus) < 0 ? -errno : 0;
 }
 
+/* What needs neither the volume nor the name is done in a spare, before anyone waits. */
+static void set_up(struct zyg *z)
+{
+    must(z, ZYG_STEP_MOUNTS, zyg_mount_private(z->plan));
+    must(z, ZYG_STEP_LOOPBACK, zyg_loopback_up());
+    must(z, ZYG_STEP_CGROUPS, make_cgroupns(z));
+    must(z, ZYG_STEP_FORK, open_descriptors(z));
+    must(z, ZYG_STEP_IDS, policy_install_rlimits(z->plan)); /* inherited by every child */
+    must(z, ZYG_STEP_CAPS, policy_set_no_new_privs());
+    must(z, ZYG_STEP_CAPS, policy_empty_bounding_set());
+    zyg_trim();
+    zyg_forget_lean();
+}
+
 static void assign(struct zyg *z, const struct zyg_order *order, int volume_fd)
 {
     must(z, ZYG_STEP_VOLUME, zyg_mount_volume(volume_fd));
@@ -94,11 +108,8 @@ static void assign(struct zyg *z, const struct zyg_order *order, int volume_fd)
     if (sethostname(order->ns_id, strlen(order->ns_id)) < 0)
         give_up(z, ZYG_STEP_VOLUME, errno);
     z->eval->on_assign(order->ns_id);
-    must(z, ZYG_STEP_FORK, open_descriptors(z));
-    must(z, ZYG_STEP_IDS, policy_install_rlimits(z->plan)); /* inherited by every child */
-    must(z, ZYG_STEP_CAPS, policy_set_no_new_privs());
     must(z, ZYG_STEP_LANDLOCK, policy_install_landlock(z->plan, writable));
-    must(z, ZYG_STEP_CAPS, policy_drop_caps(KEPT_CAPS));
+    must(z, ZYG_STEP_CAPS, policy_keep_caps(KEPT_CAPS));
     must(z, ZYG_STEP_SECCOMP, policy_install_seccomp(z->plan));
     (void)munmap((void *)(uintptr_t)z->plan, sizeof *z->plan); /* one mapping less to fork */
     z->plan = NULL;
@@ -383,11 +394,7 @@ void zyg_serve(struct zyg *z)
     int fds[PACKET_FDS_MAX];
     size_t nfds;
 
-    must(z, ZYG_STEP_MOUNTS, zyg_mount_private(z->plan));
-    must(z, ZYG_STEP_LOOPBACK, zyg_loopback_up());
-    must(z, ZYG_STEP_CGROUPS, make_cgroupns(z));
-    zyg_trim();
-    zyg_forget_lean();
+    set_up(z);
     send_report(z, &spare, -1);
     ssize_t n = packet_recv(z->ctl, &order, sizeof order, fds, &nfds);
     if (n == 0)
