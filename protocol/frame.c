@@ -15,7 +15,7 @@
 #include <sys/un.h>
 
 _Static_assert(sizeof(struct frame_header) == 8, "the wire's header");
-_Static_assert(FRAME_FDS_MAX == PACKET_FDS_MAX, "room for descriptors");
+_Static_assert(FRAME_FDS_MAX <= PACKET_FDS_MAX, "room for descriptors");
 
 static int send_frame(int sock, const char *bytes, size_t len, const int *fds, size_t nfds,
                       struct err *err)
@@ -101,8 +101,9 @@ int proto_recv(int sock, struct arena *arena, struct proto_msg *ret, int fds[8],
                struct err *err)
 {
     static _Thread_local char bytes[sizeof(struct frame_header) + PROTO_INLINE_BYTES_MAX];
+    int got[PACKET_FDS_MAX];
     size_t nfds;
-    ssize_t n = packet_recv(sock, bytes, sizeof bytes, fds, &nfds);
+    ssize_t n = packet_recv(sock, bytes, sizeof bytes, got, &nfds);
     if (n == -EMSGSIZE)
         return bad(err, "frame longer than allowed");
     if (n < 0 && n != -EAGAIN) {
@@ -111,12 +112,14 @@ int proto_recv(int sock, struct arena *arena, struct proto_msg *ret, int fds[8],
     }
     if (n <= 0)
         return (int)n;
-    int r = decode_frame(bytes, (size_t)n, fds, &nfds, arena, ret, err);
+    int r = nfds > FRAME_FDS_MAX ? bad(err, "frame with too many descriptors")
+                                 : decode_frame(bytes, (size_t)n, got, &nfds, arena, ret, err);
     if (r < 0) {
         for (size_t i = 0; i < nfds; i++)
-            fd_close(&fds[i]);
+            fd_close(&got[i]);
         return r;
     }
+    memcpy(fds, got, nfds * sizeof *fds);
     *ret_nfds = nfds;
     return 1;
 }

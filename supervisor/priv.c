@@ -98,12 +98,8 @@ static int clone_zygote(struct priv *p, uint32_t slot, const int socks[2], const
     size_t n = 2;
     for (size_t i = 0; i < p->cg.trees; i++)
         fds[n++] = procs[i];
-    /* v1 has a tree of its own for cpu, the last one. A zygote lives in there with its children:
-     * its quota may delay it by a period at most, and each run is spared a move. */
-    birth.joins_count =
-        p->cg.version == 1 && p->cg.trees && p->cg.kind[p->cg.trees - 1] == POLICY_CGROUP_CPU
-            ? birth.procs_count - 1
-            : birth.procs_count;
+    /* In none of them: a zygote that shares a quota with what it has to kill is as slow as that. */
+    birth.joins_count = birth.procs_count;
     for (size_t i = 0; i < birth.joins_count; i++)
         fds[n++] = p->cg.zygotes_fd[i];
     birth.has_pids_current = pids_current >= 0;

@@ -27,7 +27,8 @@ call(pidfd => 424, $fd, 9, 0, 0);
 PERL
 my @tried = grep { /^(?:kill|rt_|tgkill|pidfd)/ } keys %$got;
 cmp_ok(scalar @tried, '>=', 180, scalar(@tried) . ' signals sent to pid 1');
-is(join(' ', grep { $got->{$_}[0] ne 'refused' } sort @tried), '', 'none was accepted by the kernel');
+# SIGCONT is allowed within a session (kill(2)), which zygote and child share; it changes nothing of one that runs.
+is(join(' ', grep { $got->{$_}[0] ne 'refused' && !/ 18$/ } sort @tried), '', 'none was accepted by the kernel, but for SIGCONT');
 is($brood->zygote_of('mallory'), $zygote, 'the same zygote serves');
 is($brood->sh(mallory => 'echo hi')->{start}, 'warm', 'and is warm');
 my $r = $brood->sh(mallory => 'sleep 30 & kill -9 $!; wait $!; echo $?');

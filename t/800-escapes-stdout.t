@@ -43,7 +43,7 @@ is_deeply([@$r{qw(http stdout)}], [200, "sent\n"], 'a pipe in flight in a ring o
 # Bytes in packets, splices and tees; an output that ends in the middle of everything.
 $r = $brood->sh(mallory => q{head -c 70000 /dev/zero | tr '\0' a | tee /dev/stderr | cat; kill -9 $$}, timeout => 8);
 is_deeply([length $r->{stdout}, length $r->{stderr}, $r->{signal}], [70000, 70000, 'KILL'], 'killed at the end: nothing is lost');
-$r = $brood->sh(mallory => q{perl -e 'use Fcntl; fcntl STDOUT, F_SETFL, O_NONBLOCK | 040000; syswrite STDOUT, "p$_\n" for 1 .. 50'}); # O_DIRECT: packet mode
+$r = $brood->sh(mallory => q{perl -e 'use Fcntl; fcntl STDOUT, F_SETFL, 040000; syswrite STDOUT, "p$_\n" for 1 .. 50'}); # O_DIRECT: packet mode
 is($r->{stdout}, join('', map { "p$_\n" } 1 .. 50), 'a pipe in packet mode');
 is($brood->sh(alice => 'echo alice')->{stdout}, "alice\n", 'another namespace does not notice');
 my $frontend = ($brood->pids('frontend'))[0];

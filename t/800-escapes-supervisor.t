@@ -34,8 +34,15 @@ is($brood->sh(mallory => 'ls -A /run/empty')->{stdout}, '', 'quite');
 # The zygote is what a run is a copy of. What it holds in memory must not name others or the host's secrets.
 $brood->sh(alice => 'echo the-secret-of-alice', env => {SECRET => 'the-secret-of-alice'});
 $brood->sh(mallory => 'true', env => {EARLIER => 'what-mallory-said-before'});
-$r = $brood->sh(mallory => q{perl -e 'open my $m, "<", "/proc/$$/maps"; print "ok"'; declare -p | grep -c -e EARLIER -e SECRET; set | grep -c what-mallory; history | wc -l});
-is($r->{stdout}, "ok0\n0\n0\n", 'nothing of earlier runs is left in the shell');
+$r = $brood->sh(mallory => '{ declare -p; set; history; env; fc -l; tr "\0" "\n" < /proc/$$/environ; } 2>/dev/null | grep -c -e EARLIE[R] -e SECRE[T] -e mallory-sai[d]');
+is($r->{stdout}, "0\n", 'nothing of earlier runs is left in the shell');
+is($brood->sh(mallory => 'declare -p | grep -c EARLIE[R]', env => {EARLIER => 'x'})->{stdout}, "1\n", 'control: one would be seen');
+# Its memory, too: what earlier runs said was said in processes that are gone.
+$r = $brood->sh(mallory => 'exec 3</proc/$$/maps; perl -e \'$p = getppid; open M, "<", "/proc/$p/maps" or die; open R, "<", "/proc/$p/mem" or die "mem: $!"; $n = 0; $k = 0;'
+      . ' while (<M>) { /^(\w+)-(\w+) rw/ or next; $l = hex($2) - hex $1; sysseek R, hex $1, 0; sysread R, $b, $l or next; $k++; $n++ while $b =~ /what-mallory-said-befo[r]e|the-secret-of-alic[e]/g } print "$k $n"\'; true');
+my ($areas, $hits) = split ' ', $r->{stdout};
+cmp_ok($areas // 0, '>', 3, 'control: the shell\'s memory was read (' . ($areas // $r->{stderr}) . ' areas)');
+is($hits, 0, 'and holds nothing of an earlier run or of alice');
 for my $role (qw(engine frontend)) {
     my ($pid) = $brood->pids($role);
     my $status = slurp("/proc/$pid/status");

@@ -13,7 +13,7 @@ my @ways = (
     ['a double fork' => "( (setsid bash -c '$spy' </dev/null >/dev/null 2>&1 &) & ) ; sleep 0.03"],
     ['nohup, deaf to all signals' => "(trap '' HUP TERM INT QUIT USR1 USR2 PIPE ALRM; $spy) & disown; sleep 0.03"],
     ['stopped, to be continued' => "($spy) & kill -STOP \$!"],
-    ['one hundred' => "for i in {1..100}; do ($spy) & done"],
+    ['sixty' => "for i in {1..60}; do ($spy) & done"],
     ['a race of forks' => q{perl -e 'if (!fork) { while (1) { my $p = fork // next; exit if $p; } } select undef, undef, undef, 0.05'}],
     ['a vfork that never ends' => q{perl -e 'if (!fork) { my $p = syscall 58; sleep 60 } select undef, undef, undef, 0.05'}],
     ['a thread group without its leader' => q{python3 -c 'import threading, time, ctypes, os

@@ -54,9 +54,8 @@ static void get_ready(struct zyg *z)
     zyg_prefault();
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
-    /* A process group, not a session: the autogroup of a session costs as much as all the rest
-     * here, and no terminal can come in from outside. */
-    (void)setpgid(0, 0);
+    /* A session of its own: in pid 1's it could send it SIGCONT (kill(2)). */
+    (void)setsid();
     z->eval->on_standby();
 }
 

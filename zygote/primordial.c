@@ -51,7 +51,10 @@ static int map_ids(pid_t pid, uint32_t base)
     char text[64];
     (void)snprintf(text, sizeof text, "0 %u %u", base, ZYG_UIDS_PER_SLOT);
     int r = write_proc(pid, "uid_map", text);
-    return r < 0 ? r : write_proc(pid, "gid_map", text);
+    if (r == 0)
+        r = write_proc(pid, "gid_map", text);
+    /* Whoever lives there may write this one, once, unless we have. */
+    return r < 0 ? r : write_proc(pid, "projid_map", text);
 }
 
 _Noreturn static void become_zygote(struct zyg *z, int go_fd)

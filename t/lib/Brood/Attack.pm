@@ -26,11 +26,12 @@ use strict; use warnings; use Errno; use Fcntl qw(:DEFAULT :mode); use Socket;
 $| = 1;
 sub error { my $n = 0 + $!; return 'none' unless $n; for (keys %!) { return $_ if $!{$_} } return "errno$n" }
 sub report { my ($name, $ok, $detail) = @_; $detail =~ s/[\t\n]/ /g; print "$name\t", $ok ? 'done' : 'refused', "\t$detail\n"; return $ok }
-sub call { # a raw system call: numbers stay numbers, strings are buffers
+sub call { # a raw system call: numbers stay numbers, strings are buffers (literals can be none, hence the copies)
     my ($name, $nr, @args) = @_;
     $! = 0;
     my $r = syscall $nr, @args;
     my $why = error();
+    for my $i (0 .. $#args) { $_[$i + 2] = $args[$i] unless Internals::SvREADONLY($_[$i + 2]) || $args[$i] eq $_[$i + 2] }
     report($name, $r != -1, $r != -1 ? $r : $why);
     return $r;
 }
