@@ -33,9 +33,50 @@ PRINTF_LIKE(2, 3) static int bad(struct err *err, const char *fmt, ...)
     return err->code = -EPROTO;
 }
 
-static bool is_text(const ProtobufCBinaryData *b)
+static bool read_varint(const uint8_t **at, const uint8_t *end, uint64_t *ret)
 {
-    return b->len == 0 || !memchr(b->data, 0, b->len);
+    *ret = 0;
+    for (unsigned shift = 0; shift < 64 && *at < end; shift += 7) {
+        uint8_t byte = *(*at)++;
+        *ret |= (uint64_t)(byte & 127) << shift;
+        if (!(byte & 128))
+            return true;
+    }
+    return false;
+}
+
+/* No text or byte field of ours may hold a NUL, and the generated struct keeps no length of a
+ * string: what follows a NUL in one would be hidden, not refused. So the wire is walked once before
+ * it is decoded, never more leniently than the generated decoder does it. As deep as the types nest
+ * (two). */
+static int check_text(const ProtobufCMessageDescriptor *d, const uint8_t *at, const uint8_t *end,
+                      struct err *err)
+{
+    static const uint64_t fixed[8] = {[1] = 8, [5] = 4};
+    while (at < end) {
+        uint64_t key, len;
+        if (!read_varint(&at, end, &key) || key > UINT32_MAX)
+            return bad(err, "not a valid message of its type");
+        unsigned kind = key & 7;
+        len = fixed[kind];
+        if (kind == 3 || kind == 4 || kind > 5 ||
+            (kind <= 2 && kind != 1 && !read_varint(&at, end, &len)))
+            return bad(err, "not a valid message of its type");
+        if (kind == 0)
+            continue;
+        if (len > (size_t)(end - at))
+            return bad(err, "not a valid message of its type");
+        const ProtobufCFieldDescriptor *f =
+            kind == 2 ? protobuf_c_message_descriptor_get_field(d, (unsigned)(key >> 3)) : NULL;
+        if (f && f->type == PROTOBUF_C_TYPE_MESSAGE) {
+            if (check_text(f->descriptor, at, at + len, err) < 0)
+                return err->code;
+        } else if (f && memchr(at, 0, len)) {
+            return bad(err, "%s: holds a NUL byte", f->name);
+        }
+        at += len;
+    }
+    return 0;
 }
 
 static const char *text_of(const ProtobufCBinaryData *b, struct arena *arena)
@@ -43,8 +84,6 @@ static const char *text_of(const ProtobufCBinaryData *b, struct arena *arena)
     return arena_strndup(arena, b->len ? (const char *)b->data : "", b->len);
 }
 
-/* A protobuf string may hold a NUL, which the generated struct then hides: the wire is not looked
- * at again, so whatever follows the NUL is simply not there for anyone. */
 static int check_ns_id(const char *id, struct err *err)
 {
     if (proto_ns_id_is_valid(id, strlen(id)))
@@ -65,8 +104,6 @@ static int take_env(const Brood__Wire__Execute *m, struct arena *arena, struct p
         const char *why = proto_env_name_refused(m->env[i]->name, strlen(m->env[i]->name));
         if (why)
             return bad(err, "env: %.60s: %s", m->env[i]->name, why);
-        if (!is_text(&m->env[i]->value))
-            return bad(err, "env: the value of %.60s holds a NUL byte", m->env[i]->name);
         env[i].name = m->env[i]->name;
         env[i].value = text_of(&m->env[i]->value, arena);
         total += strlen(env[i].name) + m->env[i]->value.len + 2;
@@ -85,10 +122,8 @@ static int take_execute(const Brood__Wire__Execute *m, struct arena *arena, stru
     ret->tag = x->tag = m->tag;
     if (m->cmd.len > PROTO_CMD_BYTES_MAX)
         return bad(err, "cmd: %zu bytes, allowed are %u", m->cmd.len, PROTO_CMD_BYTES_MAX);
-    if (!is_text(&m->cmd))
-        return bad(err, "cmd: holds a NUL byte");
-    if (m->cwd.len > PROTO_CWD_BYTES_MAX || !is_text(&m->cwd))
-        return bad(err, "cwd: longer than %u bytes, or holds a NUL byte", PROTO_CWD_BYTES_MAX);
+    if (m->cwd.len > PROTO_CWD_BYTES_MAX)
+        return bad(err, "cwd: longer than %u bytes", PROTO_CWD_BYTES_MAX);
     if (strlen(m->request_id) > PROTO_REQUEST_ID_MAX)
         return bad(err, "request_id: longer than %u bytes", PROTO_REQUEST_ID_MAX);
     if (m->timeout_ms > PROTO_TIMEOUT_MS_MAX || m->cpu_ms > PROTO_TIMEOUT_MS_MAX)
@@ -153,8 +188,11 @@ static int take_hello(const Brood__Wire__Hello *m, struct proto_msg *ret)
     return 0;
 }
 
-static int take_stats(const Brood__Wire__Stats *m, struct arena *arena, struct proto_msg *ret)
+static int take_stats(const Brood__Wire__Stats *m, struct arena *arena, struct proto_msg *ret,
+                      struct err *err)
 {
+    if (m->n_entries > PROTO_LIST_MAX)
+        return bad(err, "stats: %zu entries, allowed are %u", m->n_entries, PROTO_LIST_MAX);
     struct proto_stat *entries = arena_alloc(arena, (m->n_entries + 1) * sizeof *entries);
     ret->tag = m->tag;
     for (size_t i = 0; entries && i < m->n_entries; i++)
@@ -171,9 +209,12 @@ static int take_ns_list(const Brood__Wire__NamespaceList *m, struct arena *arena
         return bad(err, "list: %zu entries, allowed are %u", m->n_entries, PROTO_LIST_MAX);
     struct proto_ns_entry *entries = arena_alloc(arena, (m->n_entries + 1) * sizeof *entries);
     ret->tag = m->tag;
-    for (size_t i = 0; entries && i < m->n_entries; i++)
+    for (size_t i = 0; entries && i < m->n_entries; i++) {
+        if (check_ns_id(m->entries[i]->namespace_id, err) < 0)
+            return err->code;
         entries[i] = (struct proto_ns_entry){m->entries[i]->namespace_id, m->entries[i]->active,
                                              m->entries[i]->queued};
+    }
     ret->ns_list.entries = entries;
     ret->ns_list.count = m->n_entries;
     ret->ns_list.more = m->more;
@@ -218,7 +259,7 @@ static int take(enum proto_type type, const void *m, struct arena *arena, struct
     case PROTO_RESULT:
         return take_result(m, ret, err);
     case PROTO_STATS:
-        return take_stats(m, arena, ret);
+        return take_stats(m, arena, ret, err);
     case PROTO_NS_LIST:
         return take_ns_list(m, arena, ret, err);
     case PROTO_CANCEL:
@@ -262,8 +303,10 @@ int proto_decode(enum proto_type type, const void *bytes, size_t len, struct are
     if (len > PROTO_MESSAGE_BYTES_MAX)
         return bad(err, "message of %zu bytes, allowed are %u", len, PROTO_MESSAGE_BYTES_MAX);
     arena_reset(arena);
-    ProtobufCMessage *m =
-        protobuf_c_message_unpack(descriptor, &allocator, len, len ? bytes : (const void *)"");
+    const uint8_t *wire = len ? bytes : (const void *)"";
+    if (check_text(descriptor, wire, wire + len, err) < 0)
+        return err->code;
+    ProtobufCMessage *m = protobuf_c_message_unpack(descriptor, &allocator, len, wire);
     if (!m)
         return arena->exhausted ? bad(err, "message needs more than %zu bytes decoded", arena->cap)
                                 : bad(err, "not a valid message of its type");
