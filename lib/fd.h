@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* lib/fd - descriptors: closing, flags, beneath-only opening, sealed memfds. All are close-on-exec. */
+/* lib/fd - descriptors: closing, flags, beneath-only opening, sealed memfds. All are close-on-exec.
+ */
 #pragma once
 #include <sys/types.h>
 struct err;

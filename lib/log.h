@@ -6,7 +6,13 @@
 
 enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERROR };
 enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
-enum log_kind { LOG_END, LOG_STR, LOG_U64, LOG_I64, LOG_MS /* nanoseconds shown as ms, 3 decimals */ };
+enum log_kind {
+    LOG_END,
+    LOG_STR,
+    LOG_U64,
+    LOG_I64,
+    LOG_MS /* nanoseconds shown as ms, 3 decimals */
+};
 
 struct log_field {
     const char *key;
@@ -27,4 +33,5 @@ void log_init(const char *proc, enum log_format format, enum log_level level);
 void log_emit(enum log_level level, const char *event, const struct log_field *fields);
 /* LOG(INFO, "run", F_STR("ns", id), F_U64("n", 3)): text values are escaped; long ones are cut. */
 #define LOG(level, event, ...)                                                                     \
-    log_emit(LOG_LEVEL_##level, event, (struct log_field[]){__VA_ARGS__ __VA_OPT__(, ){.key = NULL}})
+    log_emit(LOG_LEVEL_##level, event,                                                             \
+             (struct log_field[]){__VA_ARGS__ __VA_OPT__(, ){.key = NULL}})

@@ -5,7 +5,7 @@
 #include <sys/epoll.h>
 
 struct loop_io {
-    int fd;                                               /* borrowed; -1: not registered */
+    int fd;                                                /* borrowed; -1: not registered */
     void (*on_ready)(struct loop_io *io, uint32_t events); /* EPOLLIN ... */
 };
 
@@ -32,7 +32,8 @@ void loop_fini(struct loop *l);
 /* Watches io->fd for events; 0 or -errno. */
 int loop_io_add(struct loop *l, struct loop_io *io, uint32_t events);
 int loop_io_mod(struct loop *l, struct loop_io *io, uint32_t events);
-/* Forgets it (idempotent), also when its event waits in the current batch; does not close the fd. */
+/* Forgets it (idempotent), also when its event waits in the current batch; does not close the fd.
+ */
 void loop_io_del(struct loop *l, struct loop_io *io);
 /* Arms or re-arms; false when memory is out. */
 bool loop_timer_set(struct loop *l, struct loop_timer *t, uint64_t due_ns);

@@ -102,8 +102,11 @@ int proto_recv(int sock, struct arena *arena, struct proto_msg *ret, int fds[8],
 {
     static _Thread_local char bytes[sizeof(struct frame_header) + PROTO_INLINE_BYTES_MAX];
     int got[PACKET_FDS_MAX];
-    size_t nfds;
+    size_t nfds = 0;
     ssize_t n = packet_recv(sock, bytes, sizeof bytes, got, &nfds);
+    *ret_nfds = 0;
+    for (size_t i = 0; n == 0 && i < nfds; i++) /* an empty datagram looks like the end */
+        fd_close(&got[i]);
     if (n == -EMSGSIZE)
         return bad(err, "frame longer than allowed");
     if (n < 0 && n != -EAGAIN) {

@@ -13,7 +13,8 @@ struct frame_header {
     uint16_t type, flags; /* little-endian, like all hosts this runs on */
 };
 
-/* Packs msg behind `head` bytes of free room. The buffer is scratch of `room` bytes if that is enough,
- * otherwise malloc'ed (then *ret != scratch, to be freed). >=0: bytes packed; <0 with err. */
+/* Packs msg behind `head` bytes of free room. The buffer is scratch of `room` bytes if that is
+ * enough, otherwise malloc'ed (then *ret != scratch, to be freed). >=0: bytes packed; <0 with err.
+ */
 ssize_t encode(const struct proto_msg *msg, size_t head, char *scratch, size_t room, char **ret,
                struct err *err);

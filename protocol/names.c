@@ -81,7 +81,6 @@ static const struct {
     {"SHELLOPTS", "sets options of the shell"},
     {"POSIXLY_CORRECT", "sets options of the shell"},
     {"POSIX_PEDANTIC", "sets options of the shell"},
-    {"POSIX_PEDANTIC", "sets options of the shell"},
     {"GLOBIGNORE", "sets options of the shell"},
     {"PS4", "is evaluated by the shell"},
     {"PROMPT_COMMAND", "is evaluated by the shell"},

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* protocol - what clients of the engine (frontend, CLI, anyone) and the engine say to each other.
  *
- * One frame is one SOCK_SEQPACKET datagram: an 8-byte header {magic "brd1", type, flags} followed by
- * one protobuf message, descriptors beside it (SCM_RIGHTS). A message longer than
+ * One frame is one SOCK_SEQPACKET datagram: an 8-byte header {magic "brd1", type, flags} followed
+ * by one protobuf message, descriptors beside it (SCM_RIGHTS). A message longer than
  * PROTO_INLINE_BYTES_MAX travels as a sealed memfd, the last descriptor of an otherwise empty frame
  * with PROTO_FLAG_MEMFD set. PROTOCOL.md is the long form. Plain structs go in and come out: the
- * generated types never leave this folder. Decoding allocates from a capped arena; all text and byte
- * pointers of a decoded message live in it (or in the encoder's caller's memory for sending).
+ * generated types never leave this folder. Decoding allocates from a capped arena; all text and
+ * byte pointers of a decoded message live in it (or in the encoder's caller's memory for sending).
  */
 #pragma once
 #include <sys/types.h>
@@ -67,7 +67,13 @@ enum proto_reason {
     PROTO_REASONS,
 };
 
-enum proto_start { PROTO_START_WARM, PROTO_START_SPARE, PROTO_START_COLD, PROTO_START_EXEC, PROTO_STARTS };
+enum proto_start {
+    PROTO_START_WARM,
+    PROTO_START_SPARE,
+    PROTO_START_COLD,
+    PROTO_START_EXEC,
+    PROTO_STARTS
+};
 
 struct proto_env {
     const char *name;
@@ -160,7 +166,8 @@ int proto_send(int sock, const struct proto_msg *msg, const int *fds, size_t nfd
 int proto_recv(int sock, struct arena *arena, struct proto_msg *ret, int fds[8], size_t *ret_nfds,
                struct err *err);
 
-/* Decodes the protobuf bytes of a frame of this type. 0 or -EPROTO. What proto_recv uses; for fuzzing. */
+/* Decodes the protobuf bytes of a frame of this type. 0 or -EPROTO. What proto_recv uses; for
+ * fuzzing. */
 int proto_decode(enum proto_type type, const void *bytes, size_t len, struct arena *arena,
                  struct proto_msg *ret, struct err *err);
 
@@ -171,7 +178,8 @@ int proto_connect(const char *path, struct err *err);
 const char *proto_reason_name(enum proto_reason reason);
 const char *proto_start_name(enum proto_start start);
 const char *proto_outcome_name(enum proto_outcome outcome);
-/* "KILL", "TERM", ... without SIG; NULL for 0; "RTMIN+3" style for real-time ones (static storage). */
+/* "KILL", "TERM", ... without SIG; NULL for 0; "RTMIN+3" style for real-time ones (static storage).
+ */
 const char *proto_signal_name(int signal);
 
 /* 1-64 characters of [A-Za-z0-9._-], not starting with . or - */

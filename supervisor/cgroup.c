@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* supervisor/cgroup - see cgroup.h. cgroups(7), Documentation/admin-guide/cgroup-v1 and cgroup-v2. */
+/* supervisor/cgroup - see cgroup.h. cgroups(7), Documentation/admin-guide/cgroup-v1 and cgroup-v2.
+ */
 #include "supervisor/cgroup.h"
 #include "lib/clock.h"
 #include "lib/err.h"
@@ -79,11 +80,14 @@ static int find_own_path(const char *controller, char *ret, size_t room)
 static int open_parent(const char *controller)
 {
     char mnt[PATH_MAX], own[PATH_MAX], path[2 * PATH_MAX];
-    if (find_mount(controller, mnt, sizeof mnt) < 0 || find_own_path(controller, own, sizeof own) < 0)
+    if (find_mount(controller, mnt, sizeof mnt) < 0 ||
+        find_own_path(controller, own, sizeof own) < 0)
         return -1;
     (void)snprintf(path, sizeof path, "%s%s", mnt, own);
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return fd >= 0 ? fd : open(mnt, O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* a path outside our cgroupns */
+    return fd >= 0
+               ? fd
+               : open(mnt, O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* a path outside our cgroupns */
 }
 
 /* Removes a cgroup and those below it; what lives there is not ours to end here. */
@@ -153,8 +157,10 @@ static int delegate_v2(struct cgroup *cg, struct err *err)
             r = write_at(cg->parent_fd[0], "cgroup.subtree_control", controllers);
         if (r < 0) {
             errno = -r;
-            return err_sys(err, "cgroup v2: enable memory, pids and cpu for %s (delegate them to this "
-                                "service: systemd Delegate=yes)", cg->key);
+            return err_sys(err,
+                           "cgroup v2: enable memory, pids and cpu for %s (delegate them to this "
+                           "service: systemd Delegate=yes)",
+                           cg->key);
         }
     }
     int r = write_at(base, "cgroup.subtree_control", controllers);
@@ -162,8 +168,8 @@ static int delegate_v2(struct cgroup *cg, struct err *err)
     return r < 0 ? err_sys(err, "cgroup v2: enable memory, pids and cpu below %s", cg->key) : 0;
 }
 
-int cgroup_start(struct cgroup *cg, const char *key, const struct cgroup_limits *limits, uint32_t need,
-                 struct err *err)
+int cgroup_start(struct cgroup *cg, const char *key, const struct cgroup_limits *limits,
+                 uint32_t need, struct err *err)
 {
     char mnt[PATH_MAX];
     int r;
@@ -172,7 +178,8 @@ int cgroup_start(struct cgroup *cg, const char *key, const struct cgroup_limits 
     if (find_mount("memory", mnt, sizeof mnt) < 0 && find_mount("pids", mnt, sizeof mnt) < 0 &&
         find_mount("", mnt, sizeof mnt) == 0) {
         cg->version = 2;
-        r = add_tree(cg, "", POLICY_CGROUP_MEMORY | POLICY_CGROUP_PIDS | POLICY_CGROUP_CPU, need, err);
+        r = add_tree(cg, "", POLICY_CGROUP_MEMORY | POLICY_CGROUP_PIDS | POLICY_CGROUP_CPU, need,
+                     err);
         if (r == 0 && cg->trees)
             r = delegate_v2(cg, err);
     } else {
@@ -192,7 +199,8 @@ static size_t settings_for(const struct cgroup *cg, uint32_t kind, struct settin
     size_t n = 0;
     if (kind & POLICY_CGROUP_MEMORY) {
         s[n] = (struct setting){.file = v2 ? "memory.max" : "memory.limit_in_bytes"};
-        (void)snprintf(s[n++].value, sizeof s[0].value, "%llu", (unsigned long long)l->memory_bytes);
+        (void)snprintf(s[n++].value, sizeof s[0].value, "%llu",
+                       (unsigned long long)l->memory_bytes);
         s[n] = (struct setting){.file = v2 ? "memory.swap.max" : "memory.memsw.limit_in_bytes",
                                 .may_lack = true};
         (void)snprintf(s[n++].value, sizeof s[0].value, "%llu",
@@ -214,7 +222,8 @@ static size_t settings_for(const struct cgroup *cg, uint32_t kind, struct settin
     return n;
 }
 
-static int fill(struct cgroup *cg, size_t tree, int dir, int *ret_procs, int counters[], struct err *err)
+static int fill(struct cgroup *cg, size_t tree, int dir, int *ret_procs, int counters[],
+                struct err *err)
 {
     static const struct {
         enum cgroup_counter counter;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* volumes - what of a namespace persists. Driver `dir`: one directory per namespace below the root,
  * named by its namespace_id, on any filesystem that can be id-mapped. The tree is the registry: a
- * namespace exists because its directory does. Names beginning with a dot are ours: ".new-*" is being
- * created, ".trash-*" is being removed, ".lock" keeps a second service out.
+ * namespace exists because its directory does. Names beginning with a dot are ours: ".new-*" is
+ * being created, ".trash-*" is being removed, ".lock" keeps a second service out.
  *
- * Called by priv (root); vol_list also by the engine, which holds the root descriptor and may only list.
- * Files belong to uid 1000 on disk and are reached only beneath a volume's descriptor.
+ * Called by priv (root); vol_list also by the engine, which holds the root descriptor and may only
+ * list. Files belong to uid 1000 on disk and are reached only beneath a volume's descriptor.
  */
 #pragma once
 #include <stdint.h>
@@ -18,11 +18,13 @@ enum { VOL_ABSENT = 1 };
  * *ret_lock_fd. 0; <0: err, also when another service holds it. */
 int vol_root_open(const char *path, int *ret_root_fd, int *ret_lock_fd, struct err *err);
 
-/* A detached mount of the namespace's directory, id-mapped by userns_fd, nosuid and nodev; creates the
- * directory first if there is none. The caller owns *ret_mount_fd. open_tree(2), mount_setattr(2). */
+/* A detached mount of the namespace's directory, id-mapped by userns_fd, nosuid and nodev; creates
+ * the directory first if there is none. The caller owns *ret_mount_fd. open_tree(2),
+ * mount_setattr(2). */
 int vol_attach(int root_fd, const char *ns_id, int userns_fd, int *ret_mount_fd, struct err *err);
 
-/* Tries at start what vol_attach will do, with a directory of its own. <0: err says why it cannot work. */
+/* Tries at start what vol_attach will do, with a directory of its own. <0: err says why it cannot
+ * work. */
 int vol_probe(int root_fd, int userns_fd, struct err *err);
 
 /* Renames the directory away; from now on the namespace does not exist. VOL_ABSENT: it did not. */

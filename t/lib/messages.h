@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* t/lib/messages - do two protocol messages say the same? For t/unit/protocol and t/fuzz/decode:
+ * what was decoded must survive being sent and received again.
+ */
+#pragma once
+#include "protocol/protocol.h"
+
+static inline bool execute_is_same(const struct proto_execute *a, const struct proto_execute *b)
+{
+    bool same = a->tag == b->tag && strcmp(a->ns_id, b->ns_id) == 0 && a->cmd_len == b->cmd_len &&
+                memcmp(a->cmd, b->cmd, a->cmd_len) == 0 && a->env_count == b->env_count &&
+                strcmp(a->cwd, b->cwd) == 0 && a->timeout_ms == b->timeout_ms &&
+                a->cpu_ms == b->cpu_ms && strcmp(a->request_id, b->request_id) == 0;
+    for (size_t i = 0; same && i < a->env_count; i++)
+        same = strcmp(a->env[i].name, b->env[i].name) == 0 &&
+               strcmp(a->env[i].value, b->env[i].value) == 0;
+    return same;
+}
+
+static inline bool result_is_same(const struct proto_result *a, const struct proto_result *b)
+{
+    return a->tag == b->tag && a->outcome == b->outcome && strcmp(a->field, b->field) == 0 &&
+           strcmp(a->text, b->text) == 0 && a->retry_after_ms == b->retry_after_ms &&
+           a->run_id == b->run_id && a->reason == b->reason && a->exited == b->exited &&
+           a->exit_code == b->exit_code && a->signal == b->signal && a->queue_us == b->queue_us &&
+           a->wall_us == b->wall_us && a->cpu_us == b->cpu_us && a->max_rss_kb == b->max_rss_kb &&
+           a->start == b->start;
+}
+
+static inline bool hello_is_same(const struct proto_hello *a, const struct proto_hello *b)
+{
+    return a->version == b->version && strcmp(a->server, b->server) == 0 &&
+           a->cmd_bytes_max == b->cmd_bytes_max && a->env_bytes_max == b->env_bytes_max &&
+           a->timeout_ms_default == b->timeout_ms_default &&
+           a->timeout_ms_max == b->timeout_ms_max && a->output_bytes_max == b->output_bytes_max &&
+           a->body_bytes_max == b->body_bytes_max && a->connections_max == b->connections_max &&
+           a->request_timeout_ms == b->request_timeout_ms &&
+           a->idle_timeout_ms == b->idle_timeout_ms && a->write_timeout_ms == b->write_timeout_ms &&
+           a->log_format == b->log_format && a->log_level == b->log_level &&
+           a->draining == b->draining;
+}
+
+static inline bool stats_are_same(const struct proto_msg *a, const struct proto_msg *b)
+{
+    bool same = a->stats.count == b->stats.count;
+    for (size_t i = 0; same && i < a->stats.count; i++)
+        same = strcmp(a->stats.entries[i].name, b->stats.entries[i].name) == 0 &&
+               a->stats.entries[i].value == b->stats.entries[i].value;
+    return same;
+}
+
+static inline bool list_is_same(const struct proto_msg *a, const struct proto_msg *b)
+{
+    bool same = a->ns_list.count == b->ns_list.count && a->ns_list.more == b->ns_list.more;
+    for (size_t i = 0; same && i < a->ns_list.count; i++)
+        same = strcmp(a->ns_list.entries[i].ns_id, b->ns_list.entries[i].ns_id) == 0 &&
+               a->ns_list.entries[i].active == b->ns_list.entries[i].active &&
+               a->ns_list.entries[i].queued == b->ns_list.entries[i].queued;
+    return same;
+}
+
+static inline bool message_is_same(const struct proto_msg *a, const struct proto_msg *b)
+{
+    if (a->type != b->type || a->tag != b->tag)
+        return false;
+    switch (a->type) {
+    case PROTO_HELLO:
+        return hello_is_same(&a->hello, &b->hello);
+    case PROTO_EXECUTE:
+        return execute_is_same(&a->execute, &b->execute);
+    case PROTO_RESULT:
+        return result_is_same(&a->result, &b->result);
+    case PROTO_STATS:
+        return stats_are_same(a, b);
+    case PROTO_NS_LIST:
+        return list_is_same(a, b);
+    case PROTO_NS_LIST_REQUEST:
+        return strcmp(a->ns_list_request.after, b->ns_list_request.after) == 0 &&
+               a->ns_list_request.limit == b->ns_list_request.limit;
+    case PROTO_NS_REMOVE:
+        return strcmp(a->ns_remove.ns_id, b->ns_remove.ns_id) == 0;
+    case PROTO_DONE:
+        return a->done.outcome == b->done.outcome && strcmp(a->done.text, b->done.text) == 0;
+    case PROTO_CANCEL:
+    case PROTO_STATS_REQUEST:
+        return true;
+    }
+    return false;
+}
