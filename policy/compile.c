@@ -168,7 +168,7 @@ int policy_parse_layers(const char *text, uint32_t *ret, struct err *err)
                 break;
         if (i == ARRAY_LEN(layer_names))
             return err_set(err,
-                           "optional_layers: \"%.*s\": expected landlock, seccomp, cgroup-memory, "
+                           "\"%.*s\": expected landlock, seccomp, cgroup-memory, "
                            "cgroup-pids or cgroup-cpu",
                            (int)len, text);
         *ret |= (uint32_t)layer_names[i].bit;

@@ -467,7 +467,9 @@ static bool start_one(struct engine *e)
 void slots_refill(struct engine *e)
 {
     uint64_t now = clock_now_ns();
-    size_t want = (e->draining ? 0 : e->set.spares) + e->waiting_count;
+    size_t room = e->set.active_max > e->bound_count ? e->set.active_max - e->bound_count : 0;
+    size_t want =
+        (e->draining ? 0 : e->set.spares) + (e->waiting_count < room ? e->waiting_count : room);
     if (!e->ever_started && want == 0)
         want = 1; /* proves at start that one can be had */
     if (e->stopping || e->spare_count + e->starting_count >= want)

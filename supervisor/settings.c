@@ -9,6 +9,7 @@
 #include "supervisor/settings.h"
 #include "lib/err.h"
 #include "lib/fd.h"
+#include "policy/policy.h"
 #include "supervisor/settings_impl.h"
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -260,6 +261,15 @@ static int check_listen(struct settings_reading *r)
         r->set->http_listen);
 }
 
+static int check_layers(struct settings_reading *r)
+{
+    uint32_t layers;
+    struct err err;
+    if (policy_parse_layers(r->set->optional_layers, &layers, &err) == 0)
+        return 0;
+    return setting_refuse(r, setting_find("optional_layers"), "%s", err.text);
+}
+
 static int check_together(struct settings_reading *r)
 {
     const struct settings *set = r->set;
@@ -287,7 +297,8 @@ static int check_together(struct settings_reading *r)
                               "expected a port, since http.socket is empty too: nobody could ask");
     if (*set->http_socket && strcmp(set->http_socket, set->socket) == 0)
         return setting_refuse(r, setting_find("http.socket"), "expected another path than socket");
-    return check_listen(r);
+    int bad = check_layers(r);
+    return bad < 0 ? bad : check_listen(r);
 }
 
 static int read_sources(const struct settings_files *files, struct settings *ret, struct err *err)

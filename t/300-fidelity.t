@@ -58,7 +58,7 @@ my %odd = (SHELL => '/bin/sh', TERM => 'vt100', LOGNAME => 'l', CDPATH => '/tmp'
     TIMEFORMAT => '%R', COLUMNS => '40', LINES => '9', IGNOREEOF => '3', HISTSIZE => '5', HISTFILE => '/tmp/h', HISTCONTROL => 'x',
     LC_NUMERIC => 'C', LANG => 'C', LANGUAGE => 'de', TMPDIR => '/tmp', MAIL => '/m', EXECIGNORE => '*x', FIGNORE => '.o', PS2 => '',
     HOSTFILE => '/h', INPUTRC => '/i', TEXTDOMAIN => 't', auto_resume => '1', histchars => '!^#', ignoreeof => '2', EMACS => 't',
-    POSIX_PEDANTIC => '1', CHILD_MAX => '20', MALLOC_CHECK_ => '0', LC_ALL => '', ROWS => '() { :; }', 'a[0]' => '1', 'x%%' => '() { echo f; }',
+    CHILD_MAX => '20', MALLOC_CHECK_ => '0', LC_ALL => '', ROWS => '() { :; }', 'a[0]' => '1', 'x%%' => '() { echo f; }',
     '1a' => 'b', 'a-b' => 'c', COMPREPLY => 'r', MAPFILE => 'm', REPLY => 'y', COPROC => 'c', PERL5LIB => '/p');
 for my $name (sort keys %odd) {
     script("env: $name", "echo \"\${$name}\"; declare -p $name; set -o | grep on\$; shopt -s | md5sum; echo \$-; time :; cd /; mktemp | cut -c1-5",
@@ -67,7 +67,6 @@ for my $name (sort keys %odd) {
         env => {$name => $odd{$name}, other => 'a b'});
 }
 my %all = %odd;
-delete $all{POSIX_PEDANTIC};
 script('env: many at once', 'declare -p | grep -v "RANDOM\|EPOCH\|PID"; env; bash -c env', env => \%all);
 script('env: order and export', 'env | sort', env => {ZZ => '1', AA => '', USER => 'other'});
 script('cwd: below home', 'pwd; echo "$PWD" "$OLDPWD"; declare -p PWD OLDPWD; cd ..; cd -', cwd => '/home/user');

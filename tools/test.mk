@@ -23,7 +23,7 @@ $B/replay/%: t/fuzz/%.c t/fuzz/replay/main.c $(call arc,protocol lib)
 unit: $(UNIT)
 replay: $(FUZZ:%=$B/replay/%)
 	@for t in $(FUZZ); do $B/replay/$$t t/fuzz/corpus/$$t/* || exit 1; done
-fuzz:
+fuzz: $B/protocol/brood.pb-c.h
 	@mkdir -p build/fuzz
 	clang -std=gnu17 -g -O1 -fsanitize=fuzzer,address,undefined -I. -Ibuild/$(MODE) -include lib/base.h -o build/fuzz/$(T) \
 	  t/fuzz/$(T).c $(FUZZ_ALSO_$(T)) $(filter-out lib/log.c,$(wildcard lib/*.c protocol/*.c)) $B/protocol/brood.pb-c.c -lprotobuf-c

@@ -13,7 +13,7 @@ help | md5sum; help cd | head -1; help -d true; help nosuch; echo $?; help -s 'e
 ### complete
 complete; complete -W 'a b' foo; complete -p; complete -r foo; complete -p foo; echo $?; compopt foo; echo $?
 ### bind
-bind -l | head -2; echo ${PIPESTATUS[0]}; bind '"x": "y"'; echo $?
+bind -l | sort | head -2; bind '"x": "y"'; echo $?
 ### history
 history; echo $?; set -o history; echo a; history; history -c; fc -l; echo $?; echo $HISTFILE $HISTSIZE; ls -A
 ### echo

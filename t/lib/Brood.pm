@@ -312,8 +312,9 @@ sub cgroups {
     my ($self) = @_;
     my %mount;
     for (split /\n/, slurp('/proc/self/mountinfo')) {
-        my ($at, $type, $options) = / (\S+) \S+ (?:\S+ )*?- (cgroup2?) \S+ (\S+)$/ ? ((split)[4], $1, $2) : next;
-        $mount{$type eq 'cgroup2' ? '' : $_} = $at for $type eq 'cgroup2' ? '' : split /,/, $options;
+        my ($type, $options) = / - (cgroup2?) \S+ (\S+)$/ or next;
+        my $at = (split)[4];
+        $mount{$_} = $at for $type eq 'cgroup2' ? '' : split /,/, $options;
     }
     my %found;
     my %own = map { $_ => 1 } split /\n/, slurp('/proc/self/cgroup') // '';

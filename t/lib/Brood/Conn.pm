@@ -140,14 +140,13 @@ sub _more {
 
 sub _wait {
     my ($self, $for_writing, $deadline) = @_;
-    while ((my $left = $deadline - time) >= 0) {
+    while (1) { # looks at least once, also when there is no time left
+        my $left = $deadline - time;
+        $left = 0 if $left < 0;
         vec(my $set = '', fileno $self->{sock}, 1) = 1;
         my $n = $for_writing ? select undef, $set, undef, $left : select $set, undef, undef, $left;
-        return 1 if $n > 0;
-        last if $n < 0 && $! != EINTR;
-        last if $n == 0;
+        return $n > 0 if $n >= 0 || $! != EINTR;
     }
-    return 0;
 }
 
 1;

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+# The end: what runs may finish within its grace, nothing new begins, the exit status is 0, and nothing is left -
+# no process, mount, cgroup, socket. What a kill -9 left is found and removed by the next start.
+use lib 't/lib';
+use Brood;
+use Time::HiRes qw(time);
+
+# All directories of cgroups whose name is ours, per hierarchy.
+sub our_cgroups {
+    my ($brood) = @_;
+    my @stat = stat $brood->{fs_root};
+    my $key = sprintf 'brood-%x-%x', @stat[0, 1];
+    my @found;
+    for my $mount (map { (split)[4] } grep { / - cgroup2? / } split /\n/, slurp('/proc/self/mountinfo')) {
+        File::Find::find({no_chdir => 1, wanted => sub { push @found, $File::Find::name if -d && /\Q$key/ }}, $mount);
+    }
+    return @found;
+}
+
+# Everything that must be as before: mounts seen from here, sockets, leftovers in fs_root and in /dev/shm, /tmp.
+sub house {
+    my ($brood) = @_;
+    return {mounts => slurp('/proc/self/mountinfo'), tmp => join(' ', grep { !/brood-(?:test|attack)-/ } sort glob '/tmp/.* /tmp/brood*'), shm => join(' ', sort glob '/dev/shm/*'),
+        run => join(' ', grep { /brood/ } sort glob '/run/*'), ipc => scalar(() = slurp('/proc/sysvipc/shm') =~ /\n/g)};
+}
+
+sub is_nothing_left {
+    my ($brood, $house, $what) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    subtest "$what: nothing is left" => sub {
+        my @left;
+        ok(until_true(5, sub { !(@left = $brood->processes) }), 'no process') or diag(join ' ', map { "$_->{role} $_->{pid}" } @left);
+        is_deeply(house($brood), $house, 'no mount, no file outside');
+        is(join(' ', our_cgroups($brood)), '', 'no cgroup');
+        ok(!-e $brood->{$_}, "no $_ socket") for qw(socket http);
+        is(join(' ', grep { /^\./ && $_ ne '.lock' } $brood->volumes), '', 'nothing unfinished in fs_root');
+    };
+}
+
+my $house = house({});
+
+subtest 'SIGTERM while something runs' => sub {
+    my $brood = Brood->start(tcp => 1);
+    $brood->sh($_ => 'echo kept > note.txt; sleep 60 & ipcmk -M 4096') for qw(alice bob carol);
+    cmp_ok(scalar(our_cgroups($brood)), '>', 0, 'control: there are cgroups while it serves');
+    my $conn = $brood->post(alice => 'touch alice-runs; sleep 1; echo finished');
+    my $queued = $brood->post(alice => 'echo queued');
+    my $keep = $brood->connect;
+    $keep->put(Brood::Conn->request(GET => '/health')) && $keep->get(5);
+    $brood->wait_file('alice-runs');
+    my $begin = time;
+    kill TERM => $brood->{pid};
+    ok($brood->wait_log(qr/"event":"stopping"/), 'it is stopping');
+    ok(until_true(2, sub {
+        my $late = $brood->connect or return 1;
+        $late->put(Brood::Conn->request(POST => '/execute', body => {namespace_id => 'bob', cmd => 'touch began-late'}));
+        my $res = $late->get(1);
+        return !$res || $res->{status} == 503;
+    }), 'soon who comes is refused or not let in');
+    unlink "$brood->{fs_root}/bob/began-late"; # the first may have slipped in before the frontend knew
+    for my $via (qw(unix tcp)) {
+        my $late = $brood->connect(via => $via) or next;
+        $late->put(Brood::Conn->request(POST => '/execute', body => {namespace_id => 'bob', cmd => 'touch began-late'}));
+        my $res = $late->get(1);
+        ok(!$res || $res->{status} == 503, "a new connection is refused, $via");
+    }
+    if ($keep->put(Brood::Conn->request(POST => '/execute', body => {namespace_id => 'bob', cmd => 'touch began-late'}))) {
+        my $res = $keep->get(1);
+        ok(!$res || $res->{status} == 503, 'so is a request on an old connection');
+    }
+    ok(!-e "$brood->{fs_root}/bob/began-late", 'nothing new has begun');
+    my $r = $brood->result($conn, 5);
+    is_deeply([@$r{qw(http stdout reason)}], [200, "finished\n", 'exit'], 'what ran has finished and is answered');
+    $r = $brood->result($queued, 5);
+    ok(($r->{http} == 200 && $r->{stdout} eq "queued\n") || $r->{http} == 503, "what was accepted before is answered as well ($r->{http})");
+    ok($brood->wait_exit(10) && $brood->{status} == 0, 'exit status 0') or diag($brood->{status});
+    cmp_ok(time - $begin, '<', 6, sprintf 'without waiting for the whole grace (%.1f s)', time - $begin);
+    is_nothing_left($brood, $house, 'after it');
+    $brood->_spawn;
+    ok($brood->wait_ready(20), 'it starts again');
+    is(join('', map { $brood->sh($_ => 'cat note.txt')->{stdout} } qw(alice bob carol)), "kept\n" x 3, 'with all files');
+    $brood->stop;
+};
+
+subtest 'an idle service stops at once' => sub {
+    my $brood = Brood->start;
+    $brood->sh("ns-$_" => 'true') for 1 .. 30;
+    my $idle = $brood->connect;
+    my $begin = time;
+    $brood->stop;
+    cmp_ok(time - $begin, '<', 4, sprintf '%.2f s', time - $begin);
+    is_nothing_left($brood, $house, '30 namespaces');
+    $brood = Brood->start;
+    kill INT => $brood->{pid};
+    ok($brood->wait_exit(10) && $brood->{status} == 0, 'SIGINT is the same');
+    is_nothing_left($brood, $house, 'after SIGINT');
+};
+
+subtest 'a run that does not end' => sub {
+    my $brood = Brood->start('runs-drain' => '1s');
+    my $conn = $brood->post(alice => q{trap '' TERM; touch alice-runs; setsid sleep 60 & while :; do sleep 60; done}, timeout => 60);
+    $brood->wait_file('alice-runs');
+    my $begin = time;
+    kill TERM => $brood->{pid};
+    ok($brood->wait_exit(10), 'the service ends');
+    my $took = time - $begin;
+    is($brood->{status}, 0, 'with exit status 0');
+    cmp_ok($took, '>=', 0.95, 'not before its grace of 1 s');
+    cmp_ok($took, '<', 5, sprintf 'nor long after it (%.1f s)', $took);
+    ok($conn->closed(2) || $conn->readable, 'who waited is told');
+    is_nothing_left($brood, $house, 'after the grace');
+};
+
+subtest 'a second SIGTERM' => sub {
+    my $brood = Brood->start('runs-drain' => '30s');
+    my $conn = $brood->post(alice => q{trap '' TERM; touch alice-runs; sleep 60; sleep 60}, timeout => 60);
+    $brood->wait_file('alice-runs');
+    kill TERM => $brood->{pid};
+    ok($brood->wait_log(qr/"event":"stopping"/), 'the first one is seen');
+    ok(!$brood->wait_exit(0.5), 'and waits');
+    my $begin = time;
+    kill TERM => $brood->{pid};
+    ok($brood->wait_exit(10), 'the second one does not');
+    cmp_ok(time - $begin, '<', 3, sprintf '%.1f s', time - $begin);
+    is($brood->{status}, 0, 'exit status 0');
+    is_nothing_left($brood, $house, 'after two');
+};
+
+subtest 'SIGTERM during the start and in the middle of a storm' => sub {
+    for my $ms (0, 10, 30, 60, 100) {
+        my $brood = Brood->start(ready => 0);
+        select undef, undef, undef, $ms / 1000; # not a synchronisation: any moment must do
+        kill TERM => $brood->{pid};
+        ok($brood->wait_exit(10), "$ms ms after the start: it ends");
+        ok(until_true(5, sub { !$brood->processes }), 'with everything') or diag(join ' ', map { $_->{role} } $brood->processes);
+    }
+    my $brood = Brood->start('namespaces-active-max' => 20);
+    my @conns = map { $brood->post("storm-" . $_ % 40 => 'sleep 0.01; echo x >> log') } 1 .. 300;
+    my @first = map { $brood->result($_) } splice @conns, 0, 50;
+    kill TERM => $brood->{pid};
+    my @http = map { $brood->result($_, 20)->{http} } @conns;
+    my %count;
+    $count{$_}++ for @http;
+    is(scalar(grep { $_ != 200 && $_ != 503 && $_ != 0 } @http), 0, 'of 250 requests on their way each is done, refused or cut off: ' . join(', ', map { "$count{$_} x $_" } sort keys %count));
+    ok($brood->wait_exit(40) && $brood->{status} == 0, 'exit status 0');
+    my $lines = 0;
+    $lines += () = (slurp($_) // '') =~ /\n/g for glob "$brood->{fs_root}/storm-*/log";
+    my $answered = 50 + ($count{200} // 0);
+    cmp_ok($lines, '>=', $answered, "no run is said to be done that was not ($lines, $answered)");
+    is_nothing_left($brood, $house, 'after the storm');
+};
+
+subtest 'two instances' => sub {
+    my $first = Brood->start;
+    $first->sh(alice => 'echo kept > note.txt');
+    my $second = Brood->start(ready => 0, 'fs-root' => $first->{fs_root});
+    ok($second->wait_exit(10), 'a second one on the same fs_root ends');
+    isnt($second->{status}, 0, 'without success');
+    like(slurp($second->{log}), qr/in use/, 'and says why');
+    $second = Brood->start(ready => 0, socket => $first->{socket});
+    ok($second->wait_exit(10), 'so does one on the same socket');
+    isnt($second->{status}, 0, 'without success');
+    like(slurp($second->{log}), qr/\Q$first->{socket}\E.*in use/, 'naming it');
+    my $port = Brood->start(tcp => 1);
+    $second = Brood->start(ready => 0, 'http-port' => $port->{port});
+    ok($second->wait_exit(10), 'and one on the same port');
+    like(slurp($second->{log}), qr/listen on .*$port->{port}.*in use/, 'naming it');
+    is($first->sh(alice => 'cat note.txt')->{stdout}, "kept\n", 'the first one serves on');
+    ok(-e $first->{socket} && -e $first->{http}, 'with its sockets');
+    my $third = Brood->start;
+    is($third->sh(alice => 'cat note.txt')->{exit_code}, 1, 'side by side two with different roots share nothing');
+    $_->stop for $third, $port, $first;
+};
+
+subtest 'left by a kill -9' => sub {
+    my $brood = Brood->start;
+    $brood->sh(alice => 'echo kept > note.txt');
+    my $conn = $brood->post(alice => 'touch alice-runs; sleep 60');
+    $brood->wait_file('alice-runs');
+    my @all = map { $_->{pid} } $brood->processes;
+    kill KILL => @all;
+    ok($brood->wait_exit(10), 'everything was killed at once');
+    ok(until_true(5, sub { !$brood->processes }), 'and is gone');
+    ok(-e $brood->{socket}, 'control: a socket is left');
+    my @cgroups = our_cgroups($brood);
+    cmp_ok(scalar @cgroups, '>', 0, 'control: ' . @cgroups . ' cgroups are left');
+    mkdir "$brood->{fs_root}/.new-4711-1";
+    mkdir "$brood->{fs_root}/.trash-4711-1";
+    mkdir "$brood->{fs_root}/.trash-4711-1/deep";
+    spew("$brood->{fs_root}/.trash-4711-1/deep/file", 'x');
+    system 'chown', '-R', '1000:1000', "$brood->{fs_root}/.trash-4711-1";
+    $brood->_spawn;
+    ok($brood->wait_ready(20), 'the next start works') or diag($brood->log_tail);
+    is($brood->sh(alice => 'cat note.txt')->{stdout}, "kept\n", 'with the files');
+    ok(until_true(5, sub { !grep { /^\.(?:new|trash)/ } $brood->volumes }), 'unfinished creations and removals are gone');
+    $brood->stop;
+    is_nothing_left($brood, $house, 'after the next stop');
+};
+
+subtest 'the same again and again' => sub {
+    my $brood = Brood->start;
+    for (1 .. 5) {
+        $brood->sh("ns-$_" => 'echo x > x') for 1 .. 5;
+        $brood->restart;
+    }
+    $brood->stop;
+    is_nothing_left($brood, $house, 'five restarts');
+};
+
+done_testing;

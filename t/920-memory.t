@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+# Our own processes stay as small as they are: whatever a run prints, however many runs there were. Descriptors,
+# processes, mounts and cgroups are as many after a thousand runs as before.
+use lib 't/lib';
+use Brood;
+
+my $asan = Brood::build() =~ /asan/; # its shadow and quarantine grow as they like
+my $brood = Brood->start(tcp => 1);
+
+sub fds {
+    my %n;
+    for my $p (grep { $_->{role} =~ /^(?:priv|engine|frontend|primordial)$/ } $brood->processes) {
+        $n{$p->{role}} = () = glob "/proc/$p->{pid}/fd/*";
+    }
+    return \%n;
+}
+
+sub cgroup_dirs {
+    my @stat = stat $brood->{fs_root};
+    my $key = sprintf 'brood-%x-%x', @stat[0, 1];
+    my $n = 0;
+    for my $mount (map { (split)[4] } grep { / - cgroup2? / } split /\n/, slurp('/proc/self/mountinfo')) {
+        File::Find::find({no_chdir => 1, wanted => sub { $n++ if -d && /\Q$key/ }}, $mount);
+    }
+    return $n;
+}
+
+# The most that any of our processes grew beyond `before` while the code ran, sampled from outside.
+sub growth_during {
+    my ($conn, $seconds) = @_;
+    my $before = $brood->memory;
+    my ($most, $who) = (0, 'none');
+    my $sample = sub {
+        my $now = $brood->memory;
+        for (grep { defined $before->{$_} } keys %$now) {
+            ($most, $who) = ($now->{$_} - $before->{$_}, $_) if $now->{$_} - $before->{$_} > $most;
+        }
+    };
+    my $ended = until_true($seconds, sub { $sample->(); $conn->readable });
+    my $r = $brood->result($conn, 20);
+    $sample->();
+    return ($most, $who, $ended ? $r : {});
+}
+
+sub is_flat {
+    my ($what, $cmd, $check, %more) = @_;
+    my ($most, $who, $r) = growth_during($brood->post(alice => $cmd, timeout => 60, %more), 60);
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    ok($check->($r), "$what: answered as it should be") or diag("http $r->{http}, reason ", $r->{reason} // '-', ", stdout $r->{stdout_bytes}, stderr $r->{stderr_bytes}");
+    ok($asan || $most < 8192, "$what: none grew by 8 MiB (most: $most KiB, $who)");
+}
+
+$brood->sh(alice => 'true') for 1 .. 5;
+$brood->sh(alice => 'head -c 2000000 /dev/zero');
+is_flat('200 MB to stdout', q{head -c 200000000 /dev/zero | tr '\0' y}, sub { $_[0]{stdout_bytes} == 200_000_000 && $_[0]{stdout_truncated} && length $_[0]{stdout} == 1048576 });
+is_flat('200 MB to stderr', q{head -c 200000000 /dev/zero | tr '\0' y >&2}, sub { $_[0]{stderr_bytes} == 200_000_000 && $_[0]{stderr_truncated} });
+is_flat('200 MB of what JSON must escape', q{head -c 200000000 /dev/zero}, sub { $_[0]{stdout_bytes} == 200_000_000 && $_[0]{stdout} eq "\0" x 1048576 });
+is_flat('200 MB as base64', q{head -c 200000000 /dev/zero}, sub { $_[0]{stdout_bytes} == 200_000_000 }, encoding => 'base64');
+is_flat('a million lines', q{yes | head -n 1000000}, sub { $_[0]{stdout_bytes} == 2_000_000 });
+{
+    my $slow = $brood->post(alice => q{head -c 100000000 /dev/zero | tr '\0' z; echo end >&2});
+    my $before = $brood->memory;
+    my $most = 0;
+    until_true(1.5, sub { my $now = $brood->memory; for (keys %$before) { my $d = ($now->{$_} // 0) - $before->{$_}; $most = $d if $d > $most } 0 }); # it does not read
+    ok($asan || $most < 8192, "an answer that the client does not read: none grew by 8 MiB ($most KiB)");
+    is($brood->result($slow)->{stderr}, "end\n", 'it is complete when it is read at last');
+}
+{
+    open my $cli, '-|', Brood::build() . "/brood exec -n alice --socket $brood->{socket} -- 'head -c 200000000 /dev/zero'" or die;
+    my ($before, $n, $most) = ($brood->memory, 0, 0);
+    while (my $got = sysread $cli, my $bytes, 1 << 20) {
+        $n += $got;
+        next if rand > 0.05;
+        my $now = $brood->memory;
+        for (grep { defined $before->{$_} } keys %$now) { $most = $now->{$_} - $before->{$_} if $now->{$_} - $before->{$_} > $most }
+    }
+    close $cli;
+    is($n, 200_000_000, 'the CLI streams 200 MB');
+    ok($asan || $most < 8192, "past our processes ($most KiB)");
+}
+
+subtest 'a thousand runs' => sub {
+    my $run = sub {
+        my ($n) = @_;
+        for my $i (1 .. $n) {
+            my $kind = $i % 10;
+            my ($cmd, %more) = $kind == 0 ? ('(sleep 60; sleep 60) & (trap "" TERM; setsid sleep 60) & exit 3') : $kind == 1 ? ('cat | wc -c', stdin => 'x' x 20_000)
+              : $kind == 2 ? ('echo "$A" | tr a-z A-Z', env => {A => 'x' x 1000}) : $kind == 3 ? ('kill -9 $$') : $kind == 4 ? ('head -c 300000 /dev/zero') : $kind == 5 ? ('if then')
+              : ('echo hi');
+            my $r = $brood->sh('ns-' . $i % 7 => $cmd, %more);
+            return fail("run $i: $r->{http}") unless $r->{http} == 200;
+        }
+        return 1;
+    };
+    $run->(100);
+    my $count = sub { my %n; $n{$_->{role}}++ for $brood->processes; delete $n{child}; return \%n };
+    my ($fds, $mounts, $dirs, $procs, $memory) = (fds(), slurp('/proc/self/mountinfo'), cgroup_dirs(), $count->(), $brood->memory);
+    ok($run->(1000), 'all are answered');
+    my $after;
+    ok(until_true(5, sub { $after = fds(); !grep { $after->{$_} > $fds->{$_} } keys %$fds }), 'no more descriptors: ' . join(', ', map { "$_ $after->{$_}" } sort keys %$after)) or diag(join ', ', map { "$_ $fds->{$_}" } sort keys %$fds);
+    is_deeply($count->(), $procs, 'as many processes');
+    is(slurp('/proc/self/mountinfo'), $mounts, 'as many mounts');
+    is(cgroup_dirs(), $dirs, 'as many cgroups');
+    my $now = $brood->memory;
+    my @grown = map { sprintf '%s +%d KiB', $_, $now->{$_} - $memory->{$_} } grep { defined $now->{$_} && $now->{$_} - $memory->{$_} > 1024 } keys %$memory;
+    is($asan ? '' : "@grown", '', 'none of our processes grew by 1 MiB');
+    is(scalar(my @kids = grep { $_->{role} eq 'child' } $brood->processes) <= 7, 1, 'at most one standby for each namespace');
+};
+
+subtest 'a hundred namespaces come and go' => sub {
+    my $cycle = sub {
+        my ($round) = @_;
+        my @conns = map { $brood->post("cycle-$_" => 'echo x > x') } 1 .. 25;
+        my @bad = grep { $brood->result($_)->{http} != 200 } @conns;
+        my $names = join ' ', map { "cycle-$_" } 1 .. 25;
+        until_true(10, sub { 0 == system Brood::build() . "/brood ns rm --socket $brood->{socket} $names 2>/dev/null" });
+        return !@bad;
+    };
+    $cycle->(0);
+    my $spares = sub { until_true(10, sub { my $n = () = $brood->pids('zygote'); $n == 8 + 8 }) }; # alice, ns-0 .. 6; eight spares
+    ok($spares->(), 'the pool is full');
+    until_true(5, sub { !grep { /^\.trash/ } $brood->volumes });
+    my ($fds, $dirs, $memory) = (fds(), cgroup_dirs(), $brood->memory);
+    ok($cycle->($_), "round $_") for 1 .. 4;
+    ok($spares->(), 'the pool is full again');
+    my $after;
+    ok(until_true(10, sub { $after = fds(); !grep { $after->{$_} > $fds->{$_} } keys %$fds }), 'no more descriptors: ' . join(', ', map { "$_ $after->{$_}" } sort keys %$after)) or diag(join ', ', map { "$_ $fds->{$_}" } sort keys %$fds);
+    ok(until_true(10, sub { cgroup_dirs() <= $dirs }), "no more cgroups (@{[cgroup_dirs()]}, $dirs)");
+    my $now = $brood->memory;
+    my @grown = map { sprintf '%s +%d KiB', $_, $now->{$_} - $memory->{$_} } grep { defined $now->{$_} && $now->{$_} - $memory->{$_} > 1024 } keys %$memory;
+    is($asan ? '' : "@grown", '', 'none of our processes grew by 1 MiB');
+};
+
+$brood->stop;
+done_testing;
