@@ -3,6 +3,7 @@
 #include "lib/err.h"
 #include <stdarg.h>
 
+PRINTF_LIKE(3, 0)
 static void fill(struct err *err, int code, const char *fmt, va_list ap, const char *tail)
 {
     err->code = code;

@@ -63,11 +63,12 @@ ssize_t packet_recv(int sock, void *bytes, size_t room, int fds[PACKET_FDS_MAX],
     if (n < 0)
         return -errno;
     size_t nfds = take_fds(&msg, fds);
-    if (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
-        for (size_t i = 0; i < nfds; i++)
-            fd_close(&fds[i]);
+    /* An empty datagram may carry some, too; and what did not fit our table comes in part. */
+    if (n == 0 || msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
+        while (nfds > 0)
+            fd_close(&fds[--nfds]);
+    if (msg.msg_flags & MSG_TRUNC)
         return -EMSGSIZE;
-    }
     *ret_nfds = nfds;
     return n;
 }

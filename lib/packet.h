@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* lib/packet - one datagram of a SOCK_SEQPACKET Unix socket with descriptors beside it
- * (unix(7), SCM_RIGHTS). The kernel keeps boundaries; truncation of bytes or descriptors is an
- * error, never a short message. Received descriptors are close-on-exec. */
+ * (unix(7), SCM_RIGHTS). The kernel keeps boundaries; truncation of bytes is an error, never a
+ * short message. Descriptors come all or none: none when this process has no room for them
+ * (EMFILE), so a receiver compares their number with what the message says. They are close-on-exec.
+ */
 #pragma once
 struct err;
 

@@ -34,7 +34,8 @@ static ssize_t encode_execute(const struct proto_msg *msg, size_t head, char *sc
 {
     const struct proto_execute *x = &msg->execute;
     Brood__Wire__EnvVar vars[PROTO_ENV_COUNT_MAX], *list[PROTO_ENV_COUNT_MAX];
-    Brood__Wire__Execute m = BROOD__WIRE__EXECUTE__INIT;
+    Brood__Wire__Execute m;
+    brood__wire__execute__init(&m);
     if (x->env_count > PROTO_ENV_COUNT_MAX)
         return err_set(err, "env has %zu variables, allowed are %u", x->env_count,
                        PROTO_ENV_COUNT_MAX);
@@ -60,7 +61,8 @@ static ssize_t encode_result(const struct proto_msg *msg, size_t head, char *scr
                              char **ret, struct err *err)
 {
     const struct proto_result *r = &msg->result;
-    Brood__Wire__Result m = BROOD__WIRE__RESULT__INIT;
+    Brood__Wire__Result m;
+    brood__wire__result__init(&m);
     m.tag = msg->tag;
     m.outcome = r->outcome;
     m.field = TEXT(r->field);
@@ -83,7 +85,8 @@ static ssize_t encode_hello(const struct proto_msg *msg, size_t head, char *scra
                             char **ret, struct err *err)
 {
     const struct proto_hello *h = &msg->hello;
-    Brood__Wire__Hello m = BROOD__WIRE__HELLO__INIT;
+    Brood__Wire__Hello m;
+    brood__wire__hello__init(&m);
     m.version = h->version;
     m.server = TEXT(h->server);
     m.cmd_bytes_max = h->cmd_bytes_max;
@@ -108,7 +111,8 @@ static ssize_t encode_stats(const struct proto_msg *msg, size_t head, char *scra
     size_t n = msg->stats.count;
     auto_free Brood__Wire__StatsEntry *entries = calloc(n + 1, sizeof *entries);
     auto_free Brood__Wire__StatsEntry **list = calloc(n + 1, sizeof(Brood__Wire__StatsEntry *));
-    Brood__Wire__Stats m = BROOD__WIRE__STATS__INIT;
+    Brood__Wire__Stats m;
+    brood__wire__stats__init(&m);
     if (!entries || !list)
         return err_set(err, "out of memory");
     for (size_t i = 0; i < n; i++) {
@@ -130,7 +134,8 @@ static ssize_t encode_ns_list(const struct proto_msg *msg, size_t head, char *sc
     auto_free Brood__Wire__NamespaceEntry *entries = calloc(n + 1, sizeof *entries);
     auto_free Brood__Wire__NamespaceEntry **list =
         calloc(n + 1, sizeof(Brood__Wire__NamespaceEntry *));
-    Brood__Wire__NamespaceList m = BROOD__WIRE__NAMESPACE_LIST__INIT;
+    Brood__Wire__NamespaceList m;
+    brood__wire__namespace_list__init(&m);
     if (!entries || !list)
         return err_set(err, "out of memory");
     for (size_t i = 0; i < n; i++) {
@@ -162,30 +167,35 @@ ssize_t encode(const struct proto_msg *msg, size_t head, char *scratch, size_t r
     case PROTO_NS_LIST:
         return encode_ns_list(msg, head, scratch, room, ret, err);
     case PROTO_CANCEL: {
-        Brood__Wire__Cancel m = BROOD__WIRE__CANCEL__INIT;
+        Brood__Wire__Cancel m;
+        brood__wire__cancel__init(&m);
         m.tag = msg->tag;
         return pack(&m.base, head, scratch, room, ret, err);
     }
     case PROTO_STATS_REQUEST: {
-        Brood__Wire__StatsRequest m = BROOD__WIRE__STATS_REQUEST__INIT;
+        Brood__Wire__StatsRequest m;
+        brood__wire__stats_request__init(&m);
         m.tag = msg->tag;
         return pack(&m.base, head, scratch, room, ret, err);
     }
     case PROTO_NS_LIST_REQUEST: {
-        Brood__Wire__NamespaceListRequest m = BROOD__WIRE__NAMESPACE_LIST_REQUEST__INIT;
+        Brood__Wire__NamespaceListRequest m;
+        brood__wire__namespace_list_request__init(&m);
         m.tag = msg->tag;
         m.after = TEXT(msg->ns_list_request.after);
         m.limit = msg->ns_list_request.limit;
         return pack(&m.base, head, scratch, room, ret, err);
     }
     case PROTO_NS_REMOVE: {
-        Brood__Wire__NamespaceRemove m = BROOD__WIRE__NAMESPACE_REMOVE__INIT;
+        Brood__Wire__NamespaceRemove m;
+        brood__wire__namespace_remove__init(&m);
         m.tag = msg->tag;
         m.namespace_id = TEXT(msg->ns_remove.ns_id);
         return pack(&m.base, head, scratch, room, ret, err);
     }
     case PROTO_DONE: {
-        Brood__Wire__Done m = BROOD__WIRE__DONE__INIT;
+        Brood__Wire__Done m;
+        brood__wire__done__init(&m);
         m.tag = msg->tag;
         m.outcome = msg->done.outcome;
         m.text = TEXT(msg->done.text);

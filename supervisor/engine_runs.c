@@ -169,6 +169,10 @@ void run_accept(struct client *c, const struct proto_execute *exec, int fds[], s
 {
     struct engine *e = c->engine;
     const char *field, *text = find_fault(e, exec, nfds, &field);
+    if (nfds == 0 && c->is_frontend) { /* it always sends three: we had no room for them */
+        refuse(c, exec, PROTO_QUEUE_FULL, "", "the engine is out of descriptors");
+        return;
+    }
     if (text || e->draining) {
         refuse(c, exec, text ? PROTO_BAD_REQUEST : PROTO_DRAINING, field,
                text ? text : "the service is stopping");

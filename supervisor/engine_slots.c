@@ -41,6 +41,8 @@ struct event {
     int fd;                          /* ATTACHED: the act takes it */
 };
 
+static const char out_of_descriptors[] = "the engine is out of descriptors";
+
 static void step(struct slot *s, struct event *ev);
 
 static const char *const state_names[SLOT_STATES] = {
@@ -358,8 +360,12 @@ static void on_timer(struct loop_timer *t)
 static void on_started(struct slot *s, const struct priv_reply *reply, int *fds, size_t nfds)
 {
     size_t n = 0;
+    if ((size_t)__builtin_popcount(reply->detail & ((1u << CGROUP_COUNTERS) - 1)) != nfds) {
+        step(s, &(struct event){.what = EV_BROKEN, .text = out_of_descriptors, .fd = -1});
+        return;
+    }
     for (uint32_t i = 0; i < CGROUP_COUNTERS; i++)
-        if (reply->detail & (1u << i) && n < nfds)
+        if (reply->detail & (1u << i))
             s->counters[i] = fd_take(&fds[n++]);
     s->oom_seen = s->pids_seen = 0;
     s->engine->zygote_execs = reply->detail & PRIV_ZYGOTE_EXECS;
@@ -387,6 +393,9 @@ void slot_on_priv_reply(struct engine *e, const struct priv_reply *reply, int *f
         ev.fd = fd_take(&fds[0]);
         step(s, &ev);
         fd_close(&ev.fd);
+    } else {
+        ev.text = out_of_descriptors;
+        step(s, &ev);
     }
 }
 
@@ -451,7 +460,7 @@ static bool start_one(struct engine *e)
     if (r < 0) {
         LOG(ERROR, "zygote_start_failed", F_STR("error", strerror(-r)));
         e->no_start_before_ns = clock_now_ns() + START_BACKOFF_MS * CLOCK_NS_PER_MS;
-        ns_fail_waiting(e, "out of descriptors");
+        ns_fail_waiting(e, out_of_descriptors);
         return false;
     }
     TAILQ_REMOVE(&e->free, s, in_list);

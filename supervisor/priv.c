@@ -307,8 +307,10 @@ static bool on_request(struct priv *p)
     struct answer answer = {0};
     struct err err = {0};
     ssize_t n = packet_recv(p->engine_sock, &req, sizeof req, call.fds, &call.nfds);
-    if (n == 0)
+    if (n == 0) {
+        LOG(ERROR, "engine_died");
         return false;
+    }
     if (!is_well_formed(&req, n)) {
         LOG(ERROR, "bad_request_from_engine", F_I64("bytes", n),
             F_U64("verb", n > 0 ? req.verb : 0));

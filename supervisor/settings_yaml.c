@@ -80,7 +80,7 @@ static void make_schema(struct schema *sc)
                                       .mapping = {.fields = sc->top}};
 }
 
-static void on_log(cyaml_log_t level, void *ctx, const char *fmt, va_list ap)
+PRINTF_LIKE(3, 0) static void on_log(cyaml_log_t level, void *ctx, const char *fmt, va_list ap)
 {
     struct complaint *c = ctx;
     char line[200], inner[sizeof c->path];
