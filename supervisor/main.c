@@ -216,9 +216,10 @@ int main(int argc, char **argv)
 {
     static struct settings set;
     static struct settings_files files;
-    struct priv p = {
-        .set = &set, .files = &files, .engine_sock = -1, .primordial_sock = -1, .root_fd = -1};
+    static struct priv p = {.engine_sock = -1, .primordial_sock = -1, .root_fd = -1};
     struct err err;
+    p.set = &set;
+    p.files = &files;
     int lock_fd = -1, engine_listen = -1;
     int r = settings_load(argc, argv, &set, &files, &err);
     if (r == SETTINGS_HELP || r == SETTINGS_VERSION)

@@ -5,6 +5,9 @@ use lib 't/lib';
 use Brood;
 use Time::HiRes qw(time);
 
+# What the fact `start` says of the three ways: the static fallback has one word for all.
+my ($WARM, $SPARE, $COLD) = ($ENV{BROOD_TEST_ZYGOTE} // '') eq 'exec' ? ('exec') x 3 : qw(warm spare cold);
+
 # Is there no zygote with this pid any more?
 sub is_gone {
     my ($brood, $pid) = @_;
@@ -41,12 +44,11 @@ subtest 'an idle namespace gives its zygote up' => sub {
     ok(is_gone($brood, $zygote), 'the zygote ends');
     my $r = $brood->sh(alice => 'cat note.txt; stat -c "%a %F" sealed link; ls -A /tmp');
     is($r->{stdout}, "kept\n0 directory\n777 symbolic link\n", 'the files are there for the next one; /tmp is empty');
-    like($r->{start}, qr/^(?:spare|cold)$/, "which was $r->{start}");
+    like($r->{start}, qr/^(?:$SPARE|$COLD)$/, "which was $r->{start}");
     isnt($brood->zygote_of('alice'), $zygote, 'another process');
     is($brood->result($busy)->{stdout}, "busy\n", 'a namespace that runs is not idle');
-    my $last = time;
     my @starts = map { select undef, undef, undef, 0.1; $brood->sh(carol => 'true')->{start} } 1 .. 8;
-    is(scalar(grep { $_ eq 'warm' } @starts), 7, 'nor is one that is used now and then');
+    is(scalar(grep { $_ eq $WARM } @starts[1 .. 7]), 7, 'nor is one that is used now and then');
     $brood->stop;
 };
 
@@ -92,7 +94,7 @@ subtest 'the pool of spares' => sub {
     my $brood = Brood->start('namespaces-spares' => 4);
     ok(until_true(5, sub { 4 == (() = $brood->pids('zygote')) }), 'four at the start');
     my @starts = map { $brood->sh("new-$_" => 'true')->{start} } 1 .. 2;
-    is("@starts", 'spare spare', 'new namespaces take one each');
+    is("@starts", "$SPARE $SPARE", 'new namespaces take one each');
     ok(until_true(5, sub { 6 == (() = $brood->pids('zygote')) }), 'and four are there again');
     my $spare = holders($brood)->{''}[0];
     kill KILL => $spare;
@@ -101,8 +103,8 @@ subtest 'the pool of spares' => sub {
     $brood = Brood->start('namespaces-spares' => 0);
     $brood->sh(first => 'true'); # has the one that proved at the start that one can be had
     my $r = $brood->sh(alice => 'echo hi');
-    is_deeply([@$r{qw(stdout start)}], ["hi\n", 'cold'], 'without a pool it is slower but no error');
-    is($brood->sh(alice => 'echo hi')->{start}, 'warm', 'and warm after it');
+    is_deeply([@$r{qw(stdout start)}], ["hi\n", $COLD], 'without a pool it is slower but no error');
+    is($brood->sh(alice => 'echo hi')->{start}, $WARM, 'and warm after it');
     $brood->stop;
 };
 

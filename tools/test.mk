@@ -34,7 +34,9 @@ layers: ; @tools/layers
 headers: $B/protocol/brood.pb-c.h
 	@for h in $(filter-out build/%,$(wildcard */*.h)); do printf '#include "%s"\n#include "%s"\n' $$h $$h | \
 	  $(CC) -std=gnu17 -fsyntax-only -Wall -Werror -I. -I$B -include lib/base.h -xc - || exit 1; done
-format: ; @command -v clang-format >/dev/null && clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h')
+format:
+	@if command -v clang-format >/dev/null; then clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h'); \
+	  else echo "format: skipped, clang-format is not installed"; [ -z "$$REQUIRE" ]; fi
 BENCH_OBJ := $(wildcard bench/*.c)
 $B/brood-bench: $(BENCH_OBJ) $(call arc,protocol lib)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $(BENCH_OBJ) $(call arc,protocol lib) -lprotobuf-c -lpthread
