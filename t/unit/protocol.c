@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -215,6 +216,25 @@ static void test_descriptors(void)
     ok(fd_count_open() == before, "no descriptor left behind");
 }
 
+/* What does not fit a receiver's table of descriptors: none of them comes, the message does. */
+static void test_no_room(void)
+{
+    struct proto_msg msg = execute_of(10);
+    struct rlimit was, tight;
+    int before = fd_count_open(), lowest = dup(0);
+    if (proto_send(pair[0], &msg, (const int[]){0, 1, 2}, 3, &err) < 0 ||
+        getrlimit(RLIMIT_NOFILE, &was) < 0)
+        return;
+    tight = (struct rlimit){.rlim_cur = (rlim_t)lowest + 1, .rlim_max = was.rlim_max};
+    fd_close(&lowest); /* room for one of three */
+    (void)setrlimit(RLIMIT_NOFILE, &tight);
+    int r = receive();
+    (void)setrlimit(RLIMIT_NOFILE, &was);
+    ok(r == 1 && got_nfds == 0 && execute_is_same(&msg.execute, &got.execute),
+       "without room for three descriptors it comes with none");
+    ok(fd_count_open() == before, "no descriptor left behind");
+}
+
 /* ---- bad frames -------------------------------------------------------------------------------
  */
 
@@ -368,6 +388,7 @@ int main(void)
         return 1;
     test_samples();
     test_descriptors();
+    test_no_room();
     test_frames();
     test_payloads();
     test_full();
