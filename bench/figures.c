@@ -121,7 +121,7 @@ static int bwrap_once(struct world *w, double *us, struct err *err)
 
 static int crun_once(struct world *w, double *us, struct err *err)
 {
-    static char path[] = "/usr/bin/crun", manager[] = "--cgroup-manager=cgroupfs", run[] = "run",
+    static char path[] = "/usr/bin/crun", manager[] = "--cgroup-manager=disabled", run[] = "run",
                 flag_bundle[] = "--bundle";
     char bundle[256];
     char *const argv[] = {path, manager, run, flag_bundle, bundle, w->crun_id, NULL};
