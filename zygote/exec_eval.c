@@ -15,7 +15,7 @@ static void nothing(void)
 {
 }
 
-_Noreturn static void run(const struct child_job *job, struct zyg_page *page)
+static __attribute__((noreturn)) void run(const struct child_job *job, struct zyg_page *page)
 {
     static const char *const shells[][2] = {{"/bin/bash", "bash"}, {"/bin/sh", "sh"}};
     char end_of_options[] = "--";
