@@ -365,6 +365,8 @@ void run_overdue(struct run *run)
 void run_cancel(struct run *run)
 {
     struct ns *ns = run->ns;
+    if (run->cancelled) /* once: another would only put its deadline off */
+        return;
     run->cancelled = true;
     if (ns->running == run) {
         slot_cancel_run(ns->slot);

@@ -181,10 +181,10 @@ static void act_greet(struct slot *s, struct event *ev)
 
 static void act_retire_standby(struct slot *s, struct event *ev)
 {
-    struct zyg_order order = {.verb = ZYG_RETIRE};
+    struct zyg_run retirement = {.magic = ZYG_RETIRE_MAGIC};
     (void)ev;
     set_standby(s, false);
-    if (packet_send(s->ctl.fd, &order, sizeof order, NULL, 0) < 0)
+    if (packet_send(s->run_fd, &retirement, sizeof retirement, NULL, 0) < 0)
         step(s, &(struct event){.what = EV_BROKEN, .text = "it does not listen", .fd = -1});
 }
 

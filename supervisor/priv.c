@@ -188,6 +188,8 @@ static void start_remover(struct priv *p)
     if (pid > 0)
         return;
     int failed = 0;
+    (void)syncfs(
+        p->root_fd); /* force_empty drops clean pages only; what stays keeps a dead cgroup alive */
     for (uint32_t i = 0; i < p->slot_count; i++) {
         int r = -EBUSY;
         for (int try = 0; p->slots[i].removing && r < 0 && try < REMOVE_TRIES; try++) {
@@ -246,7 +248,7 @@ static void sweep(struct priv *p)
     struct err err;
     if (p->sweeper || p->going_down)
         return;
-    int r = vol_sweep(p->root_fd, &err);
+    int r = vol_sweep(p->root_fd, p->sweep_skip, &err);
     if (r < 0)
         LOG(WARN, "sweep_failed", F_STR("error", err.text));
     else
@@ -257,8 +259,10 @@ static int discard_volume(struct priv *p, struct call *call, struct answer *ret,
 {
     int r = vol_discard(p->root_fd, call->req->ns_id, err);
     ret->detail = r == VOL_ABSENT;
-    if (r == 0)
+    if (r == 0) {
+        p->sweep_skip = 0;
         sweep(p);
+    }
     return r < 0 ? r : 0;
 }
 
@@ -353,7 +357,8 @@ static void reap(struct priv *p)
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
         if (pid == p->engine) {
             p->engine = 0;
-            if (!p->going_down)
+            if (!p->going_down &&
+                status != 0) /* with 0 it has said DOWN, which is still to be read */
                 LOG(ERROR, "engine_died", F_I64("status", status));
         } else if (pid == p->frontend) {
             p->frontend = 0;
@@ -368,10 +373,11 @@ static void reap(struct priv *p)
             on_remover_done(p, status);
         } else if (pid == p->sweeper) {
             p->sweeper = 0;
-            if (status == 0)
-                sweep(p); /* the next tree */
-            else
+            if (status != 0) {
+                p->sweep_skip++; /* until the next removal or start */
                 LOG(WARN, "sweep_failed", F_I64("status", status));
+            }
+            sweep(p); /* the next tree */
         } else {
             on_zygote_gone(p, pid);
         }

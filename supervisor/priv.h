@@ -58,7 +58,7 @@ struct priv {
     pid_t engine, frontend, primordial, remover, sweeper;
     int primordial_sock; /* -1: no primordial */
     bool execs, volumes_probed, going_down;
-    unsigned drains;
+    unsigned drains, sweep_skip;
     int exit_status;
     uint64_t down_by_ns; /* once draining: when patience ends; 0: no */
     struct cgroup cg;

@@ -5,44 +5,26 @@ use lib 't/lib';
 use Brood;
 use Time::HiRes qw(time);
 
-# All directories of cgroups whose name is ours, per hierarchy.
-sub our_cgroups {
-    my ($brood) = @_;
-    my @stat = stat $brood->{fs_root};
-    my $key = sprintf 'brood-%x-%x', @stat[0, 1];
-    my @found;
-    for my $mount (map { (split)[4] } grep { / - cgroup2? / } split /\n/, slurp('/proc/self/mountinfo')) {
-        File::Find::find({no_chdir => 1, wanted => sub { push @found, $File::Find::name if -d && /\Q$key/ }}, $mount);
-    }
-    return @found;
-}
-
-# Everything that must be as before: mounts seen from here, sockets, leftovers in fs_root and in /dev/shm, /tmp.
-sub house {
-    my ($brood) = @_;
-    return {mounts => slurp('/proc/self/mountinfo'), tmp => join(' ', grep { !/brood-(?:test|attack)-/ } sort glob '/tmp/.* /tmp/brood*'), shm => join(' ', sort glob '/dev/shm/*'),
-        run => join(' ', grep { /brood/ } sort glob '/run/*'), ipc => scalar(() = slurp('/proc/sysvipc/shm') =~ /\n/g)};
-}
+# What was here before: mounts, and files in /dev/shm.
+my %before = map { $_ => 1 } Brood->mounts, glob '/dev/shm/*';
 
 sub is_nothing_left {
-    my ($brood, $house, $what) = @_;
+    my ($brood, $what) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     subtest "$what: nothing is left" => sub {
         my @left;
         ok(until_true(5, sub { !(@left = $brood->processes) }), 'no process') or diag(join ' ', map { "$_->{role} $_->{pid}" } @left);
-        is_deeply(house($brood), $house, 'no mount, no file outside');
-        is(join(' ', our_cgroups($brood)), '', 'no cgroup');
+        is(join("\n", grep { !$before{$_} } $brood->mounts, grep { /brood/ } glob '/dev/shm/*'), '', 'no mount, no file in memory');
+        is(join(' ', $brood->cgroup_dirs), '', 'no cgroup');
         ok(!-e $brood->{$_}, "no $_ socket") for qw(socket http);
         is(join(' ', grep { /^\./ && $_ ne '.lock' } $brood->volumes), '', 'nothing unfinished in fs_root');
     };
 }
 
-my $house = house({});
-
 subtest 'SIGTERM while something runs' => sub {
     my $brood = Brood->start(tcp => 1);
     $brood->sh($_ => 'echo kept > note.txt; sleep 60 & ipcmk -M 4096') for qw(alice bob carol);
-    cmp_ok(scalar(our_cgroups($brood)), '>', 0, 'control: there are cgroups while it serves');
+    cmp_ok(scalar($brood->cgroup_dirs), '>', 0, 'control: there are cgroups while it serves');
     my $conn = $brood->post(alice => 'touch alice-runs; sleep 1; echo finished');
     my $queued = $brood->post(alice => 'echo queued');
     my $keep = $brood->connect;
@@ -75,7 +57,7 @@ subtest 'SIGTERM while something runs' => sub {
     ok(($r->{http} == 200 && $r->{stdout} eq "queued\n") || $r->{http} == 503, "what was accepted before is answered as well ($r->{http})");
     ok($brood->wait_exit(10) && $brood->{status} == 0, 'exit status 0') or diag($brood->{status});
     cmp_ok(time - $begin, '<', 6, sprintf 'without waiting for the whole grace (%.1f s)', time - $begin);
-    is_nothing_left($brood, $house, 'after it');
+    is_nothing_left($brood, 'after it');
     $brood->_spawn;
     ok($brood->wait_ready(20), 'it starts again');
     is(join('', map { $brood->sh($_ => 'cat note.txt')->{stdout} } qw(alice bob carol)), "kept\n" x 3, 'with all files');
@@ -89,11 +71,11 @@ subtest 'an idle service stops at once' => sub {
     my $begin = time;
     $brood->stop;
     cmp_ok(time - $begin, '<', 4, sprintf '%.2f s', time - $begin);
-    is_nothing_left($brood, $house, '30 namespaces');
+    is_nothing_left($brood, '30 namespaces');
     $brood = Brood->start;
     kill INT => $brood->{pid};
     ok($brood->wait_exit(10) && $brood->{status} == 0, 'SIGINT is the same');
-    is_nothing_left($brood, $house, 'after SIGINT');
+    is_nothing_left($brood, 'after SIGINT');
 };
 
 subtest 'a run that does not end' => sub {
@@ -108,7 +90,7 @@ subtest 'a run that does not end' => sub {
     cmp_ok($took, '>=', 0.95, 'not before its grace of 1 s');
     cmp_ok($took, '<', 5, sprintf 'nor long after it (%.1f s)', $took);
     ok($conn->closed(2) || $conn->readable, 'who waited is told');
-    is_nothing_left($brood, $house, 'after the grace');
+    is_nothing_left($brood, 'after the grace');
 };
 
 subtest 'a second SIGTERM' => sub {
@@ -123,7 +105,7 @@ subtest 'a second SIGTERM' => sub {
     ok($brood->wait_exit(10), 'the second one does not');
     cmp_ok(time - $begin, '<', 3, sprintf '%.1f s', time - $begin);
     is($brood->{status}, 0, 'exit status 0');
-    is_nothing_left($brood, $house, 'after two');
+    is_nothing_left($brood, 'after two');
 };
 
 subtest 'SIGTERM during the start and in the middle of a storm' => sub {
@@ -147,7 +129,7 @@ subtest 'SIGTERM during the start and in the middle of a storm' => sub {
     $lines += () = (slurp($_) // '') =~ /\n/g for glob "$brood->{fs_root}/storm-*/log";
     my $answered = 50 + ($count{200} // 0);
     cmp_ok($lines, '>=', $answered, "no run is said to be done that was not ($lines, $answered)");
-    is_nothing_left($brood, $house, 'after the storm');
+    is_nothing_left($brood, 'after the storm');
 };
 
 subtest 'two instances' => sub {
@@ -182,7 +164,7 @@ subtest 'left by a kill -9' => sub {
     ok($brood->wait_exit(10), 'everything was killed at once');
     ok(until_true(5, sub { !$brood->processes }), 'and is gone');
     ok(-e $brood->{socket}, 'control: a socket is left');
-    my @cgroups = our_cgroups($brood);
+    my @cgroups = $brood->cgroup_dirs;
     cmp_ok(scalar @cgroups, '>', 0, 'control: ' . @cgroups . ' cgroups are left');
     mkdir "$brood->{fs_root}/.new-4711-1";
     mkdir "$brood->{fs_root}/.trash-4711-1";
@@ -194,7 +176,7 @@ subtest 'left by a kill -9' => sub {
     is($brood->sh(alice => 'cat note.txt')->{stdout}, "kept\n", 'with the files');
     ok(until_true(5, sub { !grep { /^\.(?:new|trash)/ } $brood->volumes }), 'unfinished creations and removals are gone');
     $brood->stop;
-    is_nothing_left($brood, $house, 'after the next stop');
+    is_nothing_left($brood, 'after the next stop');
 };
 
 subtest 'the same again and again' => sub {
@@ -204,7 +186,7 @@ subtest 'the same again and again' => sub {
         $brood->restart;
     }
     $brood->stop;
-    is_nothing_left($brood, $house, 'five restarts');
+    is_nothing_left($brood, 'five restarts');
 };
 
 done_testing;

@@ -15,16 +15,6 @@ sub fds {
     return \%n;
 }
 
-sub cgroup_dirs {
-    my @stat = stat $brood->{fs_root};
-    my $key = sprintf 'brood-%x-%x', @stat[0, 1];
-    my $n = 0;
-    for my $mount (map { (split)[4] } grep { / - cgroup2? / } split /\n/, slurp('/proc/self/mountinfo')) {
-        File::Find::find({no_chdir => 1, wanted => sub { $n++ if -d && /\Q$key/ }}, $mount);
-    }
-    return $n;
-}
-
 # Watches how much our processes grow from now on: a function that takes a sample and returns (most, who).
 # It reads their files only, so that it comes round often enough to see a peak.
 sub watch {
@@ -98,13 +88,13 @@ subtest 'a thousand runs' => sub {
     };
     $run->(100);
     my $count = sub { my %n; $n{$_->{role}}++ for $brood->processes; delete $n{child}; return \%n };
-    my ($fds, $mounts, $dirs, $procs, $memory) = (fds(), slurp('/proc/self/mountinfo'), cgroup_dirs(), $count->(), $brood->memory);
+    my ($fds, $mounts, $dirs, $procs, $memory) = (fds(), join("\n", $brood->mounts), scalar($brood->cgroup_dirs), $count->(), $brood->memory);
     ok($run->(1000), 'all are answered');
     my $after;
     ok(until_true(5, sub { $after = fds(); !grep { $after->{$_} > $fds->{$_} } keys %$fds }), 'no more descriptors: ' . join(', ', map { "$_ $after->{$_}" } sort keys %$after)) or diag(join ', ', map { "$_ $fds->{$_}" } sort keys %$fds);
     is_deeply($count->(), $procs, 'as many processes');
-    is(slurp('/proc/self/mountinfo'), $mounts, 'as many mounts');
-    is(cgroup_dirs(), $dirs, 'as many cgroups');
+    is(join("\n", $brood->mounts), $mounts, 'as many mounts');
+    is(scalar($brood->cgroup_dirs), $dirs, 'as many cgroups');
     my $now = $brood->memory;
     my @grown = map { sprintf '%s +%d KiB', $_, $now->{$_} - $memory->{$_} } grep { defined $now->{$_} && $now->{$_} - $memory->{$_} > 1024 } keys %$memory;
     is($asan ? '' : "@grown", '', 'none of our processes grew by 1 MiB');
@@ -125,12 +115,12 @@ subtest 'a hundred namespaces come and go' => sub {
     my $spares = sub { until_true(10, sub { my $n = () = $brood->pids('zygote'); $n == 8 + 8 }) }; # alice, ns-0 .. 6; eight spares
     ok($spares->(), 'the pool is full');
     until_true(5, sub { !grep { /^\.trash/ } $brood->volumes });
-    my ($fds, $dirs, $memory) = (fds(), cgroup_dirs(), $brood->memory);
+    my ($fds, $dirs, $memory) = (fds(), scalar($brood->cgroup_dirs), $brood->memory);
     ok($cycle->($_), "round $_") for 1 .. 4;
     ok($spares->(), 'the pool is full again');
     my $after;
     ok(until_true(10, sub { $after = fds(); !grep { $after->{$_} > $fds->{$_} } keys %$fds }), 'no more descriptors: ' . join(', ', map { "$_ $after->{$_}" } sort keys %$after)) or diag(join ', ', map { "$_ $fds->{$_}" } sort keys %$fds);
-    ok(until_true(10, sub { cgroup_dirs() <= $dirs }), "no more cgroups (@{[cgroup_dirs()]}, $dirs)");
+    ok(until_true(10, sub { $brood->cgroup_dirs <= $dirs }), "no more cgroups ($dirs)");
     my $now = $brood->memory;
     my @grown = map { sprintf '%s +%d KiB', $_, $now->{$_} - $memory->{$_} } grep { defined $now->{$_} && $now->{$_} - $memory->{$_} > 1024 } keys %$memory;
     is($asan ? '' : "@grown", '', 'none of our processes grew by 1 MiB');

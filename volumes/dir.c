@@ -117,32 +117,68 @@ int vol_discard(int root_fd, const char *ns_id, struct err *err)
     return errno == ENOENT ? VOL_ABSENT : err_sys(err, "discard volume %s", ns_id);
 }
 
-/* Empties dir_fd (consumed). Depth is bounded by descriptors: one per level, like the tree's own
- * paths a tenant could build; beyond the limit the sweep fails and says so in the log of its
- * caller. */
+static bool remove_entry(int dir_fd, const char *name)
+{
+    return unlinkat(dir_fd, name, 0) == 0 || unlinkat(dir_fd, name, AT_REMOVEDIR) == 0;
+}
+
+static bool is_entry(const char *name)
+{
+    return strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+}
+
+/* Never through a link: that may point to anything of the user with this uid on the host. */
+static void open_up(int dir_fd, const char *name)
+{
+    (void)!fchmodat(dir_fd, name, 0700, AT_SYMLINK_NOFOLLOW);
+}
+
+/* Moves a directory to the top under a name that nobody has. */
+static void hoist(int dir_fd, const char *name, int top_fd)
+{
+    char fresh[TEMP_NAME_ROOM];
+    open_up(dir_fd, name); /* its ".." is about to change */
+    do
+        (void)snprintf(fresh, sizeof fresh, ".hoisted-%u", ++temp_count);
+    while (renameat2(dir_fd, name, top_fd, fresh, RENAME_NOREPLACE) < 0 && errno == EEXIST);
+}
+
+/* Removes a directory of the top; those below it that are not empty become the top's. */
+static bool flatten(int top_fd, const char *name)
+{
+    open_up(top_fd, name);
+    int fd = openat(top_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (!dir) {
+        if (fd >= 0)
+            (void)close(fd);
+        return false;
+    }
+    for (struct dirent *e; (e = readdir(dir));)
+        if (is_entry(e->d_name) && !remove_entry(fd, e->d_name))
+            hoist(fd, e->d_name, top_fd);
+    (void)closedir(dir);
+    return unlinkat(top_fd, name, AT_REMOVEDIR) == 0;
+}
+
+/* Empties a tree of any depth with two descriptors and no recursion. Consumes dir_fd. */
 static int empty_dir(int dir_fd)
 {
     DIR *dir = fdopendir(dir_fd);
-    int failed = 0;
-    if (!dir) {
-        (void)close(dir_fd);
-        return -1;
+    bool left = true, progress = true;
+    while (dir && left && progress) {
+        left = progress = false;
+        rewinddir(dir);
+        for (struct dirent *e; (e = readdir(dir));) {
+            if (!is_entry(e->d_name))
+                continue;
+            left = true;
+            progress |= remove_entry(dir_fd, e->d_name) || flatten(dir_fd, e->d_name);
+        }
     }
-    for (struct dirent *e; (e = readdir(dir));) {
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-            continue;
-        if (unlinkat(dirfd(dir), e->d_name, 0) == 0)
-            continue;
-        int sub = openat(dirfd(dir), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (sub < 0 && errno == EACCES && fchmodat(dirfd(dir), e->d_name, 0700, 0) == 0)
-            sub = openat(dirfd(dir), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        else if (sub >= 0)
-            (void)fchmod(sub, 0700);
-        if (sub < 0 || empty_dir(sub) < 0 || unlinkat(dirfd(dir), e->d_name, AT_REMOVEDIR) < 0)
-            failed = -1;
-    }
-    (void)closedir(dir);
-    return failed;
+    if (dir)
+        (void)closedir(dir);
+    return dir && !left ? 0 : -1;
 }
 
 _Noreturn static void sweep_child(int root_fd, const char *name)
@@ -162,7 +198,7 @@ static bool is_ours_to_sweep(const char *name)
     return strncmp(name, ".new-", 5) == 0 || strncmp(name, ".trash-", 7) == 0;
 }
 
-int vol_sweep(int root_fd, struct err *err)
+int vol_sweep(int root_fd, unsigned skip, struct err *err)
 {
     int copy = SYS(openat(root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     DIR *dir = copy < 0 ? NULL : fdopendir(copy);
@@ -172,6 +208,10 @@ int vol_sweep(int root_fd, struct err *err)
     for (struct dirent *e; pid == 0 && (e = readdir(dir));) {
         if (!is_ours_to_sweep(e->d_name) || unlinkat(root_fd, e->d_name, AT_REMOVEDIR) == 0)
             continue;
+        if (skip > 0) {
+            skip--;
+            continue;
+        }
         pid = SYS(fork());
         if (pid == 0)
             sweep_child(root_fd, e->d_name);

@@ -31,8 +31,9 @@ int vol_probe(int root_fd, int userns_fd, struct err *err);
 int vol_discard(int root_fd, const char *ns_id, struct err *err);
 
 /* Removes what vol_discard and unfinished creations left. Forks; the child deletes as uid 1000.
- * >0: the pid of a child to wait for (then call again, it finishes the rest); 0: nothing left. */
-int vol_sweep(int root_fd, struct err *err);
+ * >0: the pid of a child to wait for (then call again, it finishes the rest); 0: nothing left. The
+ * first `skip` trees are passed over: those that could not be removed. */
+int vol_sweep(int root_fd, unsigned skip, struct err *err);
 
 struct vol_list {
     char (*names)[65];

@@ -19,7 +19,9 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/timerfd.h>
 
 #define ENV_ROOM 300 /* PROTO_ENV_COUNT_MAX + the base */
@@ -154,10 +156,21 @@ static void start_clock(struct zyg *z, const struct zyg_run *run)
         fail(z->page, CHILD_STEP_LIMITS, errno);
 }
 
-static void install_stdio(struct zyg_page *page, const int *fds, size_t nfds)
+/* All runs without input are given one /dev/null, and with it one set of flags, owner and locks:
+ * each gets an open file of its own instead. */
+static int own_null(int fd)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))
+        return fd;
+    return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+static void install_stdio(struct zyg_page *page, int *fds, size_t nfds)
 {
     if (nfds != 3)
         fail(page, CHILD_STEP_MESSAGE, EBADF);
+    fds[0] = own_null(fds[0]);
     for (int i = 0; i < 3; i++)
         if (dup2(fds[i], i) < 0)
             fail(page, CHILD_STEP_STDIO, errno);
@@ -187,6 +200,10 @@ void child_main(struct zyg *z, bool as_reserve)
     if (len <= 0)
         _exit(0); /* the engine is gone */
     const struct zyg_run *run = (const void *)message;
+    if ((size_t)len == sizeof *run && run->magic == ZYG_RETIRE_MAGIC) {
+        page->retired = 1;
+        _exit(0);
+    }
     const char *cwd = parse(page, (size_t)len, &job);
     start_clock(z, run);
     if (z->home_cpu != ZYG_ANY_CPU)

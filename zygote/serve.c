@@ -254,6 +254,15 @@ static void replace_standby(struct zyg *z)
     prepare_standby(z);
 }
 
+static void drop_reserve(struct zyg *z)
+{
+    if (z->reserve) {
+        (void)kill(z->reserve, SIGKILL);
+        (void)waitpid(z->reserve, NULL, 0);
+    }
+    z->reserve = 0;
+}
+
 static void finish_run(struct zyg *z, struct tally *t)
 {
     uint64_t run_id = z->page->run_id;
@@ -267,6 +276,8 @@ static void finish_run(struct zyg *z, struct tally *t)
         z->unread_deaths = 0;
         prepare_standby(z);
         prepare_reserve(z);
+    } else if (z->page->retired) {
+        drop_reserve(z); /* until a run is there to be read */
     } else {
         replace_standby(z);
     }
@@ -326,9 +337,9 @@ static void cancel_unread(struct zyg *z, struct tally *t, uint64_t run_id)
     struct zyg_report report = {0};
     drop_standby(z, t);
     struct pollfd waiting = {.fd = z->run_fd, .events = POLLIN};
-    if (poll(&waiting, 1, 0) == 1 &&
-        packet_recv(z->run_fd, discarded, sizeof discarded, fds, &nfds) > 0)
-        while (nfds > 0)
+    while (poll(&waiting, 1, 0) == 1 &&
+           packet_recv(z->run_fd, discarded, sizeof discarded, fds, &nfds) > 0)
+        while (nfds > 0) /* the run, and perhaps a retirement in front of it */
             fd_close(&fds[--nfds]);
     z->cancelled = true;
     report_done(z, &report, run_id);
@@ -345,12 +356,8 @@ static void on_order(struct zyg *z, struct tally *t)
     if (n != (ssize_t)sizeof order || nfds != 0)
         _exit(n == 0 ? 0 : 1); /* the engine is gone, or speaks another language */
     switch (order.verb) {
-    case ZYG_RETIRE: /* only sent while no run is */
-        if (z->page->run_id == 0)
-            drop_standby(z, t);
-        break;
     case ZYG_CANCEL:
-        if (order.run_id == z->last_done)
+        if (order.run_id <= z->last_done)
             break; /* it ended while the order was on its way */
         if (z->page->run_id != order.run_id) {
             cancel_unread(z, t, order.run_id);

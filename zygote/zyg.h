@@ -16,6 +16,7 @@ struct zyg_page {
     _Atomic uint64_t run_id; /* 0: has not begun */
     uint64_t started_ns, grace_ns;
     uint32_t home_cpu; /* what the run asked for */
+    uint32_t retired;  /* it read a retirement */
     uint32_t step;     /* enum child_step that failed */
     int32_t step_errno;
 };

@@ -4,7 +4,7 @@
  * Both are SOCK_SEQPACKET pairs carrying the fixed structs below in native byte order, bytes behind
  * them, descriptors beside them. A packet of another size than its verb says ends the conversation.
  *
- *   engine -> zygote (ctl)     ZYG_ASSIGN + volume mount; ZYG_RETIRE; ZYG_CANCEL
+ *   engine -> zygote (ctl)     ZYG_ASSIGN + volume mount; ZYG_CANCEL
  *   zygote -> engine (ctl)     ZYG_SPARE; ZYG_READY; ZYG_DONE; ZYG_FAILED
  *   engine -> standby (run)    one struct zyg_run + cmd\0 env\0... cwd\0, + stdin, stdout, stderr
  *
@@ -32,7 +32,7 @@
 /* What priv gives bash to evaluate: the builtin's load function takes over and never returns. */
 #define ZYG_BASH_COMMAND "enable -f /proc/self/fd/22 brood"
 
-enum zyg_verb { ZYG_ASSIGN = 1, ZYG_RETIRE, ZYG_CANCEL };
+enum zyg_verb { ZYG_ASSIGN = 1, ZYG_CANCEL };
 
 struct zyg_order { /* engine -> zygote */
     uint32_t verb;
@@ -42,6 +42,7 @@ struct zyg_order { /* engine -> zygote */
 };
 
 #define ZYG_RUN_MAGIC 0x31677a62u
+#define ZYG_RETIRE_MAGIC 0x31727a62u /* in place of a run: the standby ends, and its reserve */
 #define ZYG_ANY_CPU UINT32_MAX
 
 struct zyg_run { /* engine -> standby child, followed by cmd\0, env_count x "NAME=value\0", cwd\0 */

@@ -329,6 +329,25 @@ sub cgroups {
     return \%found;
 }
 
+# Every cgroup directory that is named after this instance's fs_root, used or not.
+sub cgroup_dirs {
+    my ($self) = @_;
+    my $key = sprintf 'brood-%x-%x', (stat $self->{fs_root})[0, 1];
+    my @found;
+    no warnings 'File::Find'; # others come and go
+    for my $mount (map { (split)[4] } grep { / - cgroup2? / } split /\n/, slurp('/proc/self/mountinfo')) {
+        File::Find::find({no_chdir => 1, wanted => sub { push @found, $File::Find::name if -d && /\Q$key/ }}, $mount);
+    }
+    return @found;
+}
+
+# The mounts that can be seen from here, without those of other tests and benchmarks that run at the same time.
+sub mounts {
+    my ($self) = @_;
+    my $own = ref $self ? $self->{dir} : 'none';
+    return grep { !m{ /tmp/brood-\S+ } || m{ \Q$own\E/} } split /\n/, slurp('/proc/self/mountinfo');
+}
+
 # prlimit(1) on one of our processes, as that process's own user (we may lack CAP_SYS_RESOURCE).
 sub prlimit {
     my ($self, $pid, $limit) = @_;
