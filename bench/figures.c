@@ -6,7 +6,7 @@
  * the order turns from round to round, so that a slow minute of the machine hits all alike. The
  * first few runs of a batch are not counted, for anyone: they pay for what the contender before
  * evicted. A run that fails, or prints the wrong thing, is never a sample: its contender is given
- * up with the reason. README.md in this folder says how to read the result.
+ * up with the reason. bench/run is what starts it.
  */
 #include "bench/bench.h"
 #include "lib/fd.h"

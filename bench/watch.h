@@ -28,10 +28,12 @@ struct watch_row {
     double v[WATCH_COLUMNS]; /* -1: could not be read */
 };
 
+#define SHOWN (-1)
+
 struct watch_info {
     const char *name;
     int width;
-    bool exact; /* must be the same again when the service is quiet again */
+    int allowance; /* growth from quiet to quiet that is no leak; SHOWN: of the whole machine */
 };
 extern const struct watch_info watch_columns[WATCH_COLUMNS];
 
