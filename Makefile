@@ -5,7 +5,7 @@
 #   make test       everything, under prove          make check    the fast inner loop
 #   make bench      speed beside the alternatives    make fuzz T=frame|execute|...   libFuzzer, 60 s
 #   make deps       apt-get what is missing          make install DESTDIR= PREFIX=/usr/local
-#   make layers headers format asan all-modes clean  MODE=dev|release|asan|clang|fault; config.mk overrides
+#   make layers headers format asan all-modes clean  MODE=dev|release|asan|clang; config.mk overrides
 MODE ?= release
 -include config.mk
 B := build/$(MODE)
@@ -17,7 +17,6 @@ CC := $(or $(CC_$(MODE)),gcc)
 OPT_dev := -O1 -g3
 OPT_release := -O2 -g -D_FORTIFY_SOURCE=3
 OPT_clang := -O2 -g
-OPT_fault := -O1 -g -DBROOD_FAULT
 OPT_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 LINK_asan := -fsanitize=address,undefined
 WARN := -Wall -Wextra -Werror -Wshadow -Wundef -Wvla -Wwrite-strings -Wpointer-arith -Wcast-qual -Wconversion \

@@ -14,14 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Every failing call that we handle is written SYS(call). In MODE=fault (lib/fault.h) the n-th one
- * fails with a chosen errno instead of being made; everywhere else it is the call itself. */
-#ifdef BROOD_FAULT
-int fault_hit(void);
-#define SYS(call) (fault_hit() ? -1 : (call))
-#else
+/* Every failing call that we handle is written SYS(call): the seam at which tests can make it fail. */
 #define SYS(call) (call)
-#endif
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 #define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
