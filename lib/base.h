@@ -14,7 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Every failing call that we handle is written SYS(call): the seam at which tests can make it fail. */
+/* Every failing call that we handle is written SYS(call): the seam at which tests can make it fail.
+ */
 #define SYS(call) (call)
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))

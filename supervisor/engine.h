@@ -178,11 +178,9 @@ void slots_init(struct engine *e);
 void slots_refill(struct engine *e);
 /* Gives a spare to the namespace: it will be READY or its runs will be told. */
 void slot_attach(struct slot *s, struct ns *ns);
-/* The slot is READY, IDLE or PREPARING: sends the run if a standby is there, or sees that one
- * comes. */
+/* Sends the namespace's next run, if the slot is READY and there is one. */
 void slot_want_run(struct slot *s);
-/* Kills what runs, or retires the namespace; END_ZYGOTE follows. For eviction and overdue cancels.
- */
+/* Ends the zygote of a namespace without a run, for eviction and removal. */
 void slot_end(struct slot *s);
 /* Asks the zygote to kill its run; priv follows if it does not. */
 void slot_cancel_run(struct slot *s);

@@ -2,9 +2,9 @@
 /* supervisor/engine_slots - the life of a zygote as the engine sees it, as one table.
  *
  * A slot is FREE until priv is asked for a zygote; that becomes a spare, is given to a namespace,
- * and alternates between READY (a standby waits), BUSY (a run is on) and PREPARING until it is
- * ended. Each state that waits has a deadline in the slot's one timer. Whatever is unexpected ends
- * the zygote: its volume survives, its namespace gets another.
+ * and alternates between READY and BUSY until it is ended. Each state that waits has a deadline in
+ * the slot's one timer; in READY it is when the standby is retired. Whatever is unexpected ends the
+ * zygote: its volume survives, its namespace gets another.
  */
 #include "lib/clock.h"
 #include "lib/err.h"

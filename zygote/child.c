@@ -3,8 +3,8 @@
  *
  * Everything that does not depend on the run is done before it waits: session, cgroups, limits,
  * ids. Then it blocks in one recvmsg on the run socket, takes the three descriptors, starts the
- * run's clock (the timerfd is shared with pid 1, which polls it) and evaluates. A retired one is
- * killed there. A step that fails is written to the shared page and reported by pid 1 by its
+ * run's clock (the timerfd is shared with pid 1, which polls it) and evaluates. A retirement
+ * ends it there. A step that fails is written to the shared page and reported by pid 1 by its
  * number.
  */
 #include "lib/clock.h"

@@ -4,9 +4,9 @@
  *
  * Runs as root of its own userns. It reads fixed structs from the engine and nothing else: the
  * bytes of a run go to the standby directly. States, by what is true: no standby (before the first,
- * after a RETIRE), standby waiting (page->run_id == 0), running (page->run_id != 0). A run ends
+ * after a retirement), standby waiting (page->run_id == 0), running (page->run_id != 0). A run ends
  * when the standby's own process ended; what it left behind is killed before anything is reported,
- * so a namespace is empty but for pid 1 when the next standby is forked.
+ * so only pid 1 and the reserve, which has seen nothing of it, are there when the next one begins.
  *
  * pid 1 ignores signals that it has no handler for, also SIGKILL from its own pidns
  * (pid_namespaces(7)).

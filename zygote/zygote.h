@@ -13,8 +13,11 @@
  * happen after the previous answer instead of before the next one, and engine -> child is one hop.
  * Engine and zygote hold that socket for the zygote's life; the engine sends the next run only
  * after ZYG_DONE, so whichever child reads it is the right one, and a standby that dies unread
- * costs nothing. A child closes its copy before it evaluates a byte of foreign code. ZYG_RETIRE
- * ends an idle standby; the next run brings another.
+ * costs nothing. A child closes its copy before it evaluates a byte of foreign code. A
+ * retirement goes the same way, so that it cannot meet a run: the standby that reads it ends, and
+ * the next run brings another. Behind the standby stands a *reserve*, forked while a run is on:
+ * still root of the userns, in no cgroup of the child's, out of its sight and reach; it becomes the
+ * standby when the run is over.
  */
 #pragma once
 #include <stdint.h>
