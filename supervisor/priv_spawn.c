@@ -8,6 +8,7 @@
 #include "lib/fd.h"
 #include "lib/log.h"
 #include "lib/packet.h"
+#include "policy/policy.h"
 #include "supervisor/priv.h"
 #include "supervisor/settings.h"
 #include "zygote/zygote.h"
@@ -72,18 +73,13 @@ int priv_find_ids(const char *user, uint32_t fallback, struct priv_ids *ret, str
 
 static int set_caps(uint64_t keep)
 {
-    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct data[2] = {
-        {.effective = (uint32_t)keep, .permitted = (uint32_t)keep},
-        {.effective = (uint32_t)(keep >> 32), .permitted = (uint32_t)(keep >> 32)},
-    };
     for (unsigned long cap = 0; cap < 64; cap++)
         if (!(keep & (1ull << cap)) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0) {
             if (errno == EINVAL)
                 break; /* past the kernel's last capability */
             return -errno;
         }
-    return syscall(SYS_capset, &head, data) < 0 ? -errno : 0;
+    return policy_keep_caps(keep);
 }
 
 int priv_keep_caps(struct err *err)
@@ -98,9 +94,8 @@ int priv_become(const struct priv_ids *ids, struct err *err)
     if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) < 0 || setgroups(0, NULL) < 0 ||
         setresgid(ids->gid, ids->gid, ids->gid) < 0)
         return err_sys(err, "become gid %u", (unsigned)ids->gid);
-    for (unsigned long cap = 0; cap < 64; cap++)
-        if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
-            break;
+    if (policy_empty_bounding_set() < 0)
+        return err_sys(err, "empty the bounding set");
     if (setresuid(ids->uid, ids->uid, ids->uid) < 0)
         return err_sys(err, "become uid %u", (unsigned)ids->uid);
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
