@@ -62,9 +62,9 @@ $(foreach f,lib protocol policy volumes supervisor frontend cli,$(eval $B/$f.a: 
 $(foreach p,brood-supervisor brood-frontend,$(eval $B/$p: $(OBJS_$p) $(call arc,$(USES_$p)); $$(CC) $$(LDFLAGS) -o $$@ $$^ $$(LIBS_$p)))
 $B/brood: $(call obj,cli) $(call arc,$(USES_brood)); $(CC) $(LDFLAGS) -o $@ $^ $(LIBS_brood)
 
-# zygote/: the same sources twice, never sanitised (they run inside bash, or static): bash_eval.c makes the
+# zygote/: the same sources twice, never sanitised (they run inside bash, or static): bash_*.c make the
 # builtin, exec_eval.c the static fallback.
-ZSRC := $(filter-out zygote/bash_eval.c zygote/exec_eval.c,$(wildcard zygote/*.c)) lib/packet.c lib/fd.c lib/err.c lib/clock.c policy/install.c
+ZSRC := $(filter-out zygote/bash_%.c zygote/exec_eval.c,$(wildcard zygote/*.c)) lib/packet.c lib/fd.c lib/err.c lib/clock.c policy/install.c
 ZFLAGS := $(filter-out -fsanitize% -fno-sanitize%,$(CFLAGS)) $(shell pkg-config --cflags libnl-3.0)
 ZLIBS := /usr/lib/x86_64-linux-gnu/libnl-3.a
 zobj = $(patsubst %.c,$B/$1/%.o,$(ZSRC) $2)
@@ -75,7 +75,7 @@ $B/zso/%.o: %.c
 $B/zst/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(ZFLAGS) -fPIE -c -o $@ $<
-$B/brood-zygote.so: $(call zobj,zso,zygote/bash_eval.c)
+$B/brood-zygote.so: $(call zobj,zso,zygote/bash_eval.c zygote/bash_calls.c)
 	$(CC) -shared -Wl,-z,relro,-z,now -Wl,-Bsymbolic -o $@ $^ -lnl-3
 $B/brood-zygote: $(call zobj,zst,zygote/exec_eval.c)
 	$(CC) $(STATIC_LDFLAGS) -o $@ $^ $(ZLIBS) -lpthread

@@ -90,6 +90,7 @@ static int clone_zygote(struct priv *p, uint32_t slot, const int socks[2], const
     struct zyg_birth birth = {
         .slot = slot,
         .procs_count = (uint32_t)p->cg.trees,
+        .moulds = set->memory == SETTINGS_MEMORY_RECYCLED,
         .owner_uid = (uint32_t)(set->uid_base - ZYG_UIDS_PER_SLOT + slot),
         .base_uid = (uint32_t)(set->uid_base + (uint64_t)slot * ZYG_UIDS_PER_SLOT),
     };

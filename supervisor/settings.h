@@ -12,6 +12,7 @@
 #include <limits.h>
 struct err;
 
+enum settings_memory { SETTINGS_MEMORY_RECYCLED, SETTINGS_MEMORY_FRESH };
 enum settings_zygote { SETTINGS_ZYGOTE_AUTO, SETTINGS_ZYGOTE_BASH, SETTINGS_ZYGOTE_EXEC };
 
 struct settings {
@@ -44,10 +45,11 @@ struct settings {
     uint64_t drain_ms;                           /* grace of a stop; 30 s */
 
     /* namespaces (R) */
-    uint64_t active_max;      /* 1024 */
-    uint64_t idle_ms;         /* 10 min */
-    uint64_t standby_idle_ms; /* a standby child is kept this long after a run; 2 s */
-    uint64_t spares;          /* 8 */
+    uint64_t active_max;         /* 1024 */
+    uint64_t idle_ms;            /* 10 min */
+    enum settings_memory memory; /* runs.memory: recycled|fresh */
+    uint64_t standby_idle_ms;    /* a standby child is kept this long after a run; 2 s */
+    uint64_t spares;             /* 8 */
 
     /* limits of a namespace (fixed at start) */
     uint64_t memory_bytes; /* 512 MiB */

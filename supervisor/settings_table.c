@@ -23,6 +23,7 @@
 #define UID_BASE_MAX 4290772992ull
 
 static const char *const zygote_words[] = {"auto", "bash", "exec", NULL};
+static const char *const memory_words[] = {"recycled", "fresh", NULL};
 static const char *const format_words[] = {"text", "json", NULL};
 static const char *const level_words[] = {"debug", "info", "warn", "error", NULL};
 
@@ -72,6 +73,7 @@ const struct setting settings_table[SETTINGS_COUNT] = {
     LIVE("runs.output_max_kb", output_bytes_max, KIB, GIB, "1024", "returned of stdout, and of stderr"),
     LIVE("runs.queue_max", queue_max, 1, 100000, "64", "runs waiting per namespace"),
     LIVE("runs.max_wait_ms", max_wait_ms, 1, MS_MAX, "10000", "longest wait in a queue"),
+    {.name = "runs.memory", .type = SETTING_WORD, false, AT(memory), 0, 0, "recycled", memory_words, .help = "address space of a run: recycled from clean ones before it, or fresh"},
     FIXED("runs.drain_s", drain_ms, 0, 3600000, "30", "runs may go on after SIGTERM for"),
     LIVE("namespaces.active_max", active_max, 1, 32768, "1024", "namespaces with a zygote at once"),
     LIVE("namespaces.idle_s", idle_ms, 1, MS_MAX, "600", "an idle zygote is ended after"),

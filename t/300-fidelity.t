@@ -10,12 +10,11 @@ use Brood;
 use Brood::Pair;
 use Encode qw(decode_utf8);
 
-my $pair = Brood::Pair->start;
 my $only = $ENV{ONLY} // '';
+my @scripts; # [name, command, more fields of the request]
 
 sub script {
-    my ($name, $cmd, %more) = @_;
-    $pair->same($name, $cmd, %more) if $name =~ /(?:$only)/;
+    push @scripts, [@_] if $_[0] =~ /(?:$only)/;
 }
 
 my %seen;
@@ -73,5 +72,12 @@ script('cwd: below home', 'pwd; echo "$PWD" "$OLDPWD"; declare -p PWD OLDPWD; cd
 script('cwd: /tmp', 'pwd; declare -p PWD OLDPWD; env | grep PWD; cd - ; dirs', cwd => '/tmp');
 script('limit: cpu', 'ulimit -t');
 
-$pair->stop;
+for my $memory (qw(fresh recycled)) {
+    my $pair = Brood::Pair->start($memory);
+    for (@scripts) {
+        my ($name, @rest) = @$_;
+        $pair->same("$memory: $name", @rest);
+    }
+    $pair->stop;
+}
 done_testing;

@@ -54,7 +54,7 @@ my @dump = (
         [qr{(?<=,[ug]id=)\d+}, 'host uids: the slot of each instance']],
     ['oom, coredump filter, personality', 'for f in oom_score_adj coredump_filter personality loginuid sessionid setgroups uid_map gid_map; do echo $f; cat /proc/$$/$f; done 2>&1',
         [qr/^( +0 +)\d+( +\d+)$/m, 'host uids: the slot of each instance']],
-    ['stat: process group, session, terminal', 'read -a s </proc/$$/stat; for i in 0 4 5; do [ ${s[i]} = $$ ] && echo $i; done; echo ${s[6]} ${s[7]} ${s[8]} ${s[17]} ${s[18]} ${s[19]} ${s[37]} ${s[39]} ${s[40]}',
+    ['stat: process group, session, terminal', 'read -a s </proc/$$/stat; for i in 0 4; do [ ${s[i]} = $$ ] && echo $i; done; echo ${s[6]} ${s[7]} ${s[8]} ${s[17]} ${s[18]} ${s[19]} ${s[37]} ${s[39]} ${s[40]}',
         [qr/^(0 -1) \d+/m, 'flags: PF_FORKNOEXEC, 0x40']],
     ['scheduling', 'chrt -p $$ | sed "s/pid [0-9]*/pid/"; taskset -p $$ | sed "s/pid [0-9]*/pid/"; nice; ionice -p $$'],
     ['dumpable: own /proc is open', 'ls -ld /proc/$$/fd | cut -c1-10; stat -c "%u %g" /proc/$$/fd /proc/$$/environ; ls /proc/$$/map_files >/dev/null; echo $?'],
@@ -65,10 +65,12 @@ my @dump = (
     ['signals of a program', 'python3 -c "import signal; print([(int(s), str(signal.getsignal(s))) for s in signal.Signals if signal.getsignal(s) not in (signal.SIG_DFL, None)], signal.pthread_sigmask(0, []))"'],
 );
 
-my $pair = Brood::Pair->start;
-for (@dump) {
-    my ($name, $cmd, @may_differ) = @$_;
-    $pair->same($name, $cmd, mask => [map { $_->[0] } @may_differ]);
+for my $memory (qw(fresh recycled)) {
+    my $pair = Brood::Pair->start($memory);
+    for (@dump) {
+        my ($name, $cmd, @may_differ) = @$_;
+        $pair->same("$memory: $name", $cmd, mask => [map { $_->[0] } @may_differ]);
+    }
+    $pair->stop;
 }
-$pair->stop;
 done_testing;

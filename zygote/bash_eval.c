@@ -26,7 +26,6 @@
 #include "lib/packet.h"
 #include "zygote/zyg.h"
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/time.h>
@@ -224,11 +223,10 @@ static int run_one_command(const char *cmd)
     return parse_and_execute(savestring(cmd), "-c", SEVAL_NOHIST | SEVAL_RESETLINE);
 }
 
-static __attribute__((noreturn)) void run(const struct child_job *job, struct zyg_page *page)
+static __attribute__((noreturn)) void run(const struct child_job *job)
 {
     (void)prctl(PR_SET_NAME, "bash", 0, 0, 0);
     child_show_as(job->cmd, job->env);
-    (void)munmap(page, 4096);
     import_env(job);
     if (job->cwd_given)
         follow_cwd();
@@ -278,7 +276,8 @@ static const struct zyg_eval bash_eval = {.execs = false,
                                           .on_assign = on_assign,
                                           .on_standby = on_standby,
                                           .run = run,
-                                          .rehearse = rehearse};
+                                          .rehearse = rehearse,
+                                          .watch = zyg_divert_calls};
 
 int brood_builtin_load(char *name)
 {

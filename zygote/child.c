@@ -4,7 +4,7 @@
  * Everything that does not depend on the run is done before it waits: session, cgroups, limits,
  * ids. Then it blocks in one recvmsg on the run socket, takes the three descriptors, starts the
  * run's clock (the timerfd is shared with pid 1, which polls it) and evaluates. A retirement
- * ends it there. A step that fails is written to the shared page and reported by pid 1 by its
+ * ends it there. A step that fails is written to the note and reported by pid 1 by its
  * number.
  */
 #include "lib/clock.h"
@@ -29,43 +29,60 @@
 static char message[ZYG_RUN_BYTES_MAX + 1];
 static char *env[ENV_ROOM], *request_env[ENV_ROOM];
 
-_Noreturn static void fail(struct zyg_page *page, enum child_step step, int error)
+static int note_fd; /* of this child's zygote */
+
+static void write_note(size_t at, const void *data, size_t len)
 {
-    page->step = step;
-    page->step_errno = error;
+    if (pwrite(note_fd, data, len, (off_t)at) != (ssize_t)len)
+        _exit(127);
+}
+
+void child_fail(enum child_step step, int error)
+{
+    uint32_t failed[2] = {step, (uint32_t)error};
+    _Static_assert(offsetof(struct zyg_note, step_errno) == offsetof(struct zyg_note, step) + 4,
+                   "");
+    write_note(offsetof(struct zyg_note, step), failed, sizeof failed);
     _exit(127);
 }
 
 /* What is the same for every run. Failing here ends the standby; pid 1 reports the namespace
  * broken. */
-static void become_user(struct zyg *z)
+static void join_cgroups(struct zyg *z)
 {
     for (size_t i = 0; i < z->joins_count; i++)
         if (write(z->procs_fd[i], "0", 1) < 0)
-            fail(z->page, CHILD_STEP_LIMITS, errno);
-    if (setgroups(0, NULL) < 0 || setresgid(ZYG_CHILD_UID, ZYG_CHILD_UID, ZYG_CHILD_UID) < 0 ||
-        setresuid(ZYG_CHILD_UID, ZYG_CHILD_UID, ZYG_CHILD_UID) < 0 ||
-        prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0)
-        fail(z->page, CHILD_STEP_LIMITS, errno);
+            child_fail(CHILD_STEP_LIMITS, errno);
 }
 
-/* Also before that, as the page belongs to another run still: nothing is written to it. */
+static void become_group(void)
+{
+    if (setgroups(0, NULL) < 0 || setresgid(ZYG_CHILD_UID, ZYG_CHILD_UID, ZYG_CHILD_UID) < 0)
+        child_fail(CHILD_STEP_LIMITS, errno);
+}
+
+static void become_user(void)
+{
+    if (setresuid(ZYG_CHILD_UID, ZYG_CHILD_UID, ZYG_CHILD_UID) < 0 ||
+        prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0)
+        child_fail(CHILD_STEP_LIMITS, errno);
+}
+
+/* Also before that; the note belongs to another run still. */
 static void get_ready(struct zyg *z)
 {
     sigset_t none;
-    zyg_prefault();
+    note_fd = z->note_fd;
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
-    /* A session of its own: in pid 1's it could send it SIGCONT (kill(2)). */
-    (void)setsid();
     z->eval->on_standby();
 }
 
 static void await_promotion(struct zyg *z)
 {
     uint32_t me = (uint32_t)getpid(), seen;
-    while ((seen = z->page->go) != me)
-        (void)syscall(SYS_futex, &z->page->go, FUTEX_WAIT, seen, NULL, NULL, 0);
+    while ((seen = z->token->go) != me)
+        zyg_await(&z->token->go, seen, 0);
 }
 
 static bool text_ends(const char *bytes, uint32_t len)
@@ -74,19 +91,19 @@ static bool text_ends(const char *bytes, uint32_t len)
 }
 
 /* Checks the message and lays out cmd, environment and cwd as pointers into it. */
-static const char *parse(struct zyg_page *page, size_t len, struct child_job *job)
+static const char *parse(size_t len, struct child_job *job)
 {
     const struct zyg_run *run = (const void *)message;
     if (len < sizeof *run || run->magic != ZYG_RUN_MAGIC ||
         (uint64_t)run->cmd_bytes + run->env_bytes + run->cwd_bytes != len - sizeof *run)
-        fail(page, CHILD_STEP_MESSAGE, EBADMSG);
+        child_fail(CHILD_STEP_MESSAGE, EBADMSG);
     char *cmd = message + sizeof *run, *vars = cmd + run->cmd_bytes, *cwd = vars + run->env_bytes;
     if (!text_ends(cmd, run->cmd_bytes) || !text_ends(cwd, run->cwd_bytes) ||
         (run->env_bytes && !text_ends(vars, run->env_bytes)))
-        fail(page, CHILD_STEP_MESSAGE, EBADMSG);
+        child_fail(CHILD_STEP_MESSAGE, EBADMSG);
     for (char *at = vars; at < cwd; at += strlen(at) + 1) {
         if (job->request_env_count == ENV_ROOM - 16)
-            fail(page, CHILD_STEP_MESSAGE, E2BIG);
+            child_fail(CHILD_STEP_MESSAGE, E2BIG);
         request_env[job->request_env_count++] = at;
     }
     job->cmd = cmd;
@@ -148,12 +165,14 @@ static void start_clock(struct zyg *z, const struct zyg_run *run)
 {
     struct itimerspec when = {.it_value = {.tv_sec = (time_t)(run->timeout_ns / CLOCK_NS_PER_S),
                                            .tv_nsec = (long)(run->timeout_ns % CLOCK_NS_PER_S)}};
-    z->page->started_ns = clock_now_ns();
-    z->page->grace_ns = run->grace_ns;
-    z->page->home_cpu = run->home_cpu;
-    z->page->run_id = run->run_id;
+    struct zyg_note note = {.run_id = run->run_id,
+                            .pid = getpid(),
+                            .started_ns = clock_now_ns(),
+                            .grace_ns = run->grace_ns,
+                            .home_cpu = run->home_cpu};
+    write_note(0, &note, sizeof note);
     if (timerfd_settime(z->clock_fd, 0, &when, NULL) < 0)
-        fail(z->page, CHILD_STEP_LIMITS, errno);
+        child_fail(CHILD_STEP_LIMITS, errno);
 }
 
 /* All runs without input are given one /dev/null, and with it one set of flags, owner and locks:
@@ -166,56 +185,82 @@ static int own_null(int fd)
     return open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
-static void install_stdio(struct zyg_page *page, int *fds, size_t nfds)
+static void install_stdio(int *fds, size_t nfds)
 {
     if (nfds != 3)
-        fail(page, CHILD_STEP_MESSAGE, EBADF);
+        child_fail(CHILD_STEP_MESSAGE, EBADF);
     fds[0] = own_null(fds[0]);
     for (int i = 0; i < 3; i++)
         if (dup2(fds[i], i) < 0)
-            fail(page, CHILD_STEP_STDIO, errno);
-    if (syscall(SYS_close_range, 3, ~0u, 0) < 0)
-        fail(page, CHILD_STEP_STDIO, errno);
+            child_fail(CHILD_STEP_STDIO, errno);
 }
 
-static void limit_cpu(struct zyg_page *page, uint64_t seconds)
+/* The last step: what is open from here on, foreign code has. */
+static void close_others(const struct zyg *z)
+{
+    if (syscall(SYS_close_range, 3, ~0u, z->eval->execs ? CLOSE_RANGE_CLOEXEC : 0) < 0)
+        child_fail(CHILD_STEP_STDIO, errno);
+}
+
+static void limit_cpu(uint64_t seconds)
 {
     struct rlimit lim = {.rlim_cur = seconds, .rlim_max = seconds + 1}; /* SIGXCPU, then SIGKILL */
     if (seconds && setrlimit(RLIMIT_CPU, &lim) < 0)
-        fail(page, CHILD_STEP_LIMITS, errno);
+        child_fail(CHILD_STEP_LIMITS, errno);
 }
 
-void child_main(struct zyg *z, bool as_reserve)
+/* From the run's message on. */
+_Noreturn static void take_run(struct zyg *z)
 {
     struct child_job job = {0};
-    struct zyg_page *page = z->page;
     int fds[PACKET_FDS_MAX];
     size_t nfds;
 
-    get_ready(z);
-    if (as_reserve)
-        await_promotion(z);
-    become_user(z);
     ssize_t len = packet_recv(z->run_fd, message, sizeof message - 1, fds, &nfds);
     if (len <= 0)
         _exit(0); /* the engine is gone */
     const struct zyg_run *run = (const void *)message;
     if ((size_t)len == sizeof *run && run->magic == ZYG_RETIRE_MAGIC) {
-        page->retired = 1;
+        uint32_t yes = 1;
+        write_note(offsetof(struct zyg_note, retired), &yes, sizeof yes);
         _exit(0);
     }
-    const char *cwd = parse(page, (size_t)len, &job);
+    const char *cwd = parse((size_t)len, &job);
     start_clock(z, run);
     if (z->home_cpu != ZYG_ANY_CPU)
-        (void)sched_setaffinity(0, sizeof z->all_cpus, &z->all_cpus);
-    install_stdio(page, fds, nfds);
-    limit_cpu(page, run->cpu_s);
+        zyg_bind(z, ZYG_ANY_CPU);
+    install_stdio(fds, nfds);
+    limit_cpu(run->cpu_s);
     if (*cwd) {
         int r = enter_cwd(cwd);
         if (r < 0)
-            fail(page, CHILD_STEP_CWD, -r);
+            child_fail(CHILD_STEP_CWD, -r);
         job.cwd_given = true;
     }
     merge_env(&job);
-    z->eval->run(&job, page);
+    close_others(z);
+    z->eval->run(&job);
+}
+
+void child_main(struct zyg *z, bool as_reserve)
+{
+    (void)setsid(); /* in pid 1's session it could send it SIGCONT (kill(2)) */
+    zyg_prefault();
+    get_ready(z);
+    if (as_reserve)
+        await_promotion(z);
+    join_cgroups(z);
+    become_group();
+    become_user();
+    take_run(z);
+}
+
+/* Born in the cgroups, the groups and the session of its mould. */
+int child_cast(void *arg)
+{
+    struct zyg *z = arg;
+    (void)setpgid(0, 0);
+    get_ready(z);
+    become_user();
+    take_run(z);
 }

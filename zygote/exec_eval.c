@@ -15,7 +15,7 @@ static void nothing(void)
 {
 }
 
-static __attribute__((noreturn)) void run(const struct child_job *job, struct zyg_page *page)
+static __attribute__((noreturn)) void run(const struct child_job *job)
 {
     static const char *const shells[][2] = {{"/bin/bash", "bash"}, {"/bin/sh", "sh"}};
     char end_of_options[] = "--";
@@ -30,13 +30,20 @@ static __attribute__((noreturn)) void run(const struct child_job *job, struct zy
         (void)execve(shells[i][0], argv, job->env);
         error = errno;
     }
-    page->step_errno = error;
-    page->step = CHILD_STEP_EXEC;
-    _exit(127);
+    child_fail(CHILD_STEP_EXEC, error);
 }
 
-static const struct zyg_eval exec_eval = {
-    .execs = true, .on_assign = nothing_for_host, .on_standby = nothing, .run = run};
+/* The child execs before anything else: its address space cannot be spoiled. */
+static bool nothing_to_watch(void)
+{
+    return true;
+}
+
+static const struct zyg_eval exec_eval = {.execs = true,
+                                          .on_assign = nothing_for_host,
+                                          .on_standby = nothing,
+                                          .run = run,
+                                          .watch = nothing_to_watch};
 
 int main(void)
 {

@@ -26,7 +26,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#define PAGE 4096u
+#define PAGE ZYG_PAGE
 #define MAPS_ROOM 32768
 #define RUNS_MAX 64
 #define PAGES_MAX 8192 /* 32 MiB of mappings: several times a bash */
@@ -53,7 +53,7 @@ static size_t written_count;
 /* ---- what is mapped ----------------------------------------------------------------------------
  */
 
-static bool read_maps(char *maps, size_t room)
+bool zyg_read_maps(char *maps, size_t room)
 {
     size_t len = 0;
     auto_close int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
@@ -68,17 +68,17 @@ static bool read_maps(char *maps, size_t room)
 }
 
 /* One line of proc(5)'s maps; false: a mapping that is none of our business. */
-static bool parse_line(const char *line, struct run *ret)
+bool zyg_parse_mapping(const char *line, struct zyg_mapping *ret)
 {
     char perms[5], name[8] = "";
     unsigned long start, end, inode;
     if (sscanf(line, "%lx-%lx %4s %*x %*s %lu %7s", &start, &end, perms, &inode, name) < 4)
         return false;
-    *ret = (struct run){.start = start,
-                        .end = end,
-                        .writable = perms[1] == 'w',
-                        .executable = perms[2] == 'x',
-                        .has_file = inode != 0};
+    *ret = (struct zyg_mapping){.start = start,
+                                .end = end,
+                                .writable = perms[1] == 'w',
+                                .executable = perms[2] == 'x',
+                                .has_file = inode != 0};
     return perms[0] == 'r' && perms[3] == 'p' &&
            strncmp(name, "[v", 2) != 0; /* vdso, vvar, vsyscall */
 }
@@ -87,23 +87,27 @@ static void find_runs(const char *maps)
 {
     size_t pages = 0;
     for (const char *at = maps; *at; at = strchr(at, '\n') + 1) {
-        struct run one;
+        struct zyg_mapping one;
         struct run *last = run_count ? &runs[run_count - 1] : NULL;
         size_t count;
-        if (!parse_line(at, &one))
+        if (!zyg_parse_mapping(at, &one))
             continue;
         count = (one.end - one.start) / PAGE;
         if (pages + count > PAGES_MAX || run_count == RUNS_MAX)
             return;
-        one.first_page = pages;
-        pages += count;
         if (last && last->end == one.start && last->writable == one.writable) {
             last->end = one.end;
             last->executable |= one.executable;
             last->has_file |= one.has_file;
         } else {
-            runs[run_count++] = one;
+            runs[run_count++] = (struct run){.start = one.start,
+                                             .end = one.end,
+                                             .first_page = pages,
+                                             .writable = one.writable,
+                                             .executable = one.executable,
+                                             .has_file = one.has_file};
         }
+        pages += count;
     }
 }
 
@@ -258,7 +262,7 @@ static void list_written(void)
 void zyg_make_lean(const struct zyg_eval *eval)
 {
     static char maps[MAPS_ROOM];
-    if (!eval->rehearse || !read_maps(maps, sizeof maps))
+    if (!eval->rehearse || !zyg_read_maps(maps, sizeof maps))
         return;
     find_runs(maps);
     hot = mmap(NULL, PAGES_MAX, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

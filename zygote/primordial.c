@@ -153,6 +153,7 @@ void primordial_serve(int priv_fd, int plan_fd, const struct zyg_eval *eval)
     (void)fcntl(priv_fd, F_SETFD, FD_CLOEXEC);
     (void)setsid();
     child_show_as_prepare();
+    bool watched = eval->watch();
     zyg_make_lean(eval);
     (void)prctl(PR_SET_NAME, "brood-primord", 0, 0, 0);
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
@@ -172,6 +173,7 @@ void primordial_serve(int priv_fd, int plan_fd, const struct zyg_eval *eval)
         z.ctl = fds[0];
         z.run_fd = fds[1];
         z.procs_count = birth.procs_count;
+        z.moulds = watched && birth.moulds;
         z.joins_count = birth.joins_count;
         for (size_t i = 0; i < birth.procs_count; i++)
             z.procs_fd[i] = fds[2 + i];

@@ -4,7 +4,7 @@
  *
  * Runs as root of its own userns. It reads fixed structs from the engine and nothing else: the
  * bytes of a run go to the standby directly. States, by what is true: no standby (before the first,
- * after a retirement), standby waiting (page->run_id == 0), running (page->run_id != 0). A run ends
+ * after a retirement), standby waiting (note->run_id == 0), running (note->run_id != 0). A run ends
  * when the standby's own process ended; what it left behind is killed before anything is reported,
  * so only pid 1 and the reserve, which has seen nothing of it, are there when the next one begins.
  *
@@ -30,6 +30,10 @@
 #include <sys/wait.h>
 
 #define UNREAD_DEATHS_MAX 8u
+#define JOIN_WAITS 4u /* for a mould that is just joining the cgroups, so often... */
+#define JOIN_WAIT_NS (2 * CLOCK_NS_PER_MS)
+#define CLEAN_RUNS 2        /* in a row, before a mould is made */
+#define CLEAN_RUNS_AGAIN 16 /* the same when the last one came to no use */
 #define CAP_BIT(cap) (1ull << (cap))
 #define KEPT_CAPS (CAP_BIT(CAP_KILL) | CAP_BIT(CAP_SETUID) | CAP_BIT(CAP_SETGID))
 
@@ -80,10 +84,15 @@ static int open_descriptors(struct zyg *z)
         return -errno;
     z->sig_fd = signalfd(-1, &chld, SFD_CLOEXEC | SFD_NONBLOCK);
     z->clock_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    z->page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (z->sig_fd < 0 || z->clock_fd < 0 || z->page == MAP_FAILED)
+    z->note_fd = memfd_create("brood-note", MFD_CLOEXEC);
+    if (z->note_fd < 0 || ftruncate(z->note_fd, ZYG_PAGE) < 0)
         return -errno;
-    z->page->home_cpu = z->home_cpu = ZYG_ANY_CPU;
+    z->note = mmap(NULL, ZYG_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, z->note_fd, 0);
+    z->token = zyg_make_token();
+    if (z->sig_fd < 0 || z->clock_fd < 0 || z->note == MAP_FAILED || !z->token ||
+        madvise(z->note, ZYG_PAGE, MADV_DONTFORK) < 0)
+        return -errno;
+    z->note->home_cpu = z->home_cpu = ZYG_ANY_CPU;
     return sched_getaffinity(0, sizeof z->all_cpus, &z->all_cpus) < 0 ? -errno : 0;
 }
 
@@ -115,22 +124,27 @@ static void assign(struct zyg *z, const struct zyg_order *order, int volume_fd)
     z->plan = NULL;
 }
 
+void zyg_bind(const struct zyg *z, uint32_t cpu)
+{
+    cpu_set_t set;
+    if (cpu >= CPU_SETSIZE) {
+        set = z->all_cpus;
+    } else {
+        CPU_ZERO(&set);
+        CPU_SET(cpu, &set);
+    }
+    /* One that is offline is refused: then anywhere. */
+    (void)sched_setaffinity(0, sizeof set, &set);
+}
+
 /* Zygote and standby live on one CPU: a fork that moves costs more in wake-ups and TLB flushes than
  * the rest of it. Which one, the engine says; a run may use all (child.c). */
 static void move_home(struct zyg *z)
 {
-    cpu_set_t set;
-    if (z->page->home_cpu == z->home_cpu)
+    if (z->note->home_cpu == z->home_cpu)
         return;
-    z->home_cpu = z->page->home_cpu;
-    if (z->home_cpu >= CPU_SETSIZE) {
-        set = z->all_cpus;
-    } else {
-        CPU_ZERO(&set);
-        CPU_SET(z->home_cpu, &set);
-    }
-    (void)sched_setaffinity(0, sizeof set,
-                            &set); /* one that is offline is refused: then anywhere */
+    z->home_cpu = z->note->home_cpu;
+    zyg_bind(z, z->home_cpu);
 }
 
 /* Not fork(3): nothing here needs its handlers and locks. */
@@ -142,17 +156,47 @@ static pid_t fork_child(struct zyg *z, bool as_reserve)
     return pid;
 }
 
-/* Sees that a child waits for the next run: the reserve, or a new one. */
+static bool has_standby(const struct zyg *z)
+{
+    return z->standby || z->casting;
+}
+
+/* Is this the standby, or the run that it has become? Of a cast that has not begun we do not know
+ * the number; but nobody else lives then. */
+static bool is_standby(const struct zyg *z, pid_t pid)
+{
+    return z->casting ? pid == z->note->pid || !z->note->pid : pid == z->standby;
+}
+
+static bool mould_is_ready(const struct zyg *z)
+{
+    return z->mould && z->token->mould == (uint32_t)z->mould;
+}
+
+static void order_cast(struct zyg *z)
+{
+    z->casting = true;
+    z->token->home_cpu = z->home_cpu;
+    z->token->cast++;
+    zyg_wake(&z->token->cast);
+}
+
+/* Sees that a child waits for the next run: a cast, the reserve, or a new one. */
 static void prepare_standby(struct zyg *z)
 {
     move_home(z);
-    *z->page = (struct zyg_page){.home_cpu = z->home_cpu};
+    *z->note = (struct zyg_note){.home_cpu = z->home_cpu};
+    z->token->spoiled = 0;
     z->cancelled = z->timed_out = z->term_sent = false;
+    if (mould_is_ready(z)) {
+        order_cast(z);
+        return;
+    }
     if (z->reserve) {
         z->standby = z->reserve;
         z->reserve = 0;
-        z->page->go = (uint32_t)z->standby;
-        (void)syscall(SYS_futex, &z->page->go, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+        z->token->go = (uint32_t)z->standby;
+        zyg_wake(&z->token->go);
         return;
     }
     z->standby = fork_child(z, false);
@@ -169,6 +213,26 @@ static void prepare_reserve(struct zyg *z)
     z->reserve = pid > 0 ? pid : 0;
 }
 
+static void drop_child(pid_t *child)
+{
+    if (*child) {
+        (void)kill(*child, SIGKILL);
+        (void)waitpid(*child, NULL, 0);
+    }
+    *child = 0;
+}
+
+static void prepare_mould(struct zyg *z)
+{
+    if (!z->moulds || z->mould || z->patience > 0 || z->pids_current < 0)
+        return;
+    z->patience = CLEAN_RUNS_AGAIN; /* should this one not last */
+    pid_t pid = _Fork();
+    if (pid == 0)
+        mould_main(z);
+    z->mould = pid > 0 ? pid : 0;
+}
+
 struct tally {
     struct zyg_report report;
     bool main_ended;
@@ -176,8 +240,8 @@ struct tally {
 
 static void count(struct zyg *z, struct tally *t, pid_t pid, int status, const struct rusage *ru)
 {
-    if (pid == z->reserve) { /* it was no part of the run */
-        z->reserve = 0;
+    if (pid == z->reserve || pid == z->mould) { /* no part of the run */
+        *(pid == z->reserve ? &z->reserve : &z->mould) = 0;
         return;
     }
     uint64_t cpu_us = (uint64_t)(ru->ru_utime.tv_sec + ru->ru_stime.tv_sec) * 1000000u +
@@ -185,7 +249,7 @@ static void count(struct zyg *z, struct tally *t, pid_t pid, int status, const s
     t->report.cpu_ns += cpu_us * 1000;
     if ((uint64_t)ru->ru_maxrss > t->report.max_rss_kb)
         t->report.max_rss_kb = (uint64_t)ru->ru_maxrss;
-    if (pid == z->standby) {
+    if (is_standby(z, pid)) {
         t->report.status = status;
         t->main_ended = true;
     }
@@ -216,15 +280,27 @@ static void kill_leftovers(struct zyg *z, struct tally *t)
     } while (reap(z, t, 0));
 }
 
+/* A mould that is just joining the cgroups of the run: is it in there, or is it not? */
+static void settle_mould(struct zyg *z)
+{
+    if (!z->mould || z->token->joining != (uint32_t)z->mould)
+        return;
+    for (unsigned i = 0; i < JOIN_WAITS && !mould_is_ready(z); i++)
+        zyg_await(&z->token->mould, z->token->mould, JOIN_WAIT_NS);
+    if (!mould_is_ready(z))
+        drop_child(&z->mould);
+}
+
 /* Did the run leave processes behind? The reserve is none of them, nor in their cgroup, which none
- * of them can leave. */
-static bool has_leftovers(const struct zyg *z)
+ * of them can leave; a mould that is ready is in there. */
+static bool has_leftovers(struct zyg *z)
 {
     char text[24];
-    if (!z->reserve)
+    settle_mould(z);
+    if (!z->reserve && !z->mould)
         return true; /* whoever is left */
     ssize_t n = pread(z->pids_current, text, sizeof text - 1, 0);
-    return n < 2 || text[0] != '0';
+    return n != 2 || text[0] != (mould_is_ready(z) ? '1' : '0');
 }
 
 static void stop_clock(struct zyg *z)
@@ -250,35 +326,45 @@ static void report_done(struct zyg *z, struct zyg_report *report, uint64_t run_i
 static void replace_standby(struct zyg *z)
 {
     if (++z->unread_deaths > UNREAD_DEATHS_MAX)
-        give_up(z, ZYG_STEP_FORK, z->page->step ? z->page->step_errno : EAGAIN);
+        give_up(z, ZYG_STEP_FORK, z->note->step ? z->note->step_errno : EAGAIN);
     prepare_standby(z);
 }
 
-static void drop_reserve(struct zyg *z)
+/* A mould outlives only clean runs, and only a row of them pays for another. */
+static void judge(struct zyg *z, const struct zyg_report *done)
 {
-    if (z->reserve) {
-        (void)kill(z->reserve, SIGKILL);
-        (void)waitpid(z->reserve, NULL, 0);
+    bool clean = !z->token->spoiled && done->reason == ZYG_BY_ITSELF && WIFEXITED(done->status) &&
+                 done->survivors == 0;
+    if (clean) {
+        z->patience -= z->patience > 0;
+        return;
     }
-    z->reserve = 0;
+    drop_child(&z->mould);
+    z->patience = z->patience > CLEAN_RUNS ? z->patience : CLEAN_RUNS;
 }
 
 static void finish_run(struct zyg *z, struct tally *t)
 {
-    uint64_t run_id = z->page->run_id;
+    uint64_t run_id = z->note->run_id;
     z->standby = 0;
+    z->casting = false;
     if (run_id) {
-        t->report.step = z->page->step;
-        t->report.step_errno = z->page->step_errno;
-        t->report.wall_ns = clock_now_ns() - z->page->started_ns;
+        t->report.step = z->note->step;
+        t->report.step_errno = z->note->step_errno;
+        t->report.wall_ns = clock_now_ns() - z->note->started_ns;
         report_done(z, &t->report, run_id);
         stop_clock(z);
         z->unread_deaths = 0;
+        judge(z, &t->report);
         prepare_standby(z);
         prepare_reserve(z);
-    } else if (z->page->retired) {
-        drop_reserve(z); /* until a run is there to be read */
+        prepare_mould(z);
+    } else if (z->note->retired) { /* until a run is there to be read */
+        drop_child(&z->reserve);
+        drop_child(&z->mould);
+        z->patience = CLEAN_RUNS;
     } else {
+        drop_child(&z->mould);
         replace_standby(z);
     }
     *t = (struct tally){0};
@@ -290,6 +376,10 @@ static void on_child(struct zyg *z, struct tally *t)
     while (read(z->sig_fd, &info, sizeof info) > 0)
         ;
     bool left = reap(z, t, WNOHANG);
+    if (z->casting && !z->mould && !z->note->pid) { /* it was not fit any more */
+        z->casting = false;
+        prepare_standby(z);
+    }
     if (!t->main_ended)
         return;
     if (left && has_leftovers(z))
@@ -301,30 +391,31 @@ static void on_child(struct zyg *z, struct tally *t)
 static void on_clock(struct zyg *z)
 {
     uint64_t ticks;
-    if (read(z->clock_fd, &ticks, sizeof ticks) <= 0 || !z->standby)
+    if (read(z->clock_fd, &ticks, sizeof ticks) <= 0 || !has_standby(z))
         return;
     z->timed_out = true;
-    if (z->term_sent || z->page->grace_ns == 0) {
+    if (z->term_sent || z->note->grace_ns == 0) {
         (void)kill(-1, SIGKILL);
         return;
     }
-    struct itimerspec grace = {.it_value = {.tv_sec = (time_t)(z->page->grace_ns / CLOCK_NS_PER_S),
-                                            .tv_nsec = (long)(z->page->grace_ns % CLOCK_NS_PER_S)}};
+    struct itimerspec grace = {.it_value = {.tv_sec = (time_t)(z->note->grace_ns / CLOCK_NS_PER_S),
+                                            .tv_nsec = (long)(z->note->grace_ns % CLOCK_NS_PER_S)}};
     z->term_sent = true;
     (void)timerfd_settime(z->clock_fd, 0, &grace, NULL);
     (void)kill(-1, SIGTERM);
     (void)kill(-1, SIGCONT);
 }
 
-/* Ends a standby that has not begun, and the reserve. */
+/* Ends a standby that has not begun, the reserve and the mould. */
 static void drop_standby(struct zyg *z, struct tally *t)
 {
-    if (z->standby) {
+    if (has_standby(z)) {
         (void)kill(-1, SIGKILL);
         (void)reap(z, t, 0);
     }
     *t = (struct tally){0};
-    z->standby = z->reserve = 0;
+    z->standby = z->reserve = z->mould = 0;
+    z->casting = false;
 }
 
 /* A run that was sent but has not begun: taken back out of the socket, or out of a standby's hands.
@@ -359,7 +450,7 @@ static void on_order(struct zyg *z, struct tally *t)
     case ZYG_CANCEL:
         if (order.run_id <= z->last_done)
             break; /* it ended while the order was on its way */
-        if (z->page->run_id != order.run_id) {
+        if (z->note->run_id != order.run_id) {
             cancel_unread(z, t, order.run_id);
             break;
         }
@@ -374,13 +465,14 @@ static void on_order(struct zyg *z, struct tally *t)
 _Noreturn static void serve(struct zyg *z)
 {
     struct tally tally = {0};
+    z->patience = CLEAN_RUNS;
     prepare_standby(z);
     send_report(z, &(struct zyg_report){.event = ZYG_READY}, -1);
     for (;;) {
         struct pollfd p[] = {{.fd = z->sig_fd, .events = POLLIN},
                              {.fd = z->clock_fd, .events = POLLIN},
                              {.fd = z->ctl, .events = POLLIN},
-                             {.fd = z->standby ? -1 : z->run_fd, .events = POLLIN}};
+                             {.fd = has_standby(z) ? -1 : z->run_fd, .events = POLLIN}};
         if (poll(p, ARRAY_LEN(p), -1) < 0 && errno != EINTR)
             _exit(1);
         if (p[0].revents)
@@ -389,7 +481,7 @@ _Noreturn static void serve(struct zyg *z)
             on_clock(z);
         if (p[2].revents)
             on_order(z, &tally);
-        if (p[3].revents && !z->standby)
+        if (p[3].revents && !has_standby(z))
             prepare_standby(z); /* it reads the run */
     }
 }

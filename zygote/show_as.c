@@ -3,17 +3,18 @@
  * /proc.
  *
  * prctl(PR_SET_MM_MAP) (prctl(2); needs CONFIG_CHECKPOINT_RESTORE, no capability) moves arg_start..
- * and env_start.. to a page-aligned area that we fill. The other fields must be given too; they are
+ * and env_start.. to an area that we fill. The other fields must be given too; they are
  * read once from /proc/self/stat in the primordial and are the same in every fork. Best effort:
  * without it `ps` shows the zygote's name, nothing else changes.
  */
 #include "zygote/zyg.h"
 #include <fcntl.h>
 #include <linux/prctl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 
 static struct prctl_mm_map layout;
+static char area[ZYG_RUN_BYTES_MAX + 1024]
+    __attribute__((aligned(ZYG_PAGE))); /* and the base environment */
 
 void child_show_as_prepare(void)
 {
@@ -60,8 +61,7 @@ void child_show_as(const char *cmd, char *const *env)
         return;
     for (char *const *e = env; *e; e++)
         need += strlen(*e) + 1;
-    char *area = mmap(NULL, need, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (area == MAP_FAILED)
+    if (need > sizeof area)
         return;
     struct prctl_mm_map map = layout;
     char *at = append(append(area, "bash"), "-c");

@@ -8,17 +8,30 @@
 #include <sys/types.h>
 
 #define ZYG_PROCS_MAX 3
+#define ZYG_PAGE 4096u
 
-/* One page shared by a zygote and its standby: the child writes, pid 1 reads after it ended (or at
- * the deadline). The child unmaps it before it evaluates foreign code. */
-struct zyg_page {
-    _Atomic uint32_t go;     /* pid of the reserve that is to become the standby; a futex */
+/* What a standby says of itself, in a memfd: it writes, pid 1 reads after it ended (or at the
+ * deadline). Only pid 1 has it mapped; the child closes the descriptor before it evaluates foreign
+ * code. */
+struct zyg_note {
     _Atomic uint64_t run_id; /* 0: has not begun */
+    pid_t pid;               /* 0: has not begun to live */
     uint64_t started_ns, grace_ns;
     uint32_t home_cpu; /* what the run asked for */
     uint32_t retired;  /* it read a retirement */
     uint32_t step;     /* enum child_step that failed */
     int32_t step_errno;
+};
+
+/* A page that pid 1 shares with its children; it stays mapped during a run, until that run spoils
+ * its address space. */
+struct zyg_token {
+    _Atomic uint32_t go;   /* pid of the reserve that is to become the standby; a futex */
+    _Atomic uint32_t cast; /* a number more for each standby that the mould is to cast; a futex */
+    uint32_t home_cpu;     /* for that one */
+    _Atomic uint32_t spoiled; /* its address space is good for no other run */
+    _Atomic uint32_t joining; /* pid of the mould that is about to join the run's cgroups */
+    _Atomic uint32_t mould;   /* pid of the mould that has, and is ready to cast; a futex */
 };
 
 /* A run as the child sees it; points into its message. */
@@ -36,10 +49,12 @@ struct zyg_eval {
     bool execs;
     void (*on_assign)(const char *host); /* in the zygote, once */
     void (*on_standby)(void);            /* in the standby, before it waits */
-    __attribute__((noreturn)) void (*run)(const struct child_job *job, struct zyg_page *page);
+    __attribute__((noreturn)) void (*run)(const struct child_job *job);
     /* Evaluates something typical and calls done() before its process would end; NULL: nothing to
      * gain. */
     void (*rehearse)(void (*done)(void));
+    /* In the primordial: sees to it that zyg_spoil() will be called; false: no moulds. */
+    bool (*watch)(void);
 };
 
 struct zyg {
@@ -49,8 +64,13 @@ struct zyg {
     int clock_fd; /* timerfd: the run's deadline; armed by the child, read by pid 1 */
     int procs_fd[ZYG_PROCS_MAX], own_procs_fd[ZYG_PROCS_MAX];
     size_t procs_count, joins_count;
-    pid_t standby;    /* or the run it has become; 0: none */
-    pid_t reserve;    /* 0: none */
+    pid_t standby; /* or the run it has become; 0: none */
+    pid_t reserve; /* 0: none */
+    pid_t mould;   /* 0: none */
+    bool casting;  /* the standby is the mould's: note->pid, not standby */
+    bool moulds;   /* may be made */
+    int patience;  /* clean runs that it takes until the next one is made */
+    int note_fd;
     int pids_current; /* how many live in the child's cgroup; -1: unknown, then there is no reserve
                        */
     uint64_t last_done;
@@ -58,7 +78,8 @@ struct zyg {
     uint32_t home_cpu;      /* ZYG_ANY_CPU: all */
     cpu_set_t all_cpus;
     bool cancelled, timed_out, term_sent;
-    struct zyg_page *page;
+    struct zyg_note *note; /* mapped in pid 1 only */
+    struct zyg_token *token;
     const struct policy_plan *plan;
     const struct zyg_eval *eval;
 };
@@ -90,11 +111,36 @@ int zyg_mount_volume(int mount_fd);
 int zyg_loopback_up(void);
 /* child.c: the standby's whole life. */
 _Noreturn void child_main(struct zyg *z, bool as_reserve);
+/* The same for one that a mould casts; `z` is a struct zyg. */
+int child_cast(void *z);
+/* Ends a run whose set-up failed: pid 1 reports the step. */
+_Noreturn void child_fail(enum child_step step, int error);
+/* mould.c: a mould's whole life. */
+_Noreturn void mould_main(struct zyg *z);
+/* In pid 1, once: a page shared with all its children. NULL on error. */
+struct zyg_token *zyg_make_token(void);
+/* Waits while the futex has that value, at most so long; 0: for ever. May return early. */
+void zyg_await(const _Atomic uint32_t *futex, uint32_t value, uint64_t ns);
+void zyg_wake(const _Atomic uint32_t *futex);
+/* In a run: more than bash's own code is about to get hold of this address space. */
+void zyg_spoil(void);
+/* bash_calls.c: makes bash call zyg_spoil(). False: not every call was found. */
+bool zyg_divert_calls(void);
+/* serve.c: binds the caller to one CPU, or to none. */
+void zyg_bind(const struct zyg *z, uint32_t cpu);
 /* show_as.c: shows argv and envp as this process's command line and environment. Best effort. */
 void child_show_as(const char *cmd, char *const *env);
 /* Reads the layout once, in the primordial, where /proc/self is readable. */
 void child_show_as_prepare(void);
-/* lean.c: makes this process cheap to fork; once, in the primordial. */
+/* lean.c: /proc/self/maps as text; false: it does not fit, or is not readable. */
+bool zyg_read_maps(char *text, size_t room);
+struct zyg_mapping {
+    uintptr_t start, end;
+    bool writable, executable, has_file;
+};
+/* One line of it; false: shared, unreadable or the kernel's own. */
+bool zyg_parse_mapping(const char *line, struct zyg_mapping *ret);
+/* Makes this process cheap to fork; once, in the primordial. */
 void zyg_make_lean(const struct zyg_eval *eval);
 /* Drops cold program pages from this process's page tables; in a zygote, before it forks. */
 void zyg_trim(void);

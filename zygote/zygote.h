@@ -102,6 +102,7 @@ struct zyg_birth { /* priv -> primordial; descriptors: ctl, run, `procs_count` c
     uint32_t
         joins_count; /* the first ones, in which the zygote itself is not: a child joins them */
     uint32_t has_pids_current;
+    uint32_t moulds;    /* runs may follow each other in one address space (mould.c) */
     uint32_t owner_uid; /* of the userns: outside every mapped range, one per slot */
     uint32_t base_uid;  /* first host uid of the slot's 65,536 */
 };

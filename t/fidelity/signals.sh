@@ -100,8 +100,8 @@ fg; echo $?; bg; echo $?; set -o | grep monitor; suspend; echo $?
 set -m; sleep 0.01 & wait; echo $?; jobs; (exit 2) & fg; echo $?
 ### set -m and process groups
 set -m; sh -c 'read _ _ _ _ pg _ </proc/self/stat; [ $pg = $$ ] && echo own group'; set +m; sh -c 'read _ _ _ _ pg _ </proc/self/stat; [ $pg = $PPID ] && echo the same'
-### process group and session of the shell
-read pid c s ppid pg sid tty tpg _ </proc/$$/stat; [ $pg = $$ ] && echo leader; [ $sid = $$ ] && echo session; echo $tty $tpg
+### process group of the shell; a cast is no leader of its session
+read pid c s ppid pg sid tty tpg _ </proc/$$/stat; [ $pg = $$ ] && echo leader; echo $tty $tpg
 ### stop and continue
 sleep 5 & kill -STOP $!; kill -CONT $!; kill $!; wait $!; echo $?
 ### background reads /dev/null < text

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Brood::Pair - the same command warm and exec'ed: two instances, `--zygote bash` and `--zygote exec`.
 #
-#   my $pair = Brood::Pair->start;
+#   my $pair = Brood::Pair->start('fresh');     # the warm one is a fork: runs.memory
+#   my $pair = Brood::Pair->start('recycled');  # the warm one is cast by a mould that was used before
 #   $pair->same('name', 'echo hi');             # one test: stdout, stderr, how it ended, files left
 #   $pair->same('name', 'echo $$', mask => [qr/\d+/]);
 #   my ($warm, $exec) = $pair->both('declare -p');
@@ -22,15 +23,15 @@ use constant NS => 'fidelity';
 # All that may differ, with the reason. Applied to stdout, stderr and the contents of files.
 my @substitutions = (
     [qr/^(\[\d+\][ +-] *)\d{1,7}\b/m, '$1PID', 'the pid in a job notice'],
-    [qr/(line \d+: +)\d{1,7}( +[A-Z])/, '$1PID$2', 'the pid of a process that a signal ended'],
+    [qr/(line \d+:) +\d{1,7}( +[A-Z])/, '$1 PID$2', 'the pid of a process that a signal ended'],
     [qr/\b\d+m\d+\.\d{3}s/, 'TIME', 'the clock, as time and times print it'],
 );
 
 sub start {
-    my ($class, %opt) = @_;
-    my $self = bless {}, $class;
+    my ($class, $memory, %opt) = @_;
+    my $self = bless {memory => $memory}, $class;
     for my $kind (qw(bash exec)) {
-        $self->{$kind} = Brood->start(zygote => $kind, %opt);
+        $self->{$kind} = Brood->start(zygote => $kind, 'runs-memory' => $kind eq 'bash' ? $memory : 'fresh', %opt);
         $self->{$kind}->sh(NS, 'echo > made');
         my $made = $self->{$kind}->find('made') or BAIL_OUT("no home for the $kind instance");
         ($self->{"home_$kind"} = $made) =~ s{/made$}{};
@@ -90,6 +91,7 @@ sub substitute {
 
 sub _one {
     my ($self, $kind, $cmd, %more) = @_;
+    $self->{$kind}->recycle(NS) if $kind eq 'bash' && $self->{memory} eq 'recycled';
     my ($http, $json) = $self->{$kind}->execute({namespace_id => NS, cmd => $cmd, timeout => 10, %more});
     my $r = ref $json eq 'HASH' ? $json : {};
     my %seen = (http => $http, map { $_ => $r->{$_} } qw(stdout stderr exit_code signal reason));
