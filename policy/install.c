@@ -59,19 +59,22 @@ static uint64_t handled_fs(uint32_t abi)
     return fs;
 }
 
-int policy_install_landlock(const struct policy_plan *plan, const char *const *writable)
+static uint64_t tree_access(uint32_t abi)
 {
+    return handled_fs(abi) &
+           ~(uint64_t)(LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_BLOCK);
+}
+
+int policy_landlock_prepare(const struct policy_plan *plan, int *ret_ruleset)
+{
+    *ret_ruleset = -1;
     if (!(plan->layers & POLICY_LANDLOCK))
         return 0;
-    uint32_t abi = plan->landlock_abi;
-    uint64_t all = handled_fs(abi);
+    uint64_t all = handled_fs(plan->landlock_abi);
     uint64_t dev = (LANDLOCK_ACCESS_FS_WRITE_FILE | FS_TRUNCATE | FS_IOCTL_DEV) & all;
-    uint64_t tree = all & ~(uint64_t)(LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_BLOCK);
     struct ruleset_attr attr = {.fs = all};
-    if (abi >= 6)
-        attr.scoped = SCOPE_ABSTRACT_UNIX | SCOPE_SIGNAL;
-    size_t size = abi >= 6 ? sizeof attr : abi >= 4 ? 16 : 8;
-    auto_close int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, size, 0);
+    auto_close int ruleset =
+        (int)syscall(SYS_landlock_create_ruleset, &attr, plan->landlock_abi >= 4 ? 16 : 8, 0);
     if (ruleset < 0)
         return -errno;
     int r = allow_beneath(ruleset, "/", FS_READ);
@@ -79,11 +82,28 @@ int policy_install_landlock(const struct policy_plan *plan, const char *const *w
         r = allow_beneath(ruleset, "/dev", dev);
     if (r == 0)
         r = allow_beneath(ruleset, "/proc", LANDLOCK_ACCESS_FS_WRITE_FILE);
-    for (; r == 0 && *writable; writable++)
-        r = allow_beneath(ruleset, *writable, tree);
-    if (r == 0 && syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
-        r = -errno;
+    if (r == 0)
+        *ret_ruleset = fd_take(&ruleset);
     return r;
+}
+
+int policy_landlock_allow(const struct policy_plan *plan, int ruleset, const char *path)
+{
+    return ruleset < 0 ? 0 : allow_beneath(ruleset, path, tree_access(plan->landlock_abi));
+}
+
+int policy_landlock_restrict(int ruleset)
+{
+    if (ruleset >= 0 && syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
+        return -errno;
+    return 0;
+}
+
+int policy_landlock_scope(void)
+{
+    struct ruleset_attr attr = {.scoped = SCOPE_ABSTRACT_UNIX | SCOPE_SIGNAL};
+    auto_close int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof attr, 0);
+    return ruleset < 0 ? -errno : policy_landlock_restrict(ruleset);
 }
 
 int policy_install_seccomp(const struct policy_plan *plan)

@@ -43,10 +43,19 @@ int policy_landlock_abi(void);
 
 /* --- raw calls for the zygote and the child; no malloc, no locks; 0 or -errno --- */
 
-/* Restricts this process and its future children: read and execute below /, all below the given
- * writable paths, device and /proc files may be written in place; abstract sockets and signals stay
- * in the domain (ABI 6). Irreversible. */
-int policy_install_landlock(const struct policy_plan *plan, const char *const *writable);
+/* Landlock (landlock(7)), in steps, because what can be prepared is prepared before anyone waits. A
+ * ruleset: read and execute below /, device and /proc files may be written in place; -1 when the
+ * layer is not wanted, which the others take for nothing to do. The caller's to close. */
+int policy_landlock_prepare(const struct policy_plan *plan, int *ret_ruleset);
+/* Adds: all below this path. The path must be mounted by now. */
+int policy_landlock_allow(const struct policy_plan *plan, int ruleset, const char *path);
+/* Restricts this process and its future children; needs no_new_privs. Irreversible; no mount can be
+ * changed any more. */
+int policy_landlock_restrict(int ruleset);
+/* From now on this process and its children reach the abstract sockets and processes (signals) of
+ * each other only. Linux 6.12, ABI 6. */
+int policy_landlock_scope(void);
+#define POLICY_LANDLOCK_ABI_SCOPE 6
 /* Loads the filter; needs no_new_privs. Irreversible, inherited. */
 int policy_install_seccomp(const struct policy_plan *plan);
 /* rlimits of a child except RLIMIT_CPU. */

@@ -132,14 +132,24 @@ static int add_tree(struct cgroup *cg, const char *controller, uint32_t kind, ui
     return 0;
 }
 
+/* Where a process of one thread writes "0" to join. v1's tasks moves a thread, which takes no lock
+ * that waits for an RCU grace period, 12 ms here after some quiet, as cgroup.procs does
+ * (cgroup_procs_write_start() in the kernel's cgroup.c). v2 moves only processes. */
+static const char *join_file(const struct cgroup *cg)
+{
+    return cg->version == 2 ? "cgroup.procs" : "tasks";
+}
+
 static int add_zygotes(struct cgroup *cg, struct err *err)
 {
     for (size_t i = 0; i < cg->trees; i++) {
         if (mkdirat(cg->base_fd[i], "zygotes", 0755) < 0 && errno != EEXIST)
             return err_sys(err, "make cgroup %s/zygotes", cg->key);
-        cg->zygotes_fd[i] = openat(cg->base_fd[i], "zygotes/cgroup.procs", O_WRONLY | O_CLOEXEC);
+        char path[32];
+        (void)snprintf(path, sizeof path, "zygotes/%s", join_file(cg));
+        cg->zygotes_fd[i] = openat(cg->base_fd[i], path, O_WRONLY | O_CLOEXEC);
         if (cg->zygotes_fd[i] < 0)
-            return err_sys(err, "open cgroup %s/zygotes/cgroup.procs", cg->key);
+            return err_sys(err, "open cgroup %s/%s", cg->key, path);
     }
     return 0;
 }
@@ -252,8 +262,8 @@ static int fill(struct cgroup *cg, size_t tree, int dir, int *ret_procs, int cou
         int fd = openat(dir, name, files[i].flags | O_CLOEXEC);
         counters[files[i].counter] = fd >= 0 ? fd : openat(dir, name, O_RDONLY | O_CLOEXEC);
     }
-    *ret_procs = openat(dir, "cgroup.procs", O_WRONLY | O_CLOEXEC);
-    return *ret_procs < 0 ? err_sys(err, "cgroup: open cgroup.procs") : 0;
+    *ret_procs = openat(dir, join_file(cg), O_WRONLY | O_CLOEXEC);
+    return *ret_procs < 0 ? err_sys(err, "cgroup: open %s", join_file(cg)) : 0;
 }
 
 int cgroup_make(struct cgroup *cg, uint32_t slot, int procs[CGROUP_TREES_MAX],

@@ -125,6 +125,7 @@ struct engine {
     uint32_t cpu_count;
     unsigned start_failures;
     uint64_t no_start_before_ns;
+    uint64_t refill_after_ns; /* the last activation is that long ago */
     bool ever_started;
     struct loop_timer refill;
 

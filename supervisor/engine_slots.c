@@ -15,11 +15,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define STEP_MS 10000u     /* for each step of an activation, and for a standby to appear */
-#define REPORT_MS 1000u    /* beyond deadline and grace: the engine's second clock */
-#define CANCEL_MS 1000u    /* from ZYG_CANCEL to the report */
-#define STARTS_AT_ONCE 4u  /* zygotes on their way */
-#define REFILL_DELAY_MS 3u /* a pool is refilled behind the request that emptied it, not before */
+#define STEP_MS 10000u        /* for each step of an activation, and for a standby to appear */
+#define REPORT_MS 1000u       /* beyond deadline and grace: the engine's second clock */
+#define CANCEL_MS 1000u       /* from ZYG_CANCEL to the report */
+#define STARTS_AT_ONCE 4u     /* zygotes on their way */
+#define REFILL_PAUSE_MS 10u   /* a pool is refilled after the requests that used it */
 #define START_BACKOFF_MS 100u /* doubled by each failure in a row */
 #define START_BACKOFF_MAX_MS 5000u
 
@@ -483,12 +483,16 @@ void slots_refill(struct engine *e)
         want = 1; /* proves at start that one can be had */
     if (e->stopping || e->spare_count + e->starting_count >= want)
         return;
-    if (now < e->no_start_before_ns) {
-        (void)loop_timer_set(&e->loop, &e->refill, e->no_start_before_ns);
+    /* A start takes the processors from an activation under way: not before a pause, unless half of
+     * the pool is gone. */
+    uint64_t not_before = e->no_start_before_ns;
+    if (e->waiting_count == 0 && e->spare_count * 2 > e->set.spares &&
+        not_before < e->refill_after_ns)
+        not_before = e->refill_after_ns;
+    if (now < not_before) {
+        (void)loop_timer_set(&e->loop, &e->refill, not_before);
         return;
     }
-    /* While an activation is under way and nobody waits for a start, priv's time is that
-     * activation's. */
     while (e->spare_count + e->starting_count < want && e->starting_count < STARTS_AT_ONCE &&
            start_one(e))
         ;
@@ -508,9 +512,8 @@ void slot_attach(struct slot *s, struct ns *ns)
     (void)snprintf(req.ns_id, sizeof req.ns_id, "%s", ns->id);
     arm(s, STEP_MS);
     engine_ask_priv(e, &req, NULL, 0);
-    if (!e->refill.slot)
-        (void)loop_timer_set(&e->loop, &e->refill,
-                             clock_now_ns() + REFILL_DELAY_MS * CLOCK_NS_PER_MS);
+    e->refill_after_ns = clock_now_ns() + REFILL_PAUSE_MS * CLOCK_NS_PER_MS;
+    (void)loop_timer_set(&e->loop, &e->refill, e->refill_after_ns);
 }
 
 void slot_want_run(struct slot *s)

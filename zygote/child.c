@@ -242,16 +242,39 @@ _Noreturn static void take_run(struct zyg *z)
     z->eval->run(&job);
 }
 
-void child_main(struct zyg *z, bool as_reserve)
+/* All that a zygote's first child can do before there is a namespace, as what it inherits is less
+ * restricted than it will be for the others. */
+static void become_first(struct zyg *z)
+{
+    if (policy_keep_caps(ZYG_KEPT_CAPS) < 0 || policy_install_seccomp(z->plan) < 0)
+        _exit(1);
+    (void)munmap((void *)(uintptr_t)z->plan, sizeof *z->plan);
+    await_promotion(z);
+    char host[ZYG_NS_ID_ROOM] = "";
+    int r = gethostname(host, sizeof host - 1) < 0 ? -errno : policy_landlock_restrict(z->ruleset);
+    if (r < 0)
+        child_fail(CHILD_STEP_LIMITS, -r);
+    z->eval->on_assign(host);
+    become_user();
+    if (chdir(ZYG_HOME) < 0) /* which is the user's alone */
+        child_fail(CHILD_STEP_LIMITS, errno);
+}
+
+void child_main(struct zyg *z, enum child_kind kind)
 {
     (void)setsid(); /* in pid 1's session it could send it SIGCONT (kill(2)) */
+    if (z->scoped && policy_landlock_scope() < 0)
+        _exit(1);
     zyg_prefault();
     get_ready(z);
-    if (as_reserve)
+    if (kind == CHILD_RESERVE)
         await_promotion(z);
     join_cgroups(z);
     become_group();
-    become_user();
+    if (kind == CHILD_FIRST)
+        become_first(z);
+    else
+        become_user();
     take_run(z);
 }
 

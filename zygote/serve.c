@@ -34,10 +34,6 @@
 #define JOIN_WAIT_NS (2 * CLOCK_NS_PER_MS)
 #define CLEAN_RUNS 2        /* in a row, before a mould is made */
 #define CLEAN_RUNS_AGAIN 16 /* the same when the last one came to no use */
-#define CAP_BIT(cap) (1ull << (cap))
-#define KEPT_CAPS (CAP_BIT(CAP_KILL) | CAP_BIT(CAP_SETUID) | CAP_BIT(CAP_SETGID))
-
-static const char *const writable[] = {ZYG_HOME, "/tmp", "/dev/shm", NULL};
 
 static void send_report(struct zyg *z, const struct zyg_report *report, int fd)
 {
@@ -96,6 +92,23 @@ static int open_descriptors(struct zyg *z)
     return sched_getaffinity(0, sizeof z->all_cpus, &z->all_cpus) < 0 ? -errno : 0;
 }
 
+/* Not fork(3): nothing here needs its handlers and locks. */
+static pid_t fork_child(struct zyg *z, enum child_kind kind)
+{
+    pid_t pid = _Fork();
+    if (pid == 0)
+        child_main(z, kind);
+    return pid;
+}
+
+static void promote_reserve(struct zyg *z)
+{
+    z->standby = z->reserve;
+    z->reserve = 0;
+    z->token->go = (uint32_t)z->standby;
+    zyg_wake(&z->token->go);
+}
+
 /* What needs neither the volume nor the name is done in a spare, before anyone waits. */
 static void set_up(struct zyg *z)
 {
@@ -106,8 +119,14 @@ static void set_up(struct zyg *z)
     must(z, ZYG_STEP_IDS, policy_install_rlimits(z->plan)); /* inherited by every child */
     must(z, ZYG_STEP_CAPS, policy_set_no_new_privs());
     must(z, ZYG_STEP_CAPS, policy_empty_bounding_set());
+    must(z, ZYG_STEP_LANDLOCK, policy_landlock_prepare(z->plan, &z->ruleset));
+    must(z, ZYG_STEP_LANDLOCK, policy_landlock_allow(z->plan, z->ruleset, "/tmp"));
+    must(z, ZYG_STEP_LANDLOCK, policy_landlock_allow(z->plan, z->ruleset, "/dev/shm"));
+    z->scoped = z->ruleset >= 0 && z->plan->landlock_abi >= POLICY_LANDLOCK_ABI_SCOPE;
     zyg_trim();
     zyg_forget_lean();
+    z->reserve = fork_child(z, CHILD_FIRST);
+    must(z, ZYG_STEP_FORK, z->reserve < 0 ? -errno : 0);
 }
 
 static void assign(struct zyg *z, const struct zyg_order *order, int volume_fd)
@@ -116,9 +135,13 @@ static void assign(struct zyg *z, const struct zyg_order *order, int volume_fd)
     (void)close(volume_fd);
     if (sethostname(order->ns_id, strlen(order->ns_id)) < 0)
         give_up(z, ZYG_STEP_VOLUME, errno);
+    must(z, ZYG_STEP_LANDLOCK, policy_landlock_allow(z->plan, z->ruleset, ZYG_HOME));
+    promote_reserve(z); /* the first child restricts itself */
+    (void)sched_yield();
     z->eval->on_assign(order->ns_id);
-    must(z, ZYG_STEP_LANDLOCK, policy_install_landlock(z->plan, writable));
-    must(z, ZYG_STEP_CAPS, policy_keep_caps(KEPT_CAPS));
+    must(z, ZYG_STEP_LANDLOCK, policy_landlock_restrict(z->ruleset));
+    fd_close(&z->ruleset);
+    must(z, ZYG_STEP_CAPS, policy_keep_caps(ZYG_KEPT_CAPS));
     must(z, ZYG_STEP_SECCOMP, policy_install_seccomp(z->plan));
     (void)munmap((void *)(uintptr_t)z->plan, sizeof *z->plan); /* one mapping less to fork */
     z->plan = NULL;
@@ -145,15 +168,6 @@ static void move_home(struct zyg *z)
         return;
     z->home_cpu = z->note->home_cpu;
     zyg_bind(z, z->home_cpu);
-}
-
-/* Not fork(3): nothing here needs its handlers and locks. */
-static pid_t fork_child(struct zyg *z, bool as_reserve)
-{
-    pid_t pid = _Fork();
-    if (pid == 0)
-        child_main(z, as_reserve);
-    return pid;
 }
 
 static bool has_standby(const struct zyg *z)
@@ -193,13 +207,10 @@ static void prepare_standby(struct zyg *z)
         return;
     }
     if (z->reserve) {
-        z->standby = z->reserve;
-        z->reserve = 0;
-        z->token->go = (uint32_t)z->standby;
-        zyg_wake(&z->token->go);
+        promote_reserve(z);
         return;
     }
-    z->standby = fork_child(z, false);
+    z->standby = fork_child(z, CHILD_STANDBY);
     if (z->standby < 0)
         give_up(z, ZYG_STEP_FORK, errno);
 }
@@ -209,7 +220,7 @@ static void prepare_reserve(struct zyg *z)
 {
     if (z->reserve || z->pids_current < 0)
         return;
-    pid_t pid = fork_child(z, true);
+    pid_t pid = fork_child(z, CHILD_RESERVE);
     z->reserve = pid > 0 ? pid : 0;
 }
 
@@ -466,7 +477,6 @@ _Noreturn static void serve(struct zyg *z)
 {
     struct tally tally = {0};
     z->patience = CLEAN_RUNS;
-    prepare_standby(z);
     send_report(z, &(struct zyg_report){.event = ZYG_READY}, -1);
     for (;;) {
         struct pollfd p[] = {{.fd = z->sig_fd, .events = POLLIN},

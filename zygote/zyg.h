@@ -3,6 +3,7 @@
 #pragma once
 #include "policy/policy.h"
 #include "zygote/zygote.h"
+#include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/types.h>
@@ -80,7 +81,9 @@ struct zyg {
     bool cancelled, timed_out, term_sent;
     struct zyg_note *note; /* mapped in pid 1 only */
     struct zyg_token *token;
-    const struct policy_plan *plan;
+    const struct policy_plan *plan; /* NULL once it is installed */
+    int ruleset;                    /* landlock's, until then */
+    bool scoped;                    /* children restrict their signals */
     const struct zyg_eval *eval;
 };
 
@@ -103,14 +106,17 @@ extern char *const zyg_base_env[];
 
 /* primordial.c: reads zyg_birth from priv for ever; never returns. Takes over both descriptors. */
 _Noreturn void primordial_serve(int priv_fd, int plan_fd, const struct zyg_eval *eval);
+#define ZYG_CAP(cap) (1ull << (cap))
+#define ZYG_KEPT_CAPS (ZYG_CAP(CAP_KILL) | ZYG_CAP(CAP_SETUID) | ZYG_CAP(CAP_SETGID))
 /* serve.c: the life of one zygote after its clone; never returns. */
 _Noreturn void zyg_serve(struct zyg *z);
 /* mounts.c, net.c: 0 or -errno. */
 int zyg_mount_private(const struct policy_plan *plan);
 int zyg_mount_volume(int mount_fd);
 int zyg_loopback_up(void);
-/* child.c: the standby's whole life. */
-_Noreturn void child_main(struct zyg *z, bool as_reserve);
+/* child.c: the standby's whole life. The first one is forked before its zygote has a namespace. */
+enum child_kind { CHILD_STANDBY, CHILD_RESERVE, CHILD_FIRST };
+_Noreturn void child_main(struct zyg *z, enum child_kind kind);
 /* The same for one that a mould casts; `z` is a struct zyg. */
 int child_cast(void *z);
 /* Ends a run whose set-up failed: pid 1 reports the step. */
