@@ -483,10 +483,10 @@ void slots_refill(struct engine *e)
         want = 1; /* proves at start that one can be had */
     if (e->stopping || e->spare_count + e->starting_count >= want)
         return;
-    /* A start takes the processors from an activation under way: not before a pause, unless half of
-     * the pool is gone. */
+    /* A start takes the processors from an activation under way: not before a pause, unless three
+     * quarters of the pool are gone. */
     uint64_t not_before = e->no_start_before_ns;
-    if (e->waiting_count == 0 && e->spare_count * 2 > e->set.spares &&
+    if (e->waiting_count == 0 && e->spare_count * 4 > e->set.spares &&
         not_before < e->refill_after_ns)
         not_before = e->refill_after_ns;
     if (now < not_before) {

@@ -25,6 +25,7 @@ static __attribute__((noreturn)) void run(const struct child_job *job)
     if (*job->cmd == '-' || *job->cmd == '+')
         argv[n++] = end_of_options; /* else the shell took it for its options */
     argv[n] = (char *)(uintptr_t)job->cmd;
+    zyg_leave();
     for (size_t i = 0; i < ARRAY_LEN(shells); i++) {
         argv[0] = (char *)(uintptr_t)shells[i][1];
         (void)execve(shells[i][0], argv, job->env);

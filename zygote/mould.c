@@ -29,6 +29,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #define RANGES_MAX 96
@@ -73,6 +74,19 @@ void zyg_spoil(void)
     token->spoiled = 1;
     (void)munmap(token, ZYG_PAGE); /* for good: there is no descriptor of it */
     token = NULL;
+}
+
+void zyg_leave(void)
+{
+    struct rusage self;
+    if (token && getrusage(RUSAGE_SELF, &self) == 0)
+        token->exec_rss_kb = (uint32_t)self.ru_maxrss;
+}
+
+void zyg_stay(void)
+{
+    if (token)
+        token->exec_rss_kb = 0;
 }
 
 struct zyg_token *zyg_make_token(void)

@@ -32,8 +32,9 @@
 #define UNREAD_DEATHS_MAX 8u
 #define JOIN_WAITS 4u /* for a mould that is just joining the cgroups, so often... */
 #define JOIN_WAIT_NS (2 * CLOCK_NS_PER_MS)
-#define CLEAN_RUNS 2        /* in a row, before a mould is made */
-#define CLEAN_RUNS_AGAIN 16 /* the same when the last one came to no use */
+#define CLEAN_RUNS 2          /* in a row, before a mould is made */
+#define CLEAN_RSS_KB_MAX 4096 /* a run that took more takes its mould along */
+#define CLEAN_RUNS_AGAIN 16   /* the same when the last one came to no use */
 
 static void send_report(struct zyg *z, const struct zyg_report *report, int fd)
 {
@@ -200,7 +201,7 @@ static void prepare_standby(struct zyg *z)
 {
     move_home(z);
     *z->note = (struct zyg_note){.home_cpu = z->home_cpu};
-    z->token->spoiled = 0;
+    z->token->spoiled = z->token->exec_rss_kb = 0;
     z->cancelled = z->timed_out = z->term_sent = false;
     if (mould_is_ready(z)) {
         order_cast(z);
@@ -215,10 +216,11 @@ static void prepare_standby(struct zyg *z)
         give_up(z, ZYG_STEP_FORK, errno);
 }
 
-/* Best effort: without one the next standby is forked when it is needed. */
+/* Best effort: without one the next standby is forked when it is needed. Nor is there one after the
+ * first run, which many namespaces leave it at. */
 static void prepare_reserve(struct zyg *z)
 {
-    if (z->reserve || z->pids_current < 0)
+    if (z->reserve || z->pids_current < 0 || ++z->runs < 2)
         return;
     pid_t pid = fork_child(z, CHILD_RESERVE);
     z->reserve = pid > 0 ? pid : 0;
@@ -237,7 +239,8 @@ static void prepare_mould(struct zyg *z)
 {
     if (!z->moulds || z->mould || z->patience > 0 || z->pids_current < 0)
         return;
-    z->patience = CLEAN_RUNS_AGAIN; /* should this one not last */
+    z->patience = CLEAN_RUNS_AGAIN;          /* should this one not last */
+    z->token->mould = z->token->joining = 0; /* its number may have been another's */
     pid_t pid = _Fork();
     if (pid == 0)
         mould_main(z);
@@ -291,10 +294,15 @@ static void kill_leftovers(struct zyg *z, struct tally *t)
     } while (reap(z, t, 0));
 }
 
+static bool mould_is_joining(const struct zyg *z)
+{
+    return z->mould && !mould_is_ready(z) && z->token->joining == (uint32_t)z->mould;
+}
+
 /* A mould that is just joining the cgroups of the run: is it in there, or is it not? */
 static void settle_mould(struct zyg *z)
 {
-    if (!z->mould || z->token->joining != (uint32_t)z->mould)
+    if (!mould_is_joining(z))
         return;
     for (unsigned i = 0; i < JOIN_WAITS && !mould_is_ready(z); i++)
         zyg_await(&z->token->mould, z->token->mould, JOIN_WAIT_NS);
@@ -307,11 +315,16 @@ static void settle_mould(struct zyg *z)
 static bool has_leftovers(struct zyg *z)
 {
     char text[24];
-    settle_mould(z);
-    if (!z->reserve && !z->mould)
-        return true; /* whoever is left */
-    ssize_t n = pread(z->pids_current, text, sizeof text - 1, 0);
-    return n != 2 || text[0] != (mould_is_ready(z) ? '1' : '0');
+    bool ready;
+    ssize_t n;
+    do {
+        settle_mould(z);
+        if (!z->reserve && !z->mould)
+            return true; /* whoever is left */
+        ready = mould_is_ready(z);
+        n = pread(z->pids_current, text, sizeof text - 1, 0);
+    } while (ready != mould_is_ready(z) || mould_is_joining(z));
+    return n != 2 || text[0] != (ready ? '1' : '0');
 }
 
 static void stop_clock(struct zyg *z)
@@ -322,14 +335,19 @@ static void stop_clock(struct zyg *z)
     (void)!read(z->clock_fd, &ticks, sizeof ticks);
 }
 
+static uint32_t reason(const struct zyg *z, const struct zyg_report *report)
+{
+    return report->step   ? ZYG_BY_STEP
+           : z->timed_out ? ZYG_BY_TIMEOUT
+           : z->cancelled ? ZYG_BY_CANCEL
+                          : ZYG_BY_ITSELF;
+}
+
 static void report_done(struct zyg *z, struct zyg_report *report, uint64_t run_id)
 {
     report->event = ZYG_DONE;
     report->run_id = z->last_done = run_id;
-    report->reason = report->step   ? ZYG_BY_STEP
-                     : z->timed_out ? ZYG_BY_TIMEOUT
-                     : z->cancelled ? ZYG_BY_CANCEL
-                                    : ZYG_BY_ITSELF;
+    report->reason = reason(z, report);
     send_report(z, report, -1);
 }
 
@@ -341,11 +359,13 @@ static void replace_standby(struct zyg *z)
     prepare_standby(z);
 }
 
-/* A mould outlives only clean runs, and only a row of them pays for another. */
+/* A mould outlives only clean runs, and only a row of them pays for another. Before the report:
+ * what is dropped with it must not count for the next run, whose figures begin then. */
 static void judge(struct zyg *z, const struct zyg_report *done)
 {
-    bool clean = !z->token->spoiled && done->reason == ZYG_BY_ITSELF && WIFEXITED(done->status) &&
-                 done->survivors == 0;
+    uint64_t rss_kb = z->token->exec_rss_kb ? z->token->exec_rss_kb : done->max_rss_kb;
+    bool clean = !z->token->spoiled && reason(z, done) == ZYG_BY_ITSELF &&
+                 WIFEXITED(done->status) && done->survivors == 0 && rss_kb <= CLEAN_RSS_KB_MAX;
     if (clean) {
         z->patience -= z->patience > 0;
         return;
@@ -363,19 +383,21 @@ static void finish_run(struct zyg *z, struct tally *t)
         t->report.step = z->note->step;
         t->report.step_errno = z->note->step_errno;
         t->report.wall_ns = clock_now_ns() - z->note->started_ns;
+        judge(z, &t->report);
         report_done(z, &t->report, run_id);
         stop_clock(z);
         z->unread_deaths = 0;
-        judge(z, &t->report);
         prepare_standby(z);
         prepare_reserve(z);
         prepare_mould(z);
     } else if (z->note->retired) { /* until a run is there to be read */
         drop_child(&z->reserve);
         drop_child(&z->mould);
+        z->runs = 0;
         z->patience = CLEAN_RUNS;
     } else {
-        drop_child(&z->mould);
+        if (z->mould)
+            kill_leftovers(z, t); /* among them whom it may have cast since */
         replace_standby(z);
     }
     *t = (struct tally){0};

@@ -31,6 +31,7 @@ struct zyg_token {
     _Atomic uint32_t cast; /* a number more for each standby that the mould is to cast; a futex */
     uint32_t home_cpu;     /* for that one */
     _Atomic uint32_t spoiled; /* its address space is good for no other run */
+    uint32_t exec_rss_kb; /* the memory it had taken when the run left it by exec; 0: it did not */
     _Atomic uint32_t joining; /* pid of the mould that is about to join the run's cgroups */
     _Atomic uint32_t mould;   /* pid of the mould that has, and is ready to cast; a futex */
 };
@@ -70,6 +71,7 @@ struct zyg {
     pid_t mould;   /* 0: none */
     bool casting;  /* the standby is the mould's: note->pid, not standby */
     bool moulds;   /* may be made */
+    unsigned runs; /* since the last retirement */
     int patience;  /* clean runs that it takes until the next one is made */
     int note_fd;
     int pids_current; /* how many live in the child's cgroup; -1: unknown, then there is no reserve
@@ -130,6 +132,9 @@ void zyg_await(const _Atomic uint32_t *futex, uint32_t value, uint64_t ns);
 void zyg_wake(const _Atomic uint32_t *futex);
 /* In a run: more than bash's own code is about to get hold of this address space. */
 void zyg_spoil(void);
+/* In a run: it is about to exec; then, when that failed, that it is still here. */
+void zyg_leave(void);
+void zyg_stay(void);
 /* bash_calls.c: makes bash call zyg_spoil(). False: not every call was found. */
 bool zyg_divert_calls(void);
 /* serve.c: binds the caller to one CPU, or to none. */
