@@ -12,13 +12,15 @@
 #define PROCS_MAX 8192
 
 /* Memory: heaps keep what their busiest moment needed, and a sum of PSS is read process by process
- * while they share pages; a leak of 100 bytes a run passes 4 MiB within the default ten minutes. */
+ * while they share pages; a leak of 100 bytes a run passes 4 MiB within the default ten minutes.
+ * Memory cgroups are the host's, those included that are removed but live until the last page of a
+ * file is charged to somebody else: what it is about is whether they go on growing. */
 const struct watch_info watch_columns[WATCH_COLUMNS] = {
     [WATCH_PROCS] = {"procs", 5, 0},           [WATCH_DAEMON_FDS] = {"fds", 6, 0},
     [WATCH_TENANT_FDS] = {"zyg_fds", 7, 0},    [WATCH_DAEMON_RSS] = {"rss_kib", 8, SHOWN},
     [WATCH_DAEMON_PSS] = {"pss_kib", 8, 4096}, [WATCH_TENANT_PSS] = {"zyg_pss", 8, 4096},
     [WATCH_MOUNTS] = {"mounts", 6, 0},         [WATCH_OWN_MOUNTS] = {"own_mnt", 7, 0},
-    [WATCH_CGROUPS] = {"cgroups", 7, 0},       [WATCH_MEMCGS] = {"memcgs", 6, 32},
+    [WATCH_CGROUPS] = {"cgroups", 7, 0},       [WATCH_MEMCGS] = {"memcgs", 6, SHOWN},
     [WATCH_NETNS] = {"netns", 5, SHOWN},       [WATCH_KERNEL_MOUNTS] = {"mnt_obj", 7, SHOWN},
     [WATCH_USED] = {"used_kib", 9, SHOWN},     [WATCH_SLAB] = {"slab_kib", 8, SHOWN},
     [WATCH_ACTIVE] = {"active", 6, 0},         [WATCH_SPARES] = {"spares", 6, 0},
