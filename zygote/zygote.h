@@ -17,7 +17,8 @@
  * retirement goes the same way, so that it cannot meet a run: the standby that reads it ends, and
  * the next run brings another. Behind the standby stands a *reserve*, forked while a run is on:
  * still root of the userns, in no cgroup of the child's, out of its sight and reach; it becomes the
- * standby when the run is over.
+ * standby when the run is over. While runs are clean, a *mould* makes the standbys instead: in one
+ * address space, one after the other (mould.c).
  */
 #pragma once
 #include <stdint.h>
