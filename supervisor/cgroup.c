@@ -259,8 +259,8 @@ static int fill(struct cgroup *cg, size_t tree, int dir, int *ret_procs, int cou
         const char *name = cg->version == 2 ? files[i].v2 : files[i].v1;
         if (!(files[i].kind & cg->kind[tree]))
             continue;
-        int fd = openat(dir, name, files[i].flags | O_CLOEXEC);
-        counters[files[i].counter] = fd >= 0 ? fd : openat(dir, name, O_RDONLY | O_CLOEXEC);
+        /* v2's memory.peak can be reset from Linux 6.12 on; one that cannot is no run's figure. */
+        counters[files[i].counter] = openat(dir, name, files[i].flags | O_CLOEXEC);
     }
     *ret_procs = openat(dir, join_file(cg), O_WRONLY | O_CLOEXEC);
     return *ret_procs < 0 ? err_sys(err, "cgroup: open %s", join_file(cg)) : 0;
