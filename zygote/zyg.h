@@ -137,7 +137,32 @@ void zyg_leave(void);
 void zyg_stay(void);
 /* bash_calls.c: makes bash call zyg_spoil(). False: not every call was found. */
 bool zyg_divert_calls(void);
-/* serve.c: binds the caller to one CPU, or to none. */
+/* setup.c: what pid 1 does as a spare, and when it gets its namespace; both report a failure and
+ * end it. The first child is the standby then. Takes over the descriptor. */
+void zyg_set_up(struct zyg *z);
+void zyg_assign(struct zyg *z, const struct zyg_order *order, int volume_fd);
+/* To the engine, which always reads; else this process ends. */
+void zyg_report(struct zyg *z, const struct zyg_report *report);
+_Noreturn void zyg_give_up(struct zyg *z, enum zyg_step step, int error);
+/* children.c, in pid 1: a child of that kind; <0: errno. */
+pid_t children_fork(struct zyg *z, enum child_kind kind);
+/* The reserve becomes the standby. */
+void children_promote(struct zyg *z);
+/* Sees that a standby waits for the next run; then, best effort, to what stands behind it. */
+void children_prepare_standby(struct zyg *z);
+void children_prepare_reserve(struct zyg *z);
+void children_prepare_mould(struct zyg *z);
+/* Kills and reaps it, if there is one. */
+void children_drop(pid_t *child);
+bool children_has_standby(const struct zyg *z);
+/* Is this the standby, or the run that it has become? */
+bool children_is_standby(const struct zyg *z, pid_t pid);
+bool children_mould_is_ready(const struct zyg *z);
+bool children_mould_is_joining(const struct zyg *z);
+/* Sees that the mould is either ready, or in none of the run's cgroups. */
+void children_settle_mould(struct zyg *z);
+#define ZYG_CLEAN_RUNS 2 /* in a row, before a mould is made */
+/* Binds the caller to one CPU, or to none. */
 void zyg_bind(const struct zyg *z, uint32_t cpu);
 /* show_as.c: shows argv and envp as this process's command line and environment. Best effort. */
 void child_show_as(const char *cmd, char *const *env);
