@@ -6,6 +6,7 @@
  */
 #include "cli/cli.h"
 #include "lib/num.h"
+#include "lib/word.h"
 #include <fcntl.h>
 #include <mntent.h>
 #include <sched.h>
@@ -103,15 +104,6 @@ void cli_probe_kernel(void)
 /* ---- cgroups
  * ------------------------------------------------------------------------------------- */
 
-static bool has_word(const char *list, const char *word)
-{
-    size_t len = strlen(word);
-    for (const char *at = list; (at = strstr(at, word)); at += len)
-        if ((at == list || strchr(", ", at[-1])) && (!at[len] || strchr(", \n", at[len])))
-            return true;
-    return false;
-}
-
 /* Is the controller in this mount of cgroup2? */
 static bool is_in_v2(const char *dir, const char *controller)
 {
@@ -122,7 +114,7 @@ static bool is_in_v2(const char *dir, const char *controller)
     if (n <= 0)
         return false;
     text[n] = 0;
-    return has_word(text, controller);
+    return word_in(text, controller);
 }
 
 /* 1 or 2: where the controller is mounted; 0: nowhere. */
@@ -131,7 +123,7 @@ static int find_controller(const char *controller, char *ret_dir, size_t room)
     FILE *f = setmntent("/proc/self/mounts", "re");
     int version = 0;
     for (struct mntent *m; f && !version && (m = getmntent(f));) {
-        if (strcmp(m->mnt_type, "cgroup") == 0 && has_word(m->mnt_opts, controller))
+        if (strcmp(m->mnt_type, "cgroup") == 0 && word_in(m->mnt_opts, controller))
             version = 1;
         else if (strcmp(m->mnt_type, "cgroup2") == 0 && is_in_v2(m->mnt_dir, controller))
             version = 2;

@@ -5,6 +5,7 @@
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/fd.h"
+#include "lib/word.h"
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -34,15 +35,6 @@ static int open_dir_at(int dir_fd, const char *name)
     return openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 }
 
-static bool has_word(const char *list, const char *word)
-{
-    size_t len = strlen(word);
-    for (const char *at = list; (at = strstr(at, word)); at += len)
-        if ((at == list || strchr(", ", at[-1])) && (!at[len] || strchr(", \n", at[len])))
-            return true;
-    return false;
-}
-
 /* Where a controller ("" = v2) is mounted, and our own path in it; 0 or -1. */
 static int find_mount(const char *controller, char *ret, size_t room)
 {
@@ -50,7 +42,7 @@ static int find_mount(const char *controller, char *ret, size_t room)
     struct mntent *m;
     int found = -1;
     while (found < 0 && f && (m = getmntent(f)))
-        if (*controller ? strcmp(m->mnt_type, "cgroup") == 0 && has_word(m->mnt_opts, controller)
+        if (*controller ? strcmp(m->mnt_type, "cgroup") == 0 && word_in(m->mnt_opts, controller)
                         : strcmp(m->mnt_type, "cgroup2") == 0)
             found = (size_t)snprintf(ret, room, "%s", m->mnt_dir) < room ? 0 : -1;
     if (f)
@@ -69,7 +61,7 @@ static int find_own_path(const char *controller, char *ret, size_t room)
             continue;
         *path++ = 0;
         path[strcspn(path, "\n")] = 0;
-        if (*controller ? has_word(names + 1, controller) : names[1] == 0)
+        if (*controller ? word_in(names + 1, controller) : names[1] == 0)
             found = (size_t)snprintf(ret, room, "%s", path) < room ? 0 : -1;
     }
     if (f)

@@ -11,6 +11,7 @@
 #include "lib/num.h"
 #include "lib/packet.h"
 #include "lib/tap.h"
+#include "lib/word.h"
 #include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -347,8 +348,16 @@ static void test_descriptors(void)
     ok(fd_count_open() == before, "no descriptor left behind");
 }
 
+static void test_word(void)
+{
+    ok(word_in("rw,cpuset,cpu,memory", "cpu"), "a word behind one that begins like it");
+    ok(word_in("cpu", "cpu") && word_in("memory pids\n", "pids"), "alone; at the end of a line");
+    ok(!word_in("cpuset,xcpu", "cpu") && !word_in("", "cpu"), "parts of words are none");
+}
+
 int main(void)
 {
+    test_word();
     test_arena();
     test_buf();
     test_num();
