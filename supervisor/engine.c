@@ -12,12 +12,15 @@
 #include "lib/fd.h"
 #include "lib/log.h"
 #include "lib/packet.h"
+#include <limits.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define FDS_KEPT 16             /* for one message: its memfd, a run's three, what priv sends */
 #define FRONTEND_QUICK_MS 1000u /* dead within this: a quick death */
 #define FRONTEND_QUICK_MAX 5u   /* in a row: a crash loop */
 #define FRONTEND_BACKOFF_MS 100u
@@ -291,6 +294,14 @@ static void on_priv(struct loop_io *io, uint32_t events)
         fd_close(&fds[i]);
 }
 
+bool engine_fds_are_short(const struct engine *e, const int *fds, size_t nfds)
+{
+    for (size_t i = 0; i < nfds; i++)
+        if (fds[i] >= e->fds_end)
+            return true;
+    return false;
+}
+
 void engine_fill_hello(const struct engine *e, struct proto_hello *ret)
 {
     const struct settings *s = &e->set;
@@ -326,6 +337,9 @@ int engine_run(const struct settings *set, const struct settings_files *files, i
     e->slot_count = slot_count;
     e->next_run_id = 1;
     e->cpu_count = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
+    struct rlimit nofile = {.rlim_cur = INT_MAX};
+    (void)getrlimit(RLIMIT_NOFILE, &nofile);
+    e->fds_end = (int)(nofile.rlim_cur < INT_MAX ? nofile.rlim_cur : INT_MAX) - FDS_KEPT;
     e->frontend_timer.on_due = on_frontend_timer;
     e->priv = (struct loop_io){.fd = priv_sock, .on_ready = on_priv};
     TAILQ_INIT(&e->calls);

@@ -125,6 +125,7 @@ struct engine {
     uint32_t cpu_count;
     unsigned start_failures;
     uint64_t no_start_before_ns;
+    int fds_end;              /* descriptors from here on are for receiving only */
     uint64_t refill_after_ns; /* the last activation is that long ago */
     bool ever_started;
     struct loop_timer refill;
@@ -168,6 +169,10 @@ void engine_on_first_spare(struct engine *e);
 void engine_check_drained(struct engine *e);
 /* Ends the service: 0, or 1 when the cause is an error (which the caller has logged). */
 void engine_down(struct engine *e, int status);
+/* Is one of these descriptors (-1: none) among the last, which are kept for receiving? A message
+ * that travels as a memfd could not be read without, and what it belongs to not be answered. Who is
+ * told so closes it and reports EMFILE for what it was for. */
+bool engine_fds_are_short(const struct engine *e, const int *fds, size_t nfds);
 void engine_fill_hello(const struct engine *e, struct proto_hello *ret);
 
 /* ---- engine_slots.c: zygotes -------------------------------------------------------------------

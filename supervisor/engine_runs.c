@@ -169,7 +169,8 @@ void run_accept(struct client *c, const struct proto_execute *exec, int fds[], s
 {
     struct engine *e = c->engine;
     const char *field, *text = find_fault(e, exec, nfds, &field);
-    if (nfds == 0 && c->is_frontend) { /* it always sends three: we had no room for them */
+    /* The frontend always sends three: we had no room for them. */
+    if ((nfds == 0 && c->is_frontend) || engine_fds_are_short(e, fds, nfds)) {
         refuse(c, exec, PROTO_QUEUE_FULL, "", "the engine is out of descriptors");
         return;
     }

@@ -360,7 +360,8 @@ static void on_timer(struct loop_timer *t)
 static void on_started(struct slot *s, const struct priv_reply *reply, int *fds, size_t nfds)
 {
     size_t n = 0;
-    if ((size_t)__builtin_popcount(reply->detail & ((1u << CGROUP_COUNTERS) - 1)) != nfds) {
+    if ((size_t)__builtin_popcount(reply->detail & ((1u << CGROUP_COUNTERS) - 1)) != nfds ||
+        engine_fds_are_short(s->engine, fds, nfds)) {
         step(s, &(struct event){.what = EV_BROKEN, .text = out_of_descriptors, .fd = -1});
         return;
     }
@@ -440,7 +441,9 @@ static int open_sockets(struct slot *s, int far[2])
     s->run_fd = run[0];
     far[0] = ctl[1];
     far[1] = run[1];
-    r = loop_io_add(&s->engine->loop, &s->ctl, EPOLLIN);
+    bool is_short =
+        engine_fds_are_short(s->engine, ctl, 2) || engine_fds_are_short(s->engine, run, 2);
+    r = is_short ? -EMFILE : loop_io_add(&s->engine->loop, &s->ctl, EPOLLIN);
     if (r < 0) {
         fd_close(&s->ctl.fd);
         fd_close(&s->run_fd);
