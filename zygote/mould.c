@@ -35,9 +35,8 @@
 #define RANGES_MAX 96
 #define SCRATCH_BYTES (64u * 1024) /* the text of /proc/self/maps */
 #define OWN_STACK_BYTES 16384u     /* what the mould itself may use, below its first frame */
-#define PAGE_PRESENT                                                                               \
-    (3ull << 62)          /* present or swapped: pagemap(5), Documentation/admin-guide/mm          \
-                           */
+/* Present or swapped: Documentation/admin-guide/mm/pagemap.rst. */
+#define PAGE_PRESENT (3ull << 62)
 #define POPULATE_WRITE 23 /* MADV_POPULATE_WRITE, Linux 5.14 */
 
 struct list {
