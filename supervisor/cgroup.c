@@ -270,7 +270,10 @@ int cgroup_make(struct cgroup *cg, uint32_t slot, int procs[CGROUP_TREES_MAX],
         counters[i] = -1;
     for (size_t i = 0; r == 0 && i < cg->trees; i++) {
         auto_close int dir = -1;
-        if (mkdirat(cg->base_fd[i], name, 0755) < 0 && errno != EEXIST)
+        int made = mkdirat(cg->base_fd[i], name, 0755);
+        if (made < 0 && errno == EEXIST && remove_tree(cg->base_fd[i], name) == 0)
+            made = mkdirat(cg->base_fd[i], name, 0755); /* its counters were another tenant's */
+        if (made < 0)
             r = err_sys(err, "make cgroup %s/%s", cg->key, name);
         else if ((dir = open_dir_at(cg->base_fd[i], name)) < 0)
             r = err_sys(err, "open cgroup %s/%s", cg->key, name);

@@ -277,7 +277,7 @@ static enum proto_reason find_reason(const struct run *run, struct slot *s,
 
 /* What one run used must not be told of the next. Runs after the answer was sent, and reads only
  * the counters that can have moved: without the peak at the limit nothing was killed, and as many
- * forks as it takes to run out of processes cost processor time. */
+ * forks as it takes to run out of processes take time on some processor. */
 static void reset_counters(struct slot *s, const struct zyg_report *report, uint64_t peak)
 {
     const struct settings *set = &s->engine->set;
@@ -285,7 +285,7 @@ static void reset_counters(struct slot *s, const struct zyg_report *report, uint
         (void)!pwrite(s->counters[CGROUP_PEAK], "0", 1, 0);
     if (peak == 0 || peak >= set->memory_bytes - set->memory_bytes / 8)
         s->oom_seen = read_counter(s->counters[CGROUP_OOM], "oom_kill ");
-    if (report->cpu_ns > set->pids_max * FORK_NS_MIN)
+    if (report->wall_ns * s->engine->cpu_count > set->pids_max * FORK_NS_MIN)
         s->pids_seen = read_counter(s->counters[CGROUP_PIDS], "max ");
 }
 

@@ -11,8 +11,8 @@
  *
  * It is used only while runs leave nothing but bytes behind. pid 1 kills the mould, asleep, when a
  * run was *spoiled* (bash_calls.c), ended by a signal or by us, or left processes; the mould ends
- * by itself when its mappings, its break or oom_score_adj are not what they were. Then standbys are
- * forked again as before, until enough runs in a row were clean.
+ * by itself when its mappings, its break, oom_score_adj or autogroup are not what they were. Then
+ * standbys are forked again as before, until enough runs in a row were clean.
  *
  * The mould is in the cgroups of the run, because memory is charged to who created the address
  * space; otherwise it is as the reserve: root of the userns, out of the run's sight and reach. It
@@ -55,8 +55,11 @@ struct mould {
     char *copies;
     uintptr_t brk, stack_top;
     long pages;
-    int statm, clear_refs, oom_adj, pagemap;
-    char adj[16];
+    int statm, clear_refs, pagemap;
+    struct {
+        int fd; /* -1: this kernel has it not */
+        char text[40];
+    } kept[2]; /* files of /proc that show what else a run can change, and what they said */
     uint32_t home_cpu;
     pid_t *tid; /* where glibc keeps this thread's id */
 };
@@ -191,6 +194,20 @@ static long mapped_pages(const struct mould *m)
     return pread(m->statm, text, sizeof text - 1, 0) > 0 ? strtol(text, NULL, 10) : -1;
 }
 
+static void keep(struct mould *m, size_t i, const char *path)
+{
+    m->kept[i].fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (m->kept[i].fd >= 0)
+        (void)!pread(m->kept[i].fd, m->kept[i].text, sizeof m->kept[i].text - 1, 0);
+}
+
+static bool is_kept(const struct mould *m, size_t i)
+{
+    char text[sizeof m->kept[i].text] = "";
+    return m->kept[i].fd < 0 || (pread(m->kept[i].fd, text, sizeof text - 1, 0) > 0 &&
+                                 strcmp(text, m->kept[i].text) == 0);
+}
+
 static struct mould *prepare(const struct zyg *z, uintptr_t own_end)
 {
     struct mould *m =
@@ -202,11 +219,10 @@ static struct mould *prepare(const struct zyg *z, uintptr_t own_end)
     m->statm = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
     m->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     m->clear_refs = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
-    m->oom_adj = open("/proc/self/oom_score_adj", O_RDONLY | O_CLOEXEC);
-    if (m->statm < 0 || m->pagemap < 0 || m->clear_refs < 0 || m->oom_adj < 0 ||
-        pread(m->oom_adj, m->adj, sizeof m->adj - 1, 0) <= 0 ||
+    if (m->statm < 0 || m->pagemap < 0 || m->clear_refs < 0 ||
         prctl(PR_GET_TID_ADDRESS, &m->tid, 0, 0, 0) < 0 || !take_inventory(m, own_end) || !save(m))
         return NULL;
+    keep(m, 0, "/proc/self/oom_score_adj");
     m->brk = (uintptr_t)syscall(SYS_brk, 0);
     m->pages = mapped_pages(m);
     return m->pages > 0 ? m : NULL;
@@ -218,9 +234,8 @@ static struct mould *prepare(const struct zyg *z, uintptr_t own_end)
 /* Nobody lives in this address space but the mould. True: it is as it was, but for the bytes. */
 static bool is_intact(const struct mould *m)
 {
-    char adj[sizeof m->adj] = "";
     return (uintptr_t)syscall(SYS_brk, m->brk) == m->brk && mapped_pages(m) == m->pages &&
-           pread(m->oom_adj, adj, sizeof adj - 1, 0) > 0 && strcmp(adj, m->adj) == 0;
+           is_kept(m, 0) && is_kept(m, 1);
 }
 
 static void restore(const struct mould *m)
@@ -281,6 +296,7 @@ _Noreturn __attribute__((noinline)) void mould_main(struct zyg *z)
     struct mould *m = prepare(z, (uintptr_t)__builtin_frame_address(0) + 2 * sizeof(void *));
     if (!m || !enter(z))
         _exit(1);
+    keep(m, 1, "/proc/self/autogroup"); /* of the session */
     close_unused(z);
     token->mould = (uint32_t)getpid();
     zyg_wake(&token->mould);

@@ -170,7 +170,7 @@ static void on_child(struct zyg *z, struct tally *t)
     while (read(z->sig_fd, &info, sizeof info) > 0)
         ;
     bool left = reap(z, t, WNOHANG);
-    if (z->casting && !z->mould && !z->note->pid) { /* it was not fit any more */
+    if (!t->main_ended && z->casting && !z->mould && !z->note->pid) { /* it was not fit any more */
         z->casting = false;
         children_prepare_standby(z);
     }
