@@ -468,6 +468,8 @@ END {
         unless (Test::More->builder->is_passing) { diag($_->log_tail) for @instances }
         kill_all();
         system 'umount', '-l', $_ for @mounts;
+        # Of a service whose priv was killed they stay until the next start, which there will not be.
+        for my $brood (grep { -d ($_->{fs_root} // '') } @instances) { rmdir for reverse $brood->cgroup_dirs }
         remove_tree($_, {safe => 0}) for grep { !$ENV{BROOD_TEST_KEEP} } @dirs;
         $? = $status;
     }
