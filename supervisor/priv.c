@@ -155,6 +155,8 @@ static int start_zygote(struct priv *p, struct call *call, struct answer *ret, s
     r = probe_volumes(p, slot, err);
     if (r < 0)
         end_zygote_of(p, slot);
+    else
+        vol_prepare(p->root_fd); /* nobody waits for a start; for an attachment somebody does */
     return r;
 }
 
@@ -463,6 +465,7 @@ static void end_everything(struct priv *p)
         while (pid == 0 && read(p->sig_fd, &info, sizeof info) > 0)
             ;
     }
+    vol_tidy(p->root_fd);
     cgroup_stop(&p->cg, CGROUPS_MS);
 }
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* volumes/dir - the driver for plain directories; see volumes.h. Runs in priv, as root.
  *
- * Creation is all or nothing: a directory is made and given to uid 1000 under ".new-<pid>-<n>" and
- * renamed without replacing. Removal is a rename, after which nothing can reach the tree by name,
- * and a sweep that deletes as the tenant's uid, so that no entry of the tree is ever used with
- * root's rights.
+ * Creation is all or nothing: a directory is made and given to uid 1000 under ".blank-<pid>-<n>",
+ * perhaps before anyone wants it, and renamed without replacing. Removal is a rename, after which
+ * nothing can reach the tree by name, and a sweep that deletes as the tenant's uid, so that no
+ * entry of the tree is ever used with root's rights.
  */
 #include "lib/err.h"
 #include "lib/fd.h"
@@ -20,7 +20,10 @@
 
 #define TEMP_NAME_ROOM 48
 
+#define BLANKS_MAX 8
+
 static unsigned temp_count;
+static unsigned blanks[BLANKS_MAX], blank_count; /* made ahead by vol_prepare; a sweep takes them */
 
 int vol_root_open(const char *path, int *ret_root_fd, int *ret_lock_fd, struct err *err)
 {
@@ -45,19 +48,62 @@ int vol_root_open(const char *path, int *ret_root_fd, int *ret_lock_fd, struct e
     return 0;
 }
 
+static const char *temp_name(char room[TEMP_NAME_ROOM], unsigned n)
+{
+    (void)snprintf(room, TEMP_NAME_ROOM, ".blank-%d-%u", (int)getpid(), n);
+    return room;
+}
+
+/* An empty directory of the user's; its number, or -1. */
+static long make_blank(int root_fd)
+{
+    char temp[TEMP_NAME_ROOM];
+    unsigned n = ++temp_count;
+    if (SYS(mkdirat(root_fd, temp_name(temp, n), 0700)) < 0)
+        return -1;
+    if (SYS(fchownat(root_fd, temp, VOL_DISK_UID, VOL_DISK_UID, AT_SYMLINK_NOFOLLOW)) == 0)
+        return n;
+    (void)unlinkat(root_fd, temp, AT_REMOVEDIR);
+    return -1;
+}
+
+/* One that was made ahead and is still there, or a new one. */
+static long take_blank(int root_fd)
+{
+    char temp[TEMP_NAME_ROOM];
+    struct stat st;
+    while (blank_count > 0) {
+        unsigned n = blanks[--blank_count];
+        if (fstatat(root_fd, temp_name(temp, n), &st, AT_SYMLINK_NOFOLLOW) == 0)
+            return n;
+    }
+    return make_blank(root_fd);
+}
+
+void vol_prepare(int root_fd)
+{
+    long n = blank_count < BLANKS_MAX ? make_blank(root_fd) : -1;
+    if (n >= 0)
+        blanks[blank_count++] = (unsigned)n;
+}
+
+void vol_tidy(int root_fd)
+{
+    char temp[TEMP_NAME_ROOM];
+    while (blank_count > 0)
+        (void)unlinkat(root_fd, temp_name(temp, blanks[--blank_count]), AT_REMOVEDIR);
+}
+
 static int create(int root_fd, const char *ns_id, struct err *err)
 {
     char temp[TEMP_NAME_ROOM];
-    (void)snprintf(temp, sizeof temp, ".new-%d-%u", (int)getpid(), ++temp_count);
-    if (SYS(mkdirat(root_fd, temp, 0700)) < 0)
+    long n = take_blank(root_fd);
+    if (n < 0)
         return err_sys(err, "create volume %s", ns_id);
-    int r = 0;
-    if (SYS(fchownat(root_fd, temp, VOL_DISK_UID, VOL_DISK_UID, AT_SYMLINK_NOFOLLOW)) < 0)
-        r = err_sys(err, "give volume %s to its user", ns_id);
-    else if (SYS(renameat2(root_fd, temp, root_fd, ns_id, RENAME_NOREPLACE)) < 0 && errno != EEXIST)
-        r = err_sys(err, "name volume %s", ns_id);
-    else
+    temp_name(temp, (unsigned)n);
+    if (SYS(renameat2(root_fd, temp, root_fd, ns_id, RENAME_NOREPLACE)) == 0)
         return 0;
+    int r = errno == EEXIST ? 0 : err_sys(err, "name volume %s", ns_id);
     (void)unlinkat(root_fd, temp, AT_REMOVEDIR);
     return r;
 }
@@ -195,7 +241,8 @@ _Noreturn static void sweep_child(int root_fd, const char *name)
 
 static bool is_ours_to_sweep(const char *name)
 {
-    return strncmp(name, ".new-", 5) == 0 || strncmp(name, ".trash-", 7) == 0;
+    return strncmp(name, ".new-", 5) == 0 || strncmp(name, ".blank-", 7) == 0 ||
+           strncmp(name, ".trash-", 7) == 0;
 }
 
 int vol_sweep(int root_fd, unsigned skip, struct err *err)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* volumes - what of a namespace persists. Driver `dir`: one directory per namespace below the root,
  * named by its namespace_id, on any filesystem that can be id-mapped. The tree is the registry: a
- * namespace exists because its directory does. Names beginning with a dot are ours: ".new-*" is
- * being created, ".trash-*" is being removed, ".lock" keeps a second service out.
+ * namespace exists because its directory does. Names beginning with a dot are ours: ".blank-*" is
+ * being created, or made ahead, ".new-*" a probe, ".trash-*" is being removed, ".lock" keeps a
+ * second service out.
  *
  * Called by priv (root); vol_list also by the engine, which holds the root descriptor and may only
  * list. Files belong to uid 1000 on disk and are reached only beneath a volume's descriptor.
@@ -22,6 +23,12 @@ int vol_root_open(const char *path, int *ret_root_fd, int *ret_lock_fd, struct e
  * the directory first if there is none. The caller owns *ret_mount_fd. open_tree(2),
  * mount_setattr(2). */
 int vol_attach(int root_fd, const char *ns_id, int userns_fd, int *ret_mount_fd, struct err *err);
+
+/* Makes a directory ahead, which a later vol_attach only has to name; a few at most, best effort.
+ */
+void vol_prepare(int root_fd);
+/* Removes those that nobody came for. */
+void vol_tidy(int root_fd);
 
 /* Tries at start what vol_attach will do, with a directory of its own. <0: err says why it cannot
  * work. */
