@@ -155,8 +155,6 @@ static int start_zygote(struct priv *p, struct call *call, struct answer *ret, s
     r = probe_volumes(p, slot, err);
     if (r < 0)
         end_zygote_of(p, slot);
-    else
-        vol_prepare(p->root_fd); /* nobody waits for a start; for an attachment somebody does */
     return r;
 }
 
@@ -333,6 +331,10 @@ static bool on_request(struct priv *p)
         fd_close(&answer.fds[i]);
     for (size_t i = 0; i < call.nfds; i++)
         fd_close(&call.fds[i]);
+    /* Behind a start, which nobody waited for, and with nothing else to do. */
+    if (req.verb == PRIV_START_ZYGOTE &&
+        poll(&(struct pollfd){.fd = p->engine_sock, .events = POLLIN}, 1, 0) == 0)
+        vol_prepare(p->root_fd);
     return true;
 }
 
