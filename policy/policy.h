@@ -15,6 +15,23 @@ struct policy_limits {
     uint64_t tmp_bytes;                               /* one tmpfs behind /tmp and /dev/shm */
 };
 
+/* What a namespace may reach (policy "network"). Addresses and ports in host byte order. */
+enum policy_network { POLICY_NET_NONE, POLICY_NET_EGRESS };
+#define POLICY_NET_RULES_MAX 64
+#define POLICY_NET_RESOLVERS_MAX 4
+struct policy_net_rule { /* IPv4 CIDR and a port range: destinations that may be reached */
+    uint32_t addr, prefix;
+    uint16_t port_first, port_last; /* 0..65535: any */
+    uint8_t tcp, udp, pad[2];       /* 1: of that protocol */
+};
+struct policy_net {
+    uint32_t mode; /* enum policy_network */
+    uint32_t rule_count, resolver_count;
+    uint32_t rate_kbit; /* each direction; 0: unlimited */
+    struct policy_net_rule rules[POLICY_NET_RULES_MAX];
+    uint32_t resolvers[POLICY_NET_RESOLVERS_MAX]; /* DNS goes there only */
+};
+
 /* Layers that may be missing when the operator said so (optional_layers). */
 enum policy_layer {
     POLICY_LANDLOCK = 1 << 0,
@@ -27,8 +44,9 @@ enum policy_layer {
 struct policy_plan {
     uint32_t magic, bpf_len; /* instructions */
     struct policy_limits limits;
-    uint32_t landlock_abi;        /* of the running kernel; 0: not there */
-    uint32_t layers;              /* policy_layer bits that must be installed */
+    uint32_t landlock_abi; /* of the running kernel; 0: not there */
+    uint32_t layers;       /* policy_layer bits that must be installed */
+    struct policy_net net;
     uint64_t bpf[POLICY_BPF_MAX]; /* struct sock_filter, 8 bytes each */
 };
 
