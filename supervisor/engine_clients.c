@@ -196,6 +196,7 @@ static size_t fill_stats(const struct engine *e, struct proto_stat s[STATS_MAX])
         {"activation_failures_total", e->total.activation_failures},
         {"evictions_total", e->total.evictions},
         {"zygotes_lost_total", e->total.zygotes_lost},
+        {"zygotes_replaced_total", e->total.replaced},
         {"frontend_starts_total", e->total.frontend_starts},
     };
     static char names[PROTO_REASONS][40];
@@ -252,6 +253,27 @@ static void answer_list(struct client *c, const struct proto_msg *request)
     vol_list_free(&list);
 }
 
+static void answer_policy(struct client *c, const struct proto_msg *request)
+{
+    static char text[16384];
+    const struct policy_set *set = c->engine->policies;
+    const char *name = request->policy_request.name;
+    struct proto_msg msg = {.type = PROTO_DONE, .tag = request->tag};
+    int index = policy_find(set, name);
+    size_t n = 0;
+    msg.done.text = text;
+    *text = 0;
+    if (index >= 0)
+        policy_show(set, (uint32_t)index, text, sizeof text);
+    for (uint32_t i = 0; !*name && i < set->count; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s\n", set->plans[i].name);
+    if (index < 0 && *name) {
+        msg.done.outcome = PROTO_NOT_FOUND;
+        msg.done.text = "no such policy";
+    }
+    client_send(c, &msg);
+}
+
 static void cancel(struct client *c, uint64_t tag)
 {
     struct run *run;
@@ -277,6 +299,9 @@ static bool on_message(struct client *c, const struct proto_msg *msg, int *fds, 
         return true;
     case PROTO_NS_LIST_REQUEST:
         answer_list(c, msg);
+        return true;
+    case PROTO_POLICY_REQUEST:
+        answer_policy(c, msg);
         return true;
     case PROTO_NS_REMOVE:
         ns_remove(c->engine, c, msg->tag, msg->ns_remove.ns_id);
