@@ -24,6 +24,8 @@ struct err;
 #define PROTO_NS_ID_MAX 64u
 #define PROTO_REQUEST_ID_MAX 128u
 #define PROTO_LIST_MAX 1000u
+#define PROTO_DENIED_MAX 16u
+#define PROTO_SYSCALL_ROOM 32u
 #define PROTO_TIMEOUT_MS_MAX 86400000u /* one day: no configuration goes beyond */
 
 enum proto_type {
@@ -92,6 +94,11 @@ struct proto_execute {
     const char *request_id;
 };
 
+struct proto_denied {                 /* a system call that the policy refused to a run */
+    char syscall[PROTO_SYSCALL_ROOM]; /* of [a-z0-9_] */
+    uint32_t times;
+};
+
 struct proto_result {
     uint64_t tag;
     enum proto_outcome outcome;
@@ -103,6 +110,8 @@ struct proto_result {
     int exit_code, signal;
     uint64_t queue_us, wall_us, cpu_us, max_rss_kb;
     enum proto_start start;
+    struct proto_denied denied[PROTO_DENIED_MAX]; /* in the order of the first time */
+    size_t denied_count;
 };
 
 struct proto_hello {
