@@ -96,7 +96,7 @@ install: all
 	install -m 755 $B/brood-supervisor $(DESTDIR)$(PREFIX)/sbin/
 	install -m 755 $B/brood-frontend $B/brood-zygote $B/brood-zygote.so $(DESTDIR)$(PREFIX)/lib/brood/
 	install -m 644 etc/brood.yaml $(DESTDIR)/etc/brood/brood.yaml.example
-	install -m 644 etc/seccomp/default.json $(DESTDIR)/etc/brood/seccomp/
+	install -m 644 etc/seccomp/default.json $(DESTDIR)/etc/brood/seccomp/default.json.example
 	for s in 1 5 8; do install -m 644 man/*.$$s $(DESTDIR)$(PREFIX)/share/man/man$$s/; done
 clean: ; rm -rf build
 help: ; @sed -n '2,9s/^# \{0,1\}//p' Makefile

@@ -20,8 +20,9 @@
 #include <linux/seccomp.h>
 #include <sys/ioctl.h>
 
-#define BURST 256u                         /* answers at once, */
-#define TOKEN_NS CLOCK_NS_PER_MS           /* then one in this time */
+#define BURST 256u               /* answers at once, */
+#define TOKEN_NS CLOCK_NS_PER_MS /* then one in this time */
+#define REFILL_MS 10             /* how long it sleeps without any, to be woken for several */
 #define SET_FLAGS SECCOMP_IOW(4, uint64_t) /* SECCOMP_IOCTL_NOTIF_SET_FLAGS, Linux 6.6 */
 #define SYNC_WAKE_UP 1ul                   /* both sides on one CPU */
 
@@ -109,7 +110,7 @@ int denials_watch(struct zyg *z, struct pollfd p[ZYG_DENIALS_FDS])
     for (size_t i = 0; i < ARRAY_LEN(d->listener); i++)
         p[i] = (struct pollfd){.fd = may_answer ? d->listener[i] : -1, .events = POLLIN};
     p[ARRAY_LEN(d->listener)] = (struct pollfd){.fd = d->handover[0], .events = POLLIN};
-    return may_answer ? -1 : 1;
+    return may_answer ? -1 : REFILL_MS;
 }
 
 void denials_answer(struct zyg *z, const struct pollfd p[ZYG_DENIALS_FDS])
