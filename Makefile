@@ -86,6 +86,7 @@ include tools/test.mk
 
 deps: ; tools/deps
 ready: ; @tools/deps --check || tools/deps
+ready-tests: ; @tools/deps --tests --check || tools/deps --tests
 run: ready
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@if [ "$$(id -u)" = 0 ]; then exec $B/brood-supervisor $(ARGS); else exec sudo -E $B/brood-supervisor $(ARGS); fi
@@ -101,4 +102,4 @@ install: all
 	for s in 1 5 8; do install -m 644 man/*.$$s $(DESTDIR)$(PREFIX)/share/man/man$$s/; done
 clean: ; rm -rf build
 help: ; @sed -n '2,9s/^# \{0,1\}//p' Makefile
-.PHONY: all deps ready run install clean help
+.PHONY: all deps ready ready-tests run install clean help

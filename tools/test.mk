@@ -47,7 +47,7 @@ $B/brood-bench: $(BENCH_OBJ) $(call arc,protocol lib)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $(BENCH_OBJ) $(call arc,protocol lib) -lprotobuf-c -lpthread
 bench: all $B/brood-bench ; bench/run $B
 check: all unit layers headers format replay ; B=$B prove --exec '' $(UNIT) && B=$B prove -It/lib $(or $(T),t/[0-4]*.t)
-test: ready
+test: ready-tests
 	@$(MAKE) --no-print-directory -j$$(nproc) all unit $B/brood-bench
 	@$(MAKE) --no-print-directory layers headers replay
 	B=$B prove --timer --exec '' $(UNIT) && B=$B prove --timer -It/lib t/*.t
