@@ -98,8 +98,8 @@ void engine_down(struct engine *e, int status)
 
 static unsigned count_threads(const struct engine *e)
 {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    unsigned n = e->set.threads ? (unsigned)e->set.threads : cores > 4 ? (unsigned)cores / 4 : 1;
+    unsigned cores = e->cpu_count;
+    unsigned n = e->set.threads ? (unsigned)e->set.threads : cores > 4 ? cores / 4 : 1;
     return n < PACKET_FDS_MAX ? n : PACKET_FDS_MAX;
 }
 
@@ -354,6 +354,9 @@ int engine_run(const struct settings *set, const struct settings_files *files, i
         r = clients_listen(e, listen_fd);
     if (r < 0)
         die(1, "engine: %s", strerror(-r));
+    struct err err;
+    if (engine_confine(&err) < 0)
+        die(1, "engine: %s", err.text);
     slots_init(e);
     ns_init(e);
     slots_refill(e);

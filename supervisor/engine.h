@@ -175,6 +175,13 @@ void engine_down(struct engine *e, int status);
 bool engine_fds_are_short(const struct engine *e, const int *fds, size_t nfds);
 void engine_fill_hello(const struct engine *e, struct proto_hello *ret);
 
+/* ---- engine_confine.c --------------------------------------------------------------------------
+ */
+
+/* Renounces files, connections, processes and all system calls but a short list. Irreversible. 0,
+ * or <0: err says what failed or could be regained. */
+int engine_confine(struct err *err);
+
 /* ---- engine_slots.c: zygotes -------------------------------------------------------------------
  */
 
