@@ -203,6 +203,7 @@ static void drain(struct engine *e, uint32_t times)
     e->drain_timer.on_due = on_drain_over;
     (void)loop_timer_set(&e->loop, &e->drain_timer,
                          clock_now_ns() + e->set.drain_ms * CLOCK_NS_PER_MS);
+    engine_ask_priv(e, &(struct priv_request){.verb = PRIV_BEGIN_DRAIN}, NULL, 0);
     say_hello_again(e);
     engine_check_drained(e);
 }
@@ -249,6 +250,10 @@ static void on_priv_word(struct engine *e, const struct priv_reply *reply, int *
         break;
     }
     e->calls_open--;
+    if (reply->verb < PRIV_VERBS) {
+        e->verbs[reply->verb].calls = reply->calls;
+        e->verbs[reply->verb].failures = reply->failures;
+    }
     if (reply->verb == PRIV_START_FRONTEND) {
         if (reply->error) {
             e->frontend_up = false;
@@ -260,7 +265,7 @@ static void on_priv_word(struct engine *e, const struct priv_reply *reply, int *
         }
     } else if (reply->verb == PRIV_DISCARD_VOLUME) {
         ns_on_discarded(e, reply);
-    } else {
+    } else if (reply->verb != PRIV_BEGIN_DRAIN) {
         slot_on_priv_reply(e, reply, fds, nfds);
     }
     send_waiting_calls(e);

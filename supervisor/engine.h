@@ -115,6 +115,9 @@ struct engine {
     struct loop_io priv, listener;
     struct call_list calls; /* not yet sent to priv */
     size_t calls_open;
+    struct {
+        uint32_t calls, failures;
+    } verbs[PRIV_VERBS]; /* as priv counts them */
     int root_fd;
 
     struct slot *slots;

@@ -174,7 +174,14 @@ void client_run_closed(struct client *c)
 /* ---- requests ----------------------------------------------------------------------------------
  */
 
-#define STATS_MAX 48
+#define STATS_MAX 64
+
+/* DOWN has no reply, so no count that could be shown. */
+static const char *const verb_names[PRIV_VERBS] = {
+    [PRIV_START_ZYGOTE] = "start_zygote",     [PRIV_ATTACH_VOLUME] = "attach_volume",
+    [PRIV_END_ZYGOTE] = "end_zygote",         [PRIV_DISCARD_VOLUME] = "discard_volume",
+    [PRIV_START_FRONTEND] = "start_frontend", [PRIV_BEGIN_DRAIN] = "begin_drain",
+};
 
 static size_t fill_stats(const struct engine *e, struct proto_stat s[STATS_MAX])
 {
@@ -205,6 +212,15 @@ static size_t fill_stats(const struct engine *e, struct proto_stat s[STATS_MAX])
         (void)snprintf(names[r], sizeof names[r], "runs_%s_total",
                        proto_reason_name((enum proto_reason)r));
         s[n++] = (struct proto_stat){names[r], e->total.reasons[r]};
+    }
+    static char calls[PRIV_VERBS][40], failures[PRIV_VERBS][40];
+    for (int v = 0; v < PRIV_VERBS; v++) {
+        if (!verb_names[v])
+            continue;
+        (void)snprintf(calls[v], sizeof calls[v], "priv_%s_total", verb_names[v]);
+        (void)snprintf(failures[v], sizeof failures[v], "priv_%s_failed_total", verb_names[v]);
+        s[n++] = (struct proto_stat){calls[v], e->verbs[v].calls};
+        s[n++] = (struct proto_stat){failures[v], e->verbs[v].failures};
     }
     return n;
 }

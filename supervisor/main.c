@@ -210,7 +210,7 @@ static int split(struct priv *p, int engine_listen, struct err *err)
     (void)close(pair[1]);
     (void)close(engine_listen);
     p->engine_sock = pair[0];
-    return priv_keep_caps(err);
+    return priv_confine(err);
 }
 
 int main(int argc, char **argv)
