@@ -136,7 +136,7 @@ static void start_frontend(struct engine *e)
         if (packet_pair(pair, true) < 0)
             break;
         far[n++] = pair[1];
-        if (client_add(e, pair[0], true) < 0)
+        if (client_add(e, pair[0], 0) < 0)
             break;
     }
     e->frontend_up = true;
@@ -329,24 +329,24 @@ void engine_fill_hello(const struct engine *e, struct proto_hello *ret)
     };
 }
 
-int engine_run(const struct settings *set, const struct settings_files *files, int priv_sock,
-               int listen_fd, int root_fd, uint32_t slot_count)
+int engine_run(const struct engine_start *start)
 {
     static struct engine *e; /* static: what a process ends with is no leak */
     e = calloc(1, sizeof *e);
-    if (!e || !(e->slots = calloc(slot_count, sizeof *e->slots)))
+    if (!e || !(e->slots = calloc(start->slot_count, sizeof *e->slots)))
         die(1, "engine: out of memory");
-    e->set = *set;
-    e->files = files;
-    e->root_fd = root_fd;
-    e->slot_count = slot_count;
+    e->set = *start->set;
+    e->files = start->files;
+    e->peers = start->peers;
+    e->root_fd = start->root_fd;
+    e->slot_count = start->slot_count;
     e->next_run_id = 1;
     e->cpu_count = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
     struct rlimit nofile = {.rlim_cur = INT_MAX};
     (void)getrlimit(RLIMIT_NOFILE, &nofile);
     e->fds_end = (int)(nofile.rlim_cur < INT_MAX ? nofile.rlim_cur : INT_MAX) - FDS_KEPT;
     e->frontend_timer.on_due = on_frontend_timer;
-    e->priv = (struct loop_io){.fd = priv_sock, .on_ready = on_priv};
+    e->priv = (struct loop_io){.fd = start->priv_sock, .on_ready = on_priv};
     TAILQ_INIT(&e->calls);
     (void)signal(SIGPIPE, SIG_IGN);
     (void)prctl(PR_SET_NAME, "brood-engine", 0, 0, 0);
@@ -354,9 +354,10 @@ int engine_run(const struct settings *set, const struct settings_files *files, i
         die(1, "engine: getrandom: %s", strerror(errno));
     int r = loop_init(&e->loop);
     if (r == 0)
-        r = fd_set_nonblock(priv_sock) < 0 ? -errno : loop_io_add(&e->loop, &e->priv, EPOLLIN);
+        r = fd_set_nonblock(start->priv_sock) < 0 ? -errno
+                                                  : loop_io_add(&e->loop, &e->priv, EPOLLIN);
     if (r == 0)
-        r = clients_listen(e, listen_fd);
+        r = clients_listen(e, start->listen_fd);
     if (r < 0)
         die(1, "engine: %s", strerror(-r));
     struct err err;

@@ -10,6 +10,7 @@
 #pragma once
 #include "lib/loop.h"
 #include "protocol/protocol.h"
+#include "supervisor/peers.h"
 #include "supervisor/priv.h"
 #include "supervisor/settings.h"
 #include "zygote/zygote.h"
@@ -95,6 +96,7 @@ struct client {
     uint64_t id;
     struct loop_io io;
     bool is_frontend, paused;
+    unsigned rights; /* enum peer_right */
     size_t open_runs;
     struct run_list runs;
     struct out_list out; /* what it does not read at the moment */
@@ -112,6 +114,7 @@ struct engine {
     struct loop loop;
     struct settings set;
     const struct settings_files *files;
+    const struct peers *peers;
     struct loop_io priv, listener;
     struct call_list calls; /* not yet sent to priv */
     size_t calls_open;
@@ -147,8 +150,8 @@ struct engine {
     uint64_t next_run_id;
     size_t open_runs, queued_runs, queued_bytes;
     struct {
-        uint64_t runs, reasons[PROTO_REASONS], refused, activations, activation_failures, evictions,
-            frontend_starts, zygotes_lost;
+        uint64_t runs, reasons[PROTO_REASONS], refused, forbidden, activations, activation_failures,
+            evictions, frontend_starts, zygotes_lost;
     } total;
 
     bool zygote_execs, draining, frontend_up, stopping;
@@ -160,9 +163,15 @@ struct engine {
 /* ---- engine.c: start, priv, frontend, drain, reload --------------------------------------------
  */
 
+struct engine_start {
+    const struct settings *set;
+    const struct settings_files *files;
+    const struct peers *peers;
+    int priv_sock, listen_fd, root_fd;
+    uint32_t slot_count;
+};
 /* The engine's whole life, after its fork and its loss of rights; returns the exit status. */
-int engine_run(const struct settings *set, const struct settings_files *files, int priv_sock,
-               int listen_fd, int root_fd, uint32_t slot_count);
+int engine_run(const struct engine_start *start);
 /* Sends a request to priv now or as soon as it has answered others. Takes fds over. */
 void engine_ask_priv(struct engine *e, const struct priv_request *req, const int *fds, size_t nfds);
 /* A zygote could be had: now requests may come. */
@@ -253,8 +262,9 @@ void run_cancel(struct run *run);
 
 int clients_listen(struct engine *e, int listen_fd);
 void clients_stop_listening(struct engine *e);
-/* Takes a connected socket over; <0: -errno, the socket is closed. */
-int client_add(struct engine *e, int sock, bool is_frontend);
+/* Takes a connected socket over; rights 0: the frontend's end of a pair. <0: -errno, the socket is
+ * closed. */
+int client_add(struct engine *e, int sock, unsigned rights);
 struct client *client_find(struct engine *e, uint64_t id);
 /* Sends, or keeps it until the client reads again. The texts are copied when kept. */
 void client_send(struct client *c, const struct proto_msg *msg);

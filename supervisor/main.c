@@ -141,14 +141,16 @@ static int prepare_process(struct priv *p, struct err *err)
     return p->sig_fd < 0 ? err_sys(err, "signalfd") : 0;
 }
 
-static int open_everything(struct priv *p, int *ret_lock_fd, int *ret_engine_listen,
-                           struct err *err)
+static int open_everything(struct priv *p, struct peers *ret_peers, int *ret_lock_fd,
+                           int *ret_engine_listen, struct err *err)
 {
     const struct settings *set = p->set;
     uint32_t optional;
     int r = prepare_process(p, err);
     if (r == 0)
         r = policy_parse_layers(set->optional_layers, &optional, err);
+    if (r == 0)
+        r = peers_parse(set->socket_users, set->socket_admins, ret_peers, err);
     if (r == 0)
         r = compile_policy(set, optional, &p->plan_fd, err);
     if (r == 0)
@@ -161,7 +163,8 @@ static int open_everything(struct priv *p, int *ret_lock_fd, int *ret_engine_lis
         r = listen_unix(set->http_socket, SOCK_STREAM, 0666, &p->listeners[LISTEN_HTTP_SOCKET],
                         err);
     if (r == 0)
-        r = listen_unix(set->socket, SOCK_SEQPACKET, 0660, ret_engine_listen, err);
+        r = listen_unix(set->socket, SOCK_SEQPACKET, peers_has_others(ret_peers) ? 0666 : 0660,
+                        ret_engine_listen, err);
     return r;
 }
 
@@ -176,7 +179,7 @@ static void close_all_but(const int *keep, size_t count)
     }
 }
 
-static int split(struct priv *p, int engine_listen, struct err *err)
+static int split(struct priv *p, const struct peers *peers, int engine_listen, struct err *err)
 {
     struct timeval patience = {.tv_sec = ENGINE_TALK_S};
     struct priv_ids ids;
@@ -205,7 +208,13 @@ static int split(struct priv *p, int engine_listen, struct err *err)
         (void)signal(SIGINT, SIG_IGN);
         (void)signal(SIGHUP, SIG_IGN);
         /* _exit: a leak checker would need what it has renounced. */
-        _exit(engine_run(p->set, p->files, pair[1], engine_listen, p->root_fd, p->slot_count));
+        _exit(engine_run(&(struct engine_start){.set = p->set,
+                                                .files = p->files,
+                                                .peers = peers,
+                                                .priv_sock = pair[1],
+                                                .listen_fd = engine_listen,
+                                                .root_fd = p->root_fd,
+                                                .slot_count = p->slot_count}));
     }
     (void)close(pair[1]);
     (void)close(engine_listen);
@@ -217,6 +226,7 @@ int main(int argc, char **argv)
 {
     static struct settings set;
     static struct settings_files files;
+    static struct peers peers;
     static struct priv p = {.engine_sock = -1, .primordial_sock = -1, .root_fd = -1};
     struct err err;
     p.set = &set;
@@ -240,9 +250,9 @@ int main(int argc, char **argv)
     for (uint32_t i = 0; i < p.slot_count; i++)
         p.slots[i].pidfd = p.slots[i].userns = -1;
     int status = 1;
-    r = open_everything(&p, &lock_fd, &engine_listen, &err);
+    r = open_everything(&p, &peers, &lock_fd, &engine_listen, &err);
     if (r == 0)
-        r = split(&p, engine_listen, &err);
+        r = split(&p, &peers, engine_listen, &err);
     if (r == 0)
         status = priv_serve(&p);
     else
