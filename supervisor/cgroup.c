@@ -146,7 +146,9 @@ static int add_zygotes(struct cgroup *cg, struct err *err)
     return 0;
 }
 
-/* v2 has no processes beside child cgroups: we step into a leaf, then hand the controllers down. */
+/* v2 has no processes beside child cgroups that have controllers, but at the root: elsewhere we
+ * step into a leaf, then hand the controllers down. Others in the cgroup we were started in are not
+ * ours to move. */
 static int delegate_v2(struct cgroup *cg, struct err *err)
 {
     static const char controllers[] = "+memory +pids +cpu";
@@ -155,13 +157,14 @@ static int delegate_v2(struct cgroup *cg, struct err *err)
         return err_sys(err, "make cgroup %s/supervisor", cg->key);
     if (write_at(cg->parent_fd[0], "cgroup.subtree_control", controllers) < 0) {
         int r = write_at(base, "supervisor/cgroup.procs", "0");
+        cg->in_leaf = r == 0;
         if (r == 0)
             r = write_at(cg->parent_fd[0], "cgroup.subtree_control", controllers);
         if (r < 0) {
             errno = -r;
             return err_sys(err,
                            "cgroup v2: enable memory, pids and cpu for %s (delegate them to this "
-                           "service: systemd Delegate=yes)",
+                           "service, alone in its cgroup: systemd Delegate=yes)",
                            cg->key);
         }
     }
@@ -302,14 +305,34 @@ int cgroup_remove(struct cgroup *cg, uint32_t slot)
     return r;
 }
 
+/* The way back of delegate_v2: a cgroup takes a process only when it hands no controller down. */
+static void leave_leaf(struct cgroup *cg)
+{
+    static const char none[] = "-memory -pids -cpu";
+    if (!cg->in_leaf)
+        return;
+    auto_close int fd = open_dir_at(cg->parent_fd[0], cg->key);
+    int copy = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+    for (struct dirent *e; dir && (e = readdir(dir));)
+        if (e->d_type == DT_DIR && e->d_name[0] != '.' && strcmp(e->d_name, "supervisor") != 0)
+            (void)remove_tree(fd, e->d_name);
+    if (dir)
+        (void)closedir(dir);
+    (void)write_at(fd, "cgroup.subtree_control", none);
+    (void)write_at(cg->parent_fd[0], "cgroup.subtree_control", none);
+    (void)write_at(cg->parent_fd[0], "cgroup.procs", "0");
+}
+
 void cgroup_stop(struct cgroup *cg, unsigned wait_ms)
 {
     uint64_t until = clock_now_ns() + wait_ms * CLOCK_NS_PER_MS;
     for (size_t i = 0; i < cg->trees; i++) {
-        if (cg->version == 2) /* step out of the leaf that delegate_v2 may have put us into */
-            (void)write_at(cg->parent_fd[i], "cgroup.procs", "0");
-        while (remove_tree(cg->parent_fd[i], cg->key) < 0 && clock_now_ns() < until)
+        leave_leaf(cg);
+        while (remove_tree(cg->parent_fd[i], cg->key) < 0 && clock_now_ns() < until) {
             (void)poll(NULL, 0, 5); /* zombies leave their cgroup when they are reaped */
+            leave_leaf(cg);
+        }
         fd_close(&cg->base_fd[i]);
         fd_close(&cg->parent_fd[i]);
         fd_close(&cg->zygotes_fd[i]);
