@@ -34,7 +34,8 @@ static const struct {
     {CAP(CHOWN), false, "give a new volume to its user"},
     {CAP(MKNOD), false, "/dev of the image of a primordial that is started later"},
     {CAP(SETPCAP), false, "give the children fewer"},
-    {CAP(DAC_OVERRIDE), false, "remove our cgroup from v1's root, which is 0555; open the tree to be swept"},
+    {CAP(DAC_OVERRIDE), false,
+     "remove our cgroup from v1's root, which is 0555; open the tree to be swept"},
 };
 
 static uint64_t kept_caps(bool by_primordial)
