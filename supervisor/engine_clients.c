@@ -423,7 +423,7 @@ static void on_listener(struct loop_io *io, uint32_t events)
     struct engine *e = CONTAINER_OF(io, struct engine, listener);
     uint32_t uid;
     (void)events;
-    int sock = accept4(io->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int sock = SYS(accept4(io->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (sock >= 0 && engine_fds_are_short(e, &sock, 1)) {
         fd_close(&sock);
         LOG(WARN, "accept_failed", F_STR("error", strerror(EMFILE)));

@@ -43,9 +43,9 @@ static int listen_tcp(const struct settings *set, int *ret, struct err *err)
     if (inet_pton(AF_INET, strcmp(set->http_listen, "localhost") ? set->http_listen : "127.0.0.1",
                   &addr.sin_addr) != 1)
         return err_set(err, "http.listen: %s: expected an IPv4 address", set->http_listen);
-    auto_close int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
-        bind(fd, (struct sockaddr *)&addr, sizeof addr) < 0 || listen(fd, BACKLOG) < 0)
+    auto_close int fd = SYS(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (fd < 0 || SYS(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one)) < 0 ||
+        SYS(bind(fd, (struct sockaddr *)&addr, sizeof addr)) < 0 || SYS(listen(fd, BACKLOG)) < 0)
         return err_sys(err, "listen on %s:%u", set->http_listen, set->http_port);
     *ret = fd_take(&fd);
     return 0;
@@ -69,8 +69,8 @@ static int listen_unix(const char *path, int type, mode_t mode, int *ret, struct
         return 0;
     (void)snprintf(addr.sun_path, sizeof addr.sun_path, "%s", path);
     make_parents(path);
-    auto_close int probe = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
-    auto_close int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    auto_close int probe = SYS(socket(AF_UNIX, type | SOCK_CLOEXEC, 0));
+    auto_close int fd = SYS(socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (fd < 0 || probe < 0)
         return err_sys(err, "socket");
     if (connect(probe, (struct sockaddr *)&addr, sizeof addr) == 0)
@@ -78,9 +78,9 @@ static int listen_unix(const char *path, int type, mode_t mode, int *ret, struct
     if (errno == ECONNREFUSED)
         (void)unlink(path);
     mode_t before = umask((mode_t)(~mode & 0777));
-    int r = bind(fd, (struct sockaddr *)&addr, sizeof addr);
+    int r = SYS(bind(fd, (struct sockaddr *)&addr, sizeof addr));
     (void)umask(before);
-    if (r < 0 || listen(fd, BACKLOG) < 0)
+    if (r < 0 || SYS(listen(fd, BACKLOG)) < 0)
         return err_sys(err, "listen on %s", path);
     *ret = fd_take(&fd);
     return 0;
@@ -110,7 +110,7 @@ static int start_cgroups(struct priv *p, uint32_t optional, struct err *err)
                                          .cpu_percent = p->set->cpu_percent};
     struct stat st;
     char key[32];
-    if (fstat(p->root_fd, &st) < 0)
+    if (SYS(fstat(p->root_fd, &st)) < 0)
         return err_sys(err, "stat fs_root");
     (void)snprintf(key, sizeof key, "brood-%llx-%llx", (unsigned long long)st.st_dev,
                    (unsigned long long)st.st_ino);
@@ -122,8 +122,8 @@ static int prepare_process(struct priv *p, struct err *err)
     struct rlimit nofile;
     sigset_t signals;
     (void)umask(022);
-    auto_close int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (null < 0 || dup2(null, 0) < 0)
+    auto_close int null = SYS(open("/dev/null", O_RDWR | O_CLOEXEC));
+    if (null < 0 || SYS(dup2(null, 0)) < 0)
         return err_sys(err, "/dev/null");
     if (getrlimit(RLIMIT_NOFILE, &nofile) == 0) {
         nofile.rlim_cur = nofile.rlim_max;
@@ -137,7 +137,7 @@ static int prepare_process(struct priv *p, struct err *err)
     (void)sigaddset(&signals, SIGCHLD);
     if (sigprocmask(SIG_SETMASK, &signals, NULL) < 0)
         return err_sys(err, "signal mask");
-    p->sig_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    p->sig_fd = SYS(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
     return p->sig_fd < 0 ? err_sys(err, "signalfd") : 0;
 }
 
@@ -189,9 +189,9 @@ static int split(struct priv *p, const struct peers *peers, int engine_listen, s
     if (r < 0)
         return r;
     if (packet_pair(pair, false) < 0 ||
-        setsockopt(pair[0], SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) < 0)
+        SYS(setsockopt(pair[0], SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience)) < 0)
         return err_sys(err, "socket pair");
-    p->engine = fork();
+    p->engine = SYS(fork());
     if (p->engine < 0)
         return err_sys(err, "fork the engine");
     if (p->engine == 0) {

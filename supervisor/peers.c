@@ -20,8 +20,10 @@ static int look_up(const char *name, bool is_group, uint32_t *ret)
     uint64_t number;
     struct group *gr = is_group ? getgrnam(name) : NULL;
     struct passwd *pw = is_group ? NULL : getpwnam(name);
-    if (gr || pw)
-        *ret = gr ? gr->gr_gid : pw->pw_uid;
+    if (gr)
+        *ret = gr->gr_gid;
+    else if (pw)
+        *ret = pw->pw_uid;
     else if (num_parse_u64(name, 0, UINT32_MAX - 1, &number) == 0)
         *ret = (uint32_t)number;
     else

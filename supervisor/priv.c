@@ -186,7 +186,7 @@ static void start_remover(struct priv *p)
             any = p->slots[i].removing = true;
     if (!any || p->remover || p->going_down)
         return;
-    pid_t pid = fork();
+    pid_t pid = SYS(fork());
     if (pid < 0) {
         LOG(WARN, "fork_failed", F_STR("for", "removing cgroups"), F_STR("error", strerror(errno)));
         return; /* tried again with the next SIGCHLD or END_ZYGOTE */

@@ -61,12 +61,12 @@ static int move_descriptors(const struct plan *plan, struct err *err)
 {
     int high[MOVE_MAX];
     for (size_t i = 0; i < plan->moves; i++) {
-        high[i] = fcntl(plan->move[i].from, F_DUPFD_CLOEXEC, 100);
+        high[i] = SYS(fcntl(plan->move[i].from, F_DUPFD_CLOEXEC, 100));
         if (high[i] < 0)
             return err_sys(err, "descriptor %d", plan->move[i].from);
     }
     for (size_t i = 0; i < plan->moves; i++)
-        if (dup2(high[i], plan->move[i].to) < 0)
+        if (SYS(dup2(high[i], plan->move[i].to)) < 0)
             return err_sys(err, "descriptor %d", plan->move[i].to);
     return 0;
 }
@@ -75,7 +75,7 @@ static int enter_image(const struct plan *plan, struct err *err)
 {
     if (!plan->image)
         return 0;
-    if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
+    if (SYS(unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)) < 0)
         return err_sys(err, "unshare");
     return priv_enter_image(plan->image, err);
 }
@@ -109,9 +109,9 @@ static int spawn(const struct plan *plan, pid_t *ret_pid, struct err *err)
 {
     int report[2];
     struct failure failure;
-    if (pipe2(report, O_CLOEXEC) < 0)
+    if (SYS(pipe2(report, O_CLOEXEC)) < 0)
         return err_sys(err, "pipe");
-    pid_t pid = fork();
+    pid_t pid = SYS(fork());
     if (pid == 0) {
         for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
             failure.step = (int)i;
@@ -180,8 +180,8 @@ static int await_hello(int sock, struct err *err)
     if (poll(&pfd, 1, HELLO_MS) != 1 ||
         packet_recv(sock, &hello, sizeof hello, fds, &nfds) != (ssize_t)sizeof hello)
         return err_set(err, "no hello from the primordial");
-    if (setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) < 0 ||
-        setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) < 0)
+    if (SYS(setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience)) < 0 ||
+        SYS(setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience)) < 0)
         return err_sys(err, "deadline of the primordial's socket");
     return 0;
 }
@@ -197,9 +197,9 @@ static int start_primordial_as(struct priv *p, bool execs, struct err *err)
     int pair[2];
     (void)snprintf(path, sizeof path, "%.4000s/%s", p->set->lib_dir,
                    execs ? "brood-zygote" : "brood-zygote.so");
-    auto_close int found = open(path, O_RDONLY | O_CLOEXEC);
+    auto_close int found = SYS(open(path, O_RDONLY | O_CLOEXEC));
     /* Out of the way of the numbers that others are moved to. */
-    auto_close int program = found < 0 ? -1 : fcntl(found, F_DUPFD_CLOEXEC, 100);
+    auto_close int program = found < 0 ? -1 : SYS(fcntl(found, F_DUPFD_CLOEXEC, 100));
     if (program < 0)
         return err_sys(err, "open %s", path);
     int r = packet_pair(pair, false);
