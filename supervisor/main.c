@@ -80,8 +80,13 @@ static int listen_unix(const char *path, int type, mode_t mode, int *ret, struct
     mode_t before = umask((mode_t)(~mode & 0777));
     int r = SYS(bind(fd, (struct sockaddr *)&addr, sizeof addr));
     (void)umask(before);
-    if (r < 0 || SYS(listen(fd, BACKLOG)) < 0)
-        return err_sys(err, "listen on %s", path);
+    if (r < 0)
+        return err_sys(err, "bind to %s", path);
+    if (SYS(listen(fd, BACKLOG)) < 0) {
+        r = err_sys(err, "listen on %s", path);
+        (void)unlink(path);
+        return r;
+    }
     *ret = fd_take(&fd);
     return 0;
 }
