@@ -65,7 +65,7 @@ $B/brood: $(call obj,cli) $(call arc,$(USES_brood)); $(CC) $(LDFLAGS) -o $@ $^ $
 
 # zygote/: the same sources twice, never sanitised (they run inside bash, or static): bash_*.c make the
 # builtin, exec_eval.c the static fallback.
-ZSRC := $(filter-out zygote/bash_%.c zygote/exec_eval.c,$(wildcard zygote/*.c)) lib/packet.c lib/fd.c lib/err.c lib/clock.c policy/install.c
+ZSRC := $(filter-out zygote/bash_%.c zygote/exec_eval.c,$(wildcard zygote/*.c)) lib/packet.c lib/fd.c lib/err.c lib/clock.c policy/install.c policy/set.c
 ZFLAGS := $(filter-out -fsanitize% -fno-sanitize% -DBROOD_FAULT,$(CFLAGS)) $(shell pkg-config --cflags libnl-3.0)
 ZLIBS := /usr/lib/x86_64-linux-gnu/libnl-3.a
 zobj = $(patsubst %.c,$B/$1/%.o,$(ZSRC) $2)
@@ -96,6 +96,7 @@ install: all
 	install -m 755 $B/brood-supervisor $(DESTDIR)$(PREFIX)/sbin/
 	install -m 755 $B/brood-frontend $B/brood-zygote $B/brood-zygote.so $(DESTDIR)$(PREFIX)/lib/brood/
 	install -m 644 etc/brood.yaml $(DESTDIR)/etc/brood/brood.yaml.example
+	install -m 644 etc/policy.yaml $(DESTDIR)/etc/brood/policy.yaml.example
 	for s in 1 5 8; do install -m 644 man/*.$$s $(DESTDIR)$(PREFIX)/share/man/man$$s/; done
 clean: ; rm -rf build
 help: ; @sed -n '2,9s/^# \{0,1\}//p' Makefile

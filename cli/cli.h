@@ -25,6 +25,7 @@ enum cli_exit {
 /* Each command gets its own argv, argv[0] being its name, and returns the exit status. */
 int cli_exec(int argc, char **argv);
 int cli_ns(int argc, char **argv);
+int cli_policy(int argc, char **argv);
 int cli_stats(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 int cli_help(int argc, char **argv);

@@ -10,16 +10,14 @@
 #include "protocol/protocol.h"
 #include <sys/types.h>
 
-static const struct option options[] = {{"namespace", required_argument, NULL, 'n'},
-                                        {"stdin", no_argument, NULL, 'i'},
-                                        {"env", required_argument, NULL, 'e'},
-                                        {"cwd", required_argument, NULL, 'C'},
-                                        {"timeout", required_argument, NULL, 't'},
-                                        {"socket", required_argument, NULL, 's'},
-                                        {NULL, 0, NULL, 0}};
+static const struct option options[] = {
+    {"namespace", required_argument, NULL, 'n'}, {"stdin", no_argument, NULL, 'i'},
+    {"env", required_argument, NULL, 'e'},       {"cwd", required_argument, NULL, 'C'},
+    {"timeout", required_argument, NULL, 't'},   {"policy", required_argument, NULL, 'p'},
+    {"socket", required_argument, NULL, 's'},    {NULL, 0, NULL, 0}};
 
 struct wish {
-    const char *ns_id, *cwd, *socket;
+    const char *ns_id, *cwd, *policy, *socket;
     bool with_stdin;
     uint64_t timeout_ms;
     struct proto_env env[PROTO_ENV_COUNT_MAX];
@@ -82,6 +80,14 @@ static bool take_option(struct wish *w, int c)
             return false;
         }
         return true;
+    case 'p':
+        if (!*optarg || strlen(optarg) > PROTO_POLICY_NAME_MAX) {
+            cli_complain("exec: --policy: expected a name of 1-%u characters",
+                         PROTO_POLICY_NAME_MAX);
+            return false;
+        }
+        w->policy = optarg;
+        return true;
     case 's':
         w->socket = optarg;
         return true;
@@ -117,12 +123,12 @@ static bool join_command(int count, char **words, struct buf *cmd)
 
 int cli_exec(int argc, char **argv)
 {
-    static struct wish w = {.ns_id = "default", .cwd = ""};
+    static struct wish w = {.ns_id = "default", .cwd = "", .policy = ""};
     struct buf cmd = {.cap = PROTO_CMD_BYTES_MAX};
     struct proto_msg msg = {.type = PROTO_EXECUTE, .tag = 1};
     struct proto_hello hello;
     struct err err;
-    for (int c; (c = cli_option(argc, argv, "+:n:ie:C:t:s:", options)) != -1;)
+    for (int c; (c = cli_option(argc, argv, "+:n:ie:C:t:p:s:", options)) != -1;)
         if (!take_option(&w, c))
             return CLI_OUR_FAULT;
     if (optind == argc) {
@@ -141,6 +147,7 @@ int cli_exec(int argc, char **argv)
                                          .env_count = w.env_count,
                                          .cwd = w.cwd,
                                          .timeout_ms = w.timeout_ms,
+                                         .policy = w.policy,
                                          .request_id = ""};
     int status = CLI_OUR_FAULT;
     auto_close int sock = cli_connect(cli_socket_path(w.socket), &hello, &err);

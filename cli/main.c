@@ -31,6 +31,7 @@ static const struct {
      "  -e, --env K=V        set an environment variable (repeatable)\n"
      "  -C, --cwd DIR        working directory; default: the home directory\n"
      "  -t, --timeout S      seconds, up to 3 decimals; default: the service's\n"
+     "  -p, --policy NAME    run under this policy, if the namespace may ask for it\n"
      "  -s, --socket PATH    the service; default: $BROOD_SOCKET, then " CLI_SOCKET_DEFAULT "\n"
      "\n"
      "Exit status: the command's own; 128+N if signal N killed it; 124 after a timeout; 125 when "
@@ -42,6 +43,12 @@ static const struct {
      "\n"
      "list prints a line for each namespace: its name, active or idle, how many runs wait or run.\n"
      "rm removes namespaces with all their files; one with queued or running runs is refused.\n"},
+    {"policy", "what a policy allows", cli_policy,
+     "usage: brood policy list [--socket PATH]\n"
+     "       brood policy show [NAME] [--socket PATH]\n"
+     "\n"
+     "Prints a policy in words, as the running service has compiled it; NAME is \"default\" when "
+     "not given.\n"},
     {"stats", "the service's counters", cli_stats,
      "usage: brood stats [--json] [--socket PATH]\n"
      "\n"

@@ -156,6 +156,36 @@ int cli_ns(int argc, char **argv)
     return CLI_USAGE;
 }
 
+int cli_policy(int argc, char **argv)
+{
+    const struct proto_msg *msg;
+    struct proto_msg ask = {.type = PROTO_POLICY_REQUEST, .tag = 1};
+    struct proto_hello hello;
+    struct how how;
+    struct err err;
+    bool show = argc > 1 && strcmp(argv[1], "show") == 0;
+    if (argc < 2 || (!show && strcmp(argv[1], "list") != 0)) {
+        cli_complain("policy: list or show? (brood help policy)");
+        return CLI_USAGE;
+    }
+    if (read_options(argc - 1, argv + 1, ":s:", &how) != 0)
+        return CLI_USAGE;
+    char **words = argv + 1 + optind;
+    int count = argc - 1 - optind;
+    if (count > show) {
+        cli_complain("policy: unexpected argument %s", words[show]);
+        return CLI_USAGE;
+    }
+    ask.policy_request.name = !show ? "" : count ? words[0] : "default";
+    auto_close int sock = cli_connect(cli_socket_path(how.socket), &hello, &err);
+    if (sock < 0 || cli_ask(sock, &ask, ASK_MS, &msg, &err) < 0)
+        return fail(&err);
+    if (msg->type != PROTO_DONE || msg->done.outcome != PROTO_OK)
+        return unexpected(msg);
+    (void)fputs(msg->done.text, stdout);
+    return cli_flush() ? CLI_OK : CLI_FAILED;
+}
+
 int cli_stats(int argc, char **argv)
 {
     const struct proto_msg *msg, ask = {.type = PROTO_STATS_REQUEST, .tag = 1};

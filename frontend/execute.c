@@ -100,6 +100,8 @@ static void try_answer(struct run *run)
     if (!run->req || !run->out[0].ended || !run->out[1].ended)
         return;
     http_timer_cancel(&run->timer);
+    for (int i = 0; run->result.output_bytes_max && i < 2; i++)
+        output_keep(&run->out[i], run->result.output_bytes_max);
     answer_init(&run->answer, &run->result, run->out, run->base64);
     size_t n = answer_fill(&run->answer, small, sizeof small, &last);
     if (last) {
@@ -244,6 +246,9 @@ static int send_execute(struct front *f, struct run *run, const struct parse_req
                               .cwd = parsed->cwd,
                               .timeout_ms = parsed->timeout_ms,
                               .cpu_ms = parsed->cpu_ms,
+                              .memory_bytes = parsed->memory_bytes,
+                              .pids_max = parsed->pids_max,
+                              .policy = parsed->policy,
                               .request_id = http_request_id(run->req)};
     uint64_t due_ns = clock_now_ns() + (f->timeout_ms_max + RESULT_SLACK_MS) * CLOCK_NS_PER_MS;
     int r = make_stdio(f, run, parsed, fds) < 0 ? -EAGAIN : 0;

@@ -149,6 +149,12 @@ void output_read(struct output *o)
     read_once(o, false);
 }
 
+void output_keep(struct output *o, uint64_t max)
+{
+    if (o->len > max)
+        o->len = (size_t)max;
+}
+
 bool output_is_truncated(const struct output *o)
 {
     return o->cut || o->total > o->len;

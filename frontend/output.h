@@ -33,6 +33,8 @@ void output_pipes_fini(struct output_pipes *p);
 void output_drain(struct output out[2]);
 /* One read of a watched pipe. */
 void output_read(struct output *o);
+/* Keeps no more than the first `max` bytes of an ended output. */
+void output_keep(struct output *o, uint64_t max);
 bool output_is_truncated(const struct output *o);
 /* Closes the read end: who still writes gets SIGPIPE. Keeps the bytes. */
 void output_end(struct output *o);

@@ -12,6 +12,10 @@
 
 #define VALUES_MAX 4096u /* commas, braces and brackets outside strings; 256 variables need 300 */
 #define DEPTH_MAX 64u
+#define MEMORY_MB_MIN 16u /* below, no bash would start: as the settings have it */
+#define MEMORY_MB_MAX (1u << 20)
+#define PIDS_MIN 4u
+#define PIDS_MAX 32768u
 
 struct reader {
     const struct parse_limits *limits;
@@ -188,6 +192,16 @@ static int read_timeout(struct reader *rd, json_t *v)
     return 0;
 }
 
+static int read_policy(struct reader *rd, json_t *v)
+{
+    const char *s = json_string_value(v);
+    if (!s || !*s || json_string_length(v) != strlen(s) || strlen(s) > PROTO_POLICY_NAME_MAX)
+        return BAD(rd, "policy must be the name of a policy, 1-%u characters",
+                   PROTO_POLICY_NAME_MAX);
+    rd->to->policy = s;
+    return 0;
+}
+
 static int read_encoding(struct reader *rd, json_t *v)
 {
     const char *s = json_string_value(v);
@@ -214,19 +228,21 @@ static int read_amount(struct reader *rd, json_t *limits, const char *name, uint
 
 static int read_limits(struct reader *rd, json_t *v)
 {
-    uint64_t timeout_ms = 0;
+    uint64_t timeout_ms = 0, memory_mb = 0;
     if (!json_is_object(v))
         return BAD(rd, "limits must be an object");
-    if (json_object_get(v, "memory_mb"))
-        return refuse(
-            rd->refusal, "unsupported",
-            "limits.memory_mb is not supported per run in this version: memory is limited "
-            "per namespace");
     if (read_amount(rd, v, "timeout_ms", timeout_max(rd), &timeout_ms) < 0 ||
         read_amount(rd, v, "cpu_ms", PROTO_TIMEOUT_MS_MAX, &rd->to->cpu_ms) < 0 ||
+        read_amount(rd, v, "memory_mb", MEMORY_MB_MAX, &memory_mb) < 0 ||
+        read_amount(rd, v, "pids", PIDS_MAX, &rd->to->pids_max) < 0 ||
         read_amount(rd, v, "max_output_bytes", rd->limits->output_bytes_max,
                     &rd->to->output_bytes_max) < 0)
         return -1;
+    if ((memory_mb && memory_mb < MEMORY_MB_MIN) ||
+        (rd->to->pids_max && rd->to->pids_max < PIDS_MIN))
+        return BAD(rd, "limits.memory_mb must be at least %u, limits.pids at least %u",
+                   MEMORY_MB_MIN, PIDS_MIN);
+    rd->to->memory_bytes = memory_mb << 20;
     if (timeout_ms && (!rd->to->timeout_ms || timeout_ms < rd->to->timeout_ms))
         rd->to->timeout_ms = timeout_ms; /* both given: the earlier one ends the run */
     return 0;
@@ -264,6 +280,7 @@ static int read_fields(struct reader *rd, json_t *doc)
         {"timeout", false, read_timeout},
         {"encoding", false, read_encoding},
         {"limits", false, read_limits}, /* after timeout */
+        {"policy", false, read_policy},
     };
     if (!json_is_object(doc))
         return BAD(rd, "the body must be a JSON object");
@@ -293,7 +310,8 @@ int parse_execute(const char *body, size_t len, const struct parse_limits *limit
         return -1;
     ret->doc = doc;
     ret->ns_id = ret->cmd = ret->input = NULL;
-    ret->cwd = "";
+    ret->cwd = ret->policy = "";
+    ret->memory_bytes = ret->pids_max = 0;
     ret->cmd_len = ret->env_count = ret->input_len = 0;
     ret->timeout_ms = ret->cpu_ms = 0;
     ret->output_bytes_max = limits->output_bytes_max;

@@ -18,8 +18,10 @@ struct parse_request {
     const char *cwd;   /* "": home */
     const char *input; /* stdin; NULL: none given */
     size_t input_len;
-    uint64_t timeout_ms; /* 0: the engine's default */
-    uint64_t cpu_ms;     /* 0: none */
+    uint64_t timeout_ms;             /* 0: the engine's default */
+    uint64_t cpu_ms;                 /* 0: none */
+    uint64_t memory_bytes, pids_max; /* 0: as the policy says */
+    const char *policy;              /* "": the namespace's own */
     uint64_t output_bytes_max;
     bool base64;
 };

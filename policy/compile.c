@@ -6,6 +6,7 @@
  * ones that libcs probe for get ENOSYS; never a silent kill. 32-bit and x32 entry get ENOSYS.
  * libseccomp exports BPF to a descriptor only, so a memfd carries it (seccomp_export_bpf(3)).
  */
+#include "policy/compile.h"
 #include "lib/err.h"
 #include "lib/fd.h"
 #include "policy/policy.h"
@@ -177,21 +178,27 @@ int policy_parse_layers(const char *text, uint32_t *ret, struct err *err)
     return 0;
 }
 
-int policy_compile(const struct policy_limits *limits, uint32_t optional, struct policy_plan *ret,
-                   struct err *err)
+int policy_complete(struct policy_plan *plan, uint32_t optional, struct err *err)
 {
-    *ret = (struct policy_plan){.magic = POLICY_MAGIC, .limits = *limits};
-    ret->landlock_abi = (uint32_t)policy_landlock_abi();
-    if (ret->landlock_abi > 0)
-        ret->layers |= POLICY_LANDLOCK;
+    plan->magic = POLICY_MAGIC;
+    plan->landlock_abi = (uint32_t)policy_landlock_abi();
+    if (plan->landlock_abi > 0)
+        plan->layers |= POLICY_LANDLOCK;
     else if (!(optional & POLICY_LANDLOCK))
         return err_set(err,
                        "landlock is missing: needs CONFIG_SECURITY_LANDLOCK and \"landlock\" in "
                        "the lsm= boot parameter (or optional_layers: landlock)");
     if (prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0)
-        ret->layers |= POLICY_SECCOMP;
+        plan->layers |= POLICY_SECCOMP;
     else if (!(optional & POLICY_SECCOMP))
         return err_set(err, "seccomp is missing: needs CONFIG_SECCOMP_FILTER (or optional_layers: "
                             "seccomp)");
-    return ret->layers & POLICY_SECCOMP ? compile_seccomp(ret, err) : 0;
+    return plan->layers & POLICY_SECCOMP ? compile_seccomp(plan, err) : 0;
+}
+
+int policy_compile(const struct policy_limits *limits, uint32_t optional, struct policy_plan *ret,
+                   struct err *err)
+{
+    *ret = (struct policy_plan){.limits = *limits, .rights = POLICY_RIGHTS_DEFAULT};
+    return policy_complete(ret, optional, err);
 }

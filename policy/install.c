@@ -18,6 +18,9 @@
 
 #define FS_TRUNCATE (1ull << 14)        /* ABI 3 */
 #define FS_IOCTL_DEV (1ull << 15)       /* ABI 5 */
+#define NET_BIND_TCP (1ull << 0)        /* ABI 4 */
+#define NET_CONNECT_TCP (1ull << 1)     /* ABI 4 */
+#define RULE_NET_PORT 2                 /* enum landlock_rule_type */
 #define SCOPE_ABSTRACT_UNIX (1ull << 0) /* ABI 6 */
 #define SCOPE_SIGNAL (1ull << 1)        /* ABI 6 */
 #define FS_ALL_ABI1 ((1ull << 13) - 1)
@@ -26,6 +29,10 @@
 
 struct ruleset_attr { /* the layout of ABI 6 */
     uint64_t fs, net, scoped;
+};
+
+struct net_port_attr {
+    uint64_t allowed_access, port;
 };
 
 int policy_landlock_abi(void)
@@ -65,23 +72,44 @@ static uint64_t tree_access(uint32_t abi)
            ~(uint64_t)(LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_BLOCK);
 }
 
-int policy_landlock_prepare(const struct policy_plan *plan, int *ret_ruleset)
+static int allow_ports(int ruleset, const struct policy_ports *ports, uint64_t access)
 {
-    *ret_ruleset = -1;
-    if (!(plan->layers & POLICY_LANDLOCK))
-        return 0;
-    uint64_t all = handled_fs(plan->landlock_abi);
-    uint64_t dev = (LANDLOCK_ACCESS_FS_WRITE_FILE | FS_TRUNCATE | FS_IOCTL_DEV) & all;
-    struct ruleset_attr attr = {.fs = all};
-    auto_close int ruleset =
-        (int)syscall(SYS_landlock_create_ruleset, &attr, plan->landlock_abi >= 4 ? 16 : 8, 0);
-    if (ruleset < 0)
-        return -errno;
+    for (uint32_t i = 0; i < ports->count && i < POLICY_PORTS_MAX; i++) {
+        struct net_port_attr rule = {.allowed_access = access, .port = ports->port[i]};
+        if (syscall(SYS_landlock_add_rule, ruleset, RULE_NET_PORT, &rule, 0) < 0)
+            return -errno;
+    }
+    return 0;
+}
+
+static int allow_files(const struct policy_plan *plan, int ruleset)
+{
+    uint64_t dev = (LANDLOCK_ACCESS_FS_WRITE_FILE | FS_TRUNCATE | FS_IOCTL_DEV) &
+                   handled_fs(plan->landlock_abi);
     int r = allow_beneath(ruleset, "/", FS_READ);
     if (r == 0)
         r = allow_beneath(ruleset, "/dev", dev);
-    if (r == 0)
-        r = allow_beneath(ruleset, "/proc", LANDLOCK_ACCESS_FS_WRITE_FILE);
+    return r < 0 ? r : allow_beneath(ruleset, "/proc", LANDLOCK_ACCESS_FS_WRITE_FILE);
+}
+
+int policy_landlock_prepare(const struct policy_plan *plan, int *ret_ruleset)
+{
+    bool has_net = plan->landlock_abi >= POLICY_LANDLOCK_ABI_NET;
+    struct ruleset_attr attr = {
+        .fs = plan->rights & POLICY_FILES ? handled_fs(plan->landlock_abi) : 0,
+        .net = (has_net && (plan->rights & POLICY_TCP_BIND) ? NET_BIND_TCP : 0) |
+               (has_net && (plan->rights & POLICY_TCP_CONNECT) ? NET_CONNECT_TCP : 0)};
+    *ret_ruleset = -1;
+    if (!(plan->layers & POLICY_LANDLOCK) || !(attr.fs | attr.net))
+        return 0;
+    auto_close int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, has_net ? 16 : 8, 0);
+    if (ruleset < 0)
+        return -errno;
+    int r = attr.fs ? allow_files(plan, ruleset) : 0;
+    if (r == 0 && attr.net & NET_BIND_TCP)
+        r = allow_ports(ruleset, &plan->bind_ports, NET_BIND_TCP);
+    if (r == 0 && attr.net & NET_CONNECT_TCP)
+        r = allow_ports(ruleset, &plan->connect_ports, NET_CONNECT_TCP);
     if (r == 0)
         *ret_ruleset = fd_take(&ruleset);
     return r;
@@ -89,7 +117,9 @@ int policy_landlock_prepare(const struct policy_plan *plan, int *ret_ruleset)
 
 int policy_landlock_allow(const struct policy_plan *plan, int ruleset, const char *path)
 {
-    return ruleset < 0 ? 0 : allow_beneath(ruleset, path, tree_access(plan->landlock_abi));
+    if (ruleset < 0 || !(plan->rights & POLICY_FILES))
+        return 0;
+    return allow_beneath(ruleset, path, tree_access(plan->landlock_abi));
 }
 
 int policy_landlock_restrict(int ruleset)
@@ -99,11 +129,31 @@ int policy_landlock_restrict(int ruleset)
     return 0;
 }
 
-int policy_landlock_scope(void)
+int policy_landlock_scope(uint32_t rights)
 {
-    struct ruleset_attr attr = {.scoped = SCOPE_ABSTRACT_UNIX | SCOPE_SIGNAL};
+    struct ruleset_attr attr = {.scoped = (rights & POLICY_ABSTRACT ? SCOPE_ABSTRACT_UNIX : 0) |
+                                          (rights & POLICY_SIGNALS ? SCOPE_SIGNAL : 0)};
+    if (!attr.scoped)
+        return 0;
     auto_close int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof attr, 0);
     return ruleset < 0 ? -errno : policy_landlock_restrict(ruleset);
+}
+
+int policy_landlock_read_only(void)
+{
+    uint32_t abi = (uint32_t)policy_landlock_abi();
+    struct ruleset_attr attr = {
+        .fs = handled_fs(abi),
+        .net = abi >= POLICY_LANDLOCK_ABI_NET ? NET_BIND_TCP | NET_CONNECT_TCP : 0,
+        .scoped = abi >= POLICY_LANDLOCK_ABI_SCOPE ? SCOPE_ABSTRACT_UNIX | SCOPE_SIGNAL : 0};
+    size_t size = abi >= POLICY_LANDLOCK_ABI_SCOPE ? sizeof attr
+                  : abi >= POLICY_LANDLOCK_ABI_NET ? 16
+                                                   : 8;
+    auto_close int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, size, 0);
+    if (ruleset < 0)
+        return -errno;
+    int r = allow_beneath(ruleset, "/", FS_READ & ~(uint64_t)LANDLOCK_ACCESS_FS_EXECUTE);
+    return r < 0 ? r : policy_landlock_restrict(ruleset);
 }
 
 int policy_install_seccomp(const struct policy_plan *plan)

@@ -4,15 +4,61 @@
  * handed to the primordial in a sealed memfd and trusted there (it comes from root).
  */
 #pragma once
+#include <stddef.h>
 #include <stdint.h>
 struct err;
 
 #define POLICY_BPF_MAX 4096
 #define POLICY_MAGIC 0x31706f6cu
+#define POLICY_SET_MAGIC 0x31736f6cu
+#define POLICY_NAME_MAX 32u
+#define POLICY_PATH_MAX 256u
+#define POLICIES_MAX 16u
+#define POLICY_MATCHES_MAX 64u
+#define POLICY_BINDS_MAX 8u
+#define POLICY_PORTS_MAX 16u
+#define POLICY_ENV_MAX 16u
+#define POLICY_ENV_BYTES 2048u
+#define POLICY_FILE_BYTES_MAX 262144u
 
+/* Of a namespace's cgroup. */
+struct policy_group {
+    uint64_t memory_bytes, swap_bytes, pids_max;
+    uint64_t cpu_percent; /* 100 = one CPU; 0 = no quota */
+    uint64_t cpu_weight;  /* 1-10000, as v2's cpu.weight; v1's shares follow from it */
+    uint64_t io_weight;   /* the same of io.weight, v2 only; 0: left alone */
+};
+
+/* The upper ones change with the next run; those of a process and of the mounts come with the next
+ * zygote. */
 struct policy_limits {
+    struct policy_group group;
+    /* 0: as the settings runs.* say */
+    uint64_t timeout_ms_default, timeout_ms_max, output_bytes_max;
+    uint64_t cpu_ms_max; /* processor time of a run; 0: no limit of its own */
+
     uint64_t nofile, fsize_bytes, stack_bytes, nproc; /* rlimits of a child, hard and soft */
     uint64_t tmp_bytes;                               /* one tmpfs behind /tmp and /dev/shm */
+};
+
+/* Landlock, right by right. */
+enum policy_right {
+    POLICY_FILES = 1 << 0,    /* files outside the home and /tmp only as far as they are public */
+    POLICY_TCP_BIND = 1 << 1, /* only to bind_ports */
+    POLICY_TCP_CONNECT = 1 << 2, /* only to connect_ports */
+    POLICY_ABSTRACT = 1 << 3,    /* abstract sockets of other runs are out of reach */
+    POLICY_SIGNALS = 1 << 4,     /* processes of other runs cannot be signalled */
+};
+
+#define POLICY_RIGHTS_DEFAULT (POLICY_FILES | POLICY_ABSTRACT | POLICY_SIGNALS)
+
+struct policy_ports {
+    uint32_t count;
+    uint16_t port[POLICY_PORTS_MAX];
+};
+
+struct policy_bind { /* read-only, nosuid, nodev */
+    char from[POLICY_PATH_MAX], to[POLICY_PATH_MAX];
 };
 
 /* What a namespace may reach (policy "network"). Addresses and ports in host byte order. */
@@ -43,12 +89,59 @@ enum policy_layer {
 
 struct policy_plan {
     uint32_t magic, bpf_len; /* instructions */
+    char name[POLICY_NAME_MAX + 1];
+    char profile[POLICY_PATH_MAX]; /* seccomp: "default" or the file it came from */
     struct policy_limits limits;
     uint32_t landlock_abi; /* of the running kernel; 0: not there */
     uint32_t layers;       /* policy_layer bits that must be installed */
+    uint32_t rights;       /* policy_right bits wanted; the ABI decides which are there */
+    struct policy_ports bind_ports, connect_ports;
     struct policy_net net;
+    uint32_t bind_count, env_count, env_bytes;
+    struct policy_bind binds[POLICY_BINDS_MAX];
+    char env[POLICY_ENV_BYTES];   /* env_count times NAME=VALUE\0 */
+    uint64_t box;                 /* equal: a zygote made for the one will do for the other */
     uint64_t bpf[POLICY_BPF_MAX]; /* struct sock_filter, 8 bytes each */
 };
+
+/* Which namespaces a policy is for; the first that fits decides. */
+struct policy_match {
+    char pattern[72];         /* a namespace id; a * at its end stands for any rest */
+    uint32_t policy, may_ask; /* index; bits of those that a request may choose instead */
+};
+
+/* All policies of a service, [0] is the default. One flat block, in a sealed memfd. */
+struct policy_set {
+    uint32_t magic, count, match_count, pad;
+    struct policy_match matches[POLICY_MATCHES_MAX];
+    struct policy_plan plans[POLICIES_MAX];
+};
+
+/* What the default policy is where the file does not say: from the settings. */
+struct policy_base {
+    struct policy_limits limits;
+    struct policy_net net;
+    uint32_t optional; /* layers that may be missing */
+};
+
+/* Reads the policy file (fd -1: there is none) and compiles all of it. `path` is for messages and
+ * for profiles named relative to it. 0; or <0: err names file, line, policy, key and what was
+ * expected, *ret is unusable. Uses libyaml, libseccomp, malloc; not after fork. */
+int policy_load(const struct policy_base *base, const char *path, int fd, struct policy_set *ret,
+                struct err *err);
+/* Bytes of the block that are in use: all that is stored and mapped. */
+size_t policy_set_bytes(const struct policy_set *set);
+/* Is this block of len bytes what policy_load makes: counts, indices, text ends within bounds? For
+ * those who get it from another process. */
+bool policy_set_is_sound(const struct policy_set *set, size_t len);
+/* The match for this namespace; NULL: none, the default policy and no other. */
+const struct policy_match *policy_find_match(const struct policy_set *set, const char *ns_id);
+/* Index of the policy of that name, or -1. */
+int policy_find(const struct policy_set *set, const char *name);
+/* May a zygote with that box serve this namespace? */
+bool policy_serves(const struct policy_set *set, uint64_t box, const char *ns_id);
+/* The compiled form in words, one fact a line, NUL-terminated and cut to room. */
+void policy_show(const struct policy_set *set, uint32_t policy, char *ret, size_t room);
 
 /* Probes the kernel and compiles. `optional`: layers that may be missing. 0, or <0: err names the
  * layer and the remedy. Uses libseccomp; not after fork. */
@@ -71,9 +164,13 @@ int policy_landlock_allow(const struct policy_plan *plan, int ruleset, const cha
  * changed any more. */
 int policy_landlock_restrict(int ruleset);
 /* From now on this process and its children reach the abstract sockets and processes (signals) of
- * each other only. Linux 6.12, ABI 6. */
-int policy_landlock_scope(void);
+ * each other only, as far as `rights` has it. Linux 6.12, ABI 6. */
+int policy_landlock_scope(uint32_t rights);
+#define POLICY_LANDLOCK_ABI_NET 4
 #define POLICY_LANDLOCK_ABI_SCOPE 6
+/* For a process of ours that only reads: no file may be written or executed, no TCP, no signal or
+ * abstract socket to anyone outside, as far as the running kernel's ABI has it. */
+int policy_landlock_read_only(void);
 /* Loads the filter; needs no_new_privs. Irreversible, inherited. */
 int policy_install_seccomp(const struct policy_plan *plan);
 /* rlimits of a child except RLIMIT_CPU. */

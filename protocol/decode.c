@@ -126,6 +126,8 @@ static int take_execute(const Brood__Wire__Execute *m, struct arena *arena, stru
         return bad(err, "cwd: longer than %u bytes", PROTO_CWD_BYTES_MAX);
     if (strlen(m->request_id) > PROTO_REQUEST_ID_MAX)
         return bad(err, "request_id: longer than %u bytes", PROTO_REQUEST_ID_MAX);
+    if (strlen(m->policy) > PROTO_POLICY_NAME_MAX)
+        return bad(err, "policy: longer than %u bytes", PROTO_POLICY_NAME_MAX);
     if (m->timeout_ms > PROTO_TIMEOUT_MS_MAX || m->cpu_ms > PROTO_TIMEOUT_MS_MAX)
         return bad(err, "timeout_ms, cpu_ms: allowed are at most %u", PROTO_TIMEOUT_MS_MAX);
     int r = check_ns_id(m->namespace_id, err);
@@ -137,6 +139,9 @@ static int take_execute(const Brood__Wire__Execute *m, struct arena *arena, stru
     x->cwd = text_of(&m->cwd, arena);
     x->timeout_ms = m->timeout_ms;
     x->cpu_ms = m->cpu_ms;
+    x->memory_bytes = m->memory_bytes;
+    x->pids_max = m->pids_max;
+    x->policy = m->policy;
     x->request_id = m->request_id;
     return r;
 }
@@ -162,6 +167,7 @@ static int take_result(const Brood__Wire__Result *m, struct proto_msg *ret, stru
         .cpu_us = m->cpu_us,
         .max_rss_kb = m->max_rss_kb,
         .start = (enum proto_start)m->start,
+        .output_bytes_max = m->output_bytes_max,
     };
     return 0;
 }
@@ -244,6 +250,8 @@ static const ProtobufCMessageDescriptor *descriptor_of(enum proto_type type)
         return &brood__wire__namespace_remove__descriptor;
     case PROTO_DONE:
         return &brood__wire__done__descriptor;
+    case PROTO_POLICY_REQUEST:
+        return &brood__wire__policy_request__descriptor;
     }
     return NULL;
 }
@@ -281,6 +289,14 @@ static int take(enum proto_type type, const void *m, struct arena *arena, struct
         ret->tag = r->tag;
         ret->ns_remove.ns_id = r->namespace_id;
         return check_ns_id(r->namespace_id, err);
+    }
+    case PROTO_POLICY_REQUEST: {
+        const Brood__Wire__PolicyRequest *r = m;
+        ret->tag = r->tag;
+        ret->policy_request.name = r->name;
+        return strlen(r->name) <= PROTO_POLICY_NAME_MAX
+                   ? 0
+                   : bad(err, "name: longer than %u bytes", PROTO_POLICY_NAME_MAX);
     }
     case PROTO_DONE: {
         const Brood__Wire__Done *d = m;

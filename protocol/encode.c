@@ -54,6 +54,9 @@ static ssize_t encode_execute(const struct proto_msg *msg, size_t head, char *sc
     m.timeout_ms = x->timeout_ms;
     m.cpu_ms = x->cpu_ms;
     m.request_id = TEXT(x->request_id);
+    m.policy = TEXT(x->policy);
+    m.memory_bytes = x->memory_bytes;
+    m.pids_max = x->pids_max;
     return pack(&m.base, head, scratch, room, ret, err);
 }
 
@@ -78,6 +81,7 @@ static ssize_t encode_result(const struct proto_msg *msg, size_t head, char *scr
     m.cpu_us = r->cpu_us;
     m.max_rss_kb = r->max_rss_kb;
     m.start = r->start;
+    m.output_bytes_max = r->output_bytes_max;
     return pack(&m.base, head, scratch, room, ret, err);
 }
 
@@ -191,6 +195,13 @@ ssize_t encode(const struct proto_msg *msg, size_t head, char *scratch, size_t r
         brood__wire__namespace_remove__init(&m);
         m.tag = msg->tag;
         m.namespace_id = TEXT(msg->ns_remove.ns_id);
+        return pack(&m.base, head, scratch, room, ret, err);
+    }
+    case PROTO_POLICY_REQUEST: {
+        Brood__Wire__PolicyRequest m;
+        brood__wire__policy_request__init(&m);
+        m.tag = msg->tag;
+        m.name = TEXT(msg->policy_request.name);
         return pack(&m.base, head, scratch, room, ret, err);
     }
     case PROTO_DONE: {

@@ -23,6 +23,7 @@ struct err;
 #define PROTO_CWD_BYTES_MAX 4095u
 #define PROTO_NS_ID_MAX 64u
 #define PROTO_REQUEST_ID_MAX 128u
+#define PROTO_POLICY_NAME_MAX 32u
 #define PROTO_LIST_MAX 1000u
 #define PROTO_TIMEOUT_MS_MAX 86400000u /* one day: no configuration goes beyond */
 
@@ -37,6 +38,7 @@ enum proto_type {
     PROTO_NS_LIST,
     PROTO_NS_REMOVE,
     PROTO_DONE,
+    PROTO_POLICY_REQUEST = 20,
 };
 
 enum proto_outcome {
@@ -90,6 +92,8 @@ struct proto_execute {
     size_t env_count;
     const char *cwd; /* "" : home */
     uint64_t timeout_ms, cpu_ms;
+    uint64_t memory_bytes, pids_max; /* 0: as the policy says */
+    const char *policy;              /* "": the namespace's own */
     const char *request_id;
 };
 
@@ -103,6 +107,7 @@ struct proto_result {
     bool exited;
     int exit_code, signal;
     uint64_t queue_us, wall_us, cpu_us, max_rss_kb;
+    uint64_t output_bytes_max; /* 0: the policy has none of its own */
     enum proto_start start;
 };
 
@@ -149,6 +154,9 @@ struct proto_msg {
         struct {
             const char *ns_id;
         } ns_remove;
+        struct {
+            const char *name;
+        } policy_request;
         struct {
             enum proto_outcome outcome;
             const char *text;

@@ -14,8 +14,7 @@
 #include <sys/stat.h>
 
 #define CPU_PERIOD_US 100000u
-#define CPU_WEIGHT_V1 "512" /* half of a service process's 1024: what serves comes first */
-#define CPU_WEIGHT_V2 "50"
+#define V1_SHARES_OF_WEIGHT(w) ((w)*1024 / 100) /* 100 is v2's default, 1024 v1's */
 
 /* The files of each version, by what they mean. */
 struct setting {
@@ -171,17 +170,18 @@ static int delegate_v2(struct cgroup *cg, struct err *err)
                            cg->key);
         }
     }
+    if (write_at(cg->parent_fd[0], "cgroup.subtree_control", "+io") == 0) /* for weights alone */
+        (void)write_at(base, "cgroup.subtree_control", "+io");
     int r = write_at(base, "cgroup.subtree_control", controllers);
     errno = -r;
     return r < 0 ? err_sys(err, "cgroup v2: enable memory, pids and cpu below %s", cg->key) : 0;
 }
 
-int cgroup_start(struct cgroup *cg, const char *key, const struct cgroup_limits *limits,
-                 uint32_t need, struct err *err)
+int cgroup_start(struct cgroup *cg, const char *key, uint32_t need, struct err *err)
 {
     char mnt[PATH_MAX];
     int r;
-    *cg = (struct cgroup){.version = 1, .limits = *limits};
+    *cg = (struct cgroup){.version = 1};
     (void)snprintf(cg->key, sizeof cg->key, "%s", key);
     if (find_mount("memory", mnt, sizeof mnt) < 0 && find_mount("pids", mnt, sizeof mnt) < 0 &&
         find_mount("", mnt, sizeof mnt) == 0) {
@@ -200,38 +200,66 @@ int cgroup_start(struct cgroup *cg, const char *key, const struct cgroup_limits 
     return r < 0 ? r : add_zygotes(cg, err);
 }
 
-static size_t settings_for(const struct cgroup *cg, uint32_t kind, struct setting s[8])
+static void add(struct setting s[8], size_t *n, const char *file, bool may_lack,
+                unsigned long long value)
 {
-    const struct cgroup_limits *l = &cg->limits;
+    s[*n] = (struct setting){.file = file, .may_lack = may_lack};
+    (void)snprintf(s[(*n)++].value, sizeof s[0].value, "%llu", value);
+}
+
+static size_t settings_for(const struct cgroup *cg, uint32_t kind, const struct policy_group *l,
+                           struct setting s[8])
+{
     bool v2 = cg->version == 2;
     size_t n = 0;
     if (kind & POLICY_CGROUP_MEMORY) {
-        s[n] = (struct setting){.file = v2 ? "memory.max" : "memory.limit_in_bytes"};
-        (void)snprintf(s[n++].value, sizeof s[0].value, "%llu",
-                       (unsigned long long)l->memory_bytes);
-        s[n] = (struct setting){.file = v2 ? "memory.swap.max" : "memory.memsw.limit_in_bytes",
-                                .may_lack = true};
-        (void)snprintf(s[n++].value, sizeof s[0].value, "%llu",
-                       v2 ? 0ull : (unsigned long long)l->memory_bytes);
+        add(s, &n, v2 ? "memory.max" : "memory.limit_in_bytes", false, l->memory_bytes);
+        add(s, &n, v2 ? "memory.swap.max" : "memory.memsw.limit_in_bytes", true,
+            v2 ? l->swap_bytes : l->memory_bytes + l->swap_bytes);
     }
-    if (kind & POLICY_CGROUP_PIDS) {
-        s[n] = (struct setting){.file = "pids.max"};
-        (void)snprintf(s[n++].value, sizeof s[0].value, "%llu", (unsigned long long)l->pids_max);
-    }
+    if (kind & POLICY_CGROUP_PIDS)
+        add(s, &n, "pids.max", false, l->pids_max);
     if (kind & POLICY_CGROUP_CPU) {
+        add(s, &n, v2 ? "cpu.weight" : "cpu.shares", false,
+            v2 ? l->cpu_weight : V1_SHARES_OF_WEIGHT(l->cpu_weight));
         unsigned long long quota = l->cpu_percent * (CPU_PERIOD_US / 100);
-        s[n++] = v2 ? (struct setting){.file = "cpu.weight", .value = CPU_WEIGHT_V2}
-                    : (struct setting){.file = "cpu.shares", .value = CPU_WEIGHT_V1};
-        if (l->cpu_percent) {
-            s[n] = (struct setting){.file = v2 ? "cpu.max" : "cpu.cfs_quota_us", .may_lack = !v2};
-            (void)snprintf(s[n++].value, sizeof s[0].value, v2 ? "%llu 100000" : "%llu", quota);
-        }
+        add(s, &n, v2 ? "cpu.max" : "cpu.cfs_quota_us", !v2, quota);
+        if (l->cpu_percent == 0)
+            (void)snprintf(s[n - 1].value, sizeof s[0].value, "%s", v2 ? "max 100000" : "-1");
+        else if (v2)
+            (void)snprintf(s[n - 1].value, sizeof s[0].value, "%llu 100000", quota);
     }
+    if (kind & POLICY_CGROUP_MEMORY && v2 && l->io_weight)
+        add(s, &n, "io.weight", true, l->io_weight);
     return n;
 }
 
-static int fill(struct cgroup *cg, size_t tree, int dir, int *ret_procs, int counters[],
-                struct err *err)
+/* v1 keeps memory <= memory + swap at every moment, so raising both takes the second one first:
+ * what is refused is tried again after the rest. */
+static int apply(struct cgroup *cg, size_t tree, int dir, const struct policy_group *limits,
+                 struct err *err)
+{
+    struct setting s[8];
+    size_t n = settings_for(cg, cg->kind[tree], limits, s), failed = 0;
+    for (int round = 0; round < 2; round++) {
+        for (size_t i = 0; i < n; i++) {
+            int r = write_at(dir, s[i].file, s[i].value);
+            if (r == 0 || (r == -ENOENT && s[i].may_lack))
+                continue;
+            failed++;
+            if (round == 1) {
+                errno = -r;
+                return err_sys(err, "cgroup: write %s to %s", s[i].value, s[i].file);
+            }
+        }
+        if (failed == 0)
+            break;
+    }
+    return 0;
+}
+
+static int fill(struct cgroup *cg, size_t tree, int dir, const struct policy_group *limits,
+                int *ret_procs, int counters[], struct err *err)
 {
     static const struct {
         enum cgroup_counter counter;
@@ -244,15 +272,9 @@ static int fill(struct cgroup *cg, size_t tree, int dir, int *ret_procs, int cou
         {CGROUP_PIDS, POLICY_CGROUP_PIDS, "pids.events", "pids.events", O_RDONLY},
         {CGROUP_PIDS_CURRENT, POLICY_CGROUP_PIDS, "pids.current", "pids.current", O_RDONLY},
     };
-    struct setting s[8];
-    size_t n = settings_for(cg, cg->kind[tree], s);
-    for (size_t i = 0; i < n; i++) {
-        int r = write_at(dir, s[i].file, s[i].value);
-        if (r < 0 && !(r == -ENOENT && s[i].may_lack)) {
-            errno = -r;
-            return err_sys(err, "cgroup: write %s to %s", s[i].value, s[i].file);
-        }
-    }
+    int r = apply(cg, tree, dir, limits, err);
+    if (r < 0)
+        return r;
     for (size_t i = 0; i < ARRAY_LEN(files); i++) {
         const char *name = cg->version == 2 ? files[i].v2 : files[i].v1;
         if (!(files[i].kind & cg->kind[tree]))
@@ -264,8 +286,8 @@ static int fill(struct cgroup *cg, size_t tree, int dir, int *ret_procs, int cou
     return *ret_procs < 0 ? err_sys(err, "cgroup: open %s", join_file(cg)) : 0;
 }
 
-int cgroup_make(struct cgroup *cg, uint32_t slot, int procs[CGROUP_TREES_MAX],
-                int counters[CGROUP_COUNTERS], struct err *err)
+int cgroup_make(struct cgroup *cg, uint32_t slot, const struct policy_group *limits,
+                int procs[CGROUP_TREES_MAX], int counters[CGROUP_COUNTERS], struct err *err)
 {
     char name[16];
     int r = 0;
@@ -285,7 +307,7 @@ int cgroup_make(struct cgroup *cg, uint32_t slot, int procs[CGROUP_TREES_MAX],
         else if ((dir = open_dir_at(cg->base_fd[i], name)) < 0)
             r = err_sys(err, "open cgroup %s/%s", cg->key, name);
         else
-            r = fill(cg, i, dir, &procs[i], counters, err);
+            r = fill(cg, i, dir, limits, &procs[i], counters, err);
     }
     if (r < 0) {
         for (size_t i = 0; i < CGROUP_TREES_MAX; i++)
@@ -293,6 +315,42 @@ int cgroup_make(struct cgroup *cg, uint32_t slot, int procs[CGROUP_TREES_MAX],
         for (size_t i = 0; i < CGROUP_COUNTERS; i++)
             fd_close(&counters[i]);
         (void)cgroup_remove(cg, slot);
+    }
+    return r;
+}
+
+/* v2 would kill for a limit below what is used, v1 refuses it: so do we, after asking for what can
+ * be had back. */
+static int make_room(int dir, uint64_t bytes, struct err *err)
+{
+    for (int round = 0; round < 2; round++) {
+        char text[32] = "";
+        auto_close int fd = openat(dir, "memory.current", O_RDONLY | O_CLOEXEC);
+        ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+        uint64_t used = n > 0 ? strtoull(text, NULL, 10) : 0;
+        if (used <= bytes)
+            return 0;
+        (void)snprintf(text, sizeof text, "%llu", (unsigned long long)(used - bytes));
+        (void)write_at(dir, "memory.reclaim", text); /* Linux 5.19 */
+    }
+    errno = EBUSY;
+    return err_sys(err, "cgroup: the namespace holds more memory");
+}
+
+int cgroup_limit(struct cgroup *cg, uint32_t slot, const struct policy_group *limits,
+                 struct err *err)
+{
+    char name[16];
+    int r = 0;
+    (void)snprintf(name, sizeof name, "s%u", slot);
+    for (size_t i = 0; r == 0 && i < cg->trees; i++) {
+        auto_close int dir = open_dir_at(cg->base_fd[i], name);
+        if (dir < 0)
+            r = err_sys(err, "open cgroup %s/%s", cg->key, name);
+        else if (cg->version == 2)
+            r = make_room(dir, limits->memory_bytes, err);
+        if (r == 0)
+            r = apply(cg, i, dir, limits, err);
     }
     return r;
 }

@@ -9,16 +9,11 @@
  */
 #pragma once
 #include "policy/policy.h"
-#include <stdint.h>
 struct err;
 
 #define CGROUP_TREES_MAX 3 /* v1: memory, pids, cpu */
 
 enum cgroup_counter { CGROUP_PEAK, CGROUP_OOM, CGROUP_PIDS, CGROUP_PIDS_CURRENT, CGROUP_COUNTERS };
-
-struct cgroup_limits {
-    uint64_t memory_bytes, pids_max, cpu_percent;
-};
 
 struct cgroup {
     int version; /* 1 or 2 */
@@ -29,17 +24,19 @@ struct cgroup {
     bool in_leaf; /* v2: we moved ourselves out of the cgroup we were started in */
     uint32_t kind[CGROUP_TREES_MAX]; /* policy_layer bits this tree serves */
     char key[32];
-    struct cgroup_limits limits;
 };
 
 /* Finds the trees, removes what an earlier service of the same key left, makes the base. `need`:
  * layers that must be there. <0: err names layer and remedy. */
-int cgroup_start(struct cgroup *cg, const char *key, const struct cgroup_limits *limits,
-                 uint32_t need, struct err *err);
-/* Makes s<slot> with its limits. procs[trees]: cgroup.procs for the child;
+int cgroup_start(struct cgroup *cg, const char *key, uint32_t need, struct err *err);
+/* Makes s<slot> with these limits. procs[trees]: cgroup.procs for the child;
  * counters[CGROUP_COUNTERS]: -1 where there is none. All become the caller's. */
-int cgroup_make(struct cgroup *cg, uint32_t slot, int procs[CGROUP_TREES_MAX],
-                int counters[CGROUP_COUNTERS], struct err *err);
+int cgroup_make(struct cgroup *cg, uint32_t slot, const struct policy_group *limits,
+                int procs[CGROUP_TREES_MAX], int counters[CGROUP_COUNTERS], struct err *err);
+/* Gives s<slot> other limits. 0; -EBUSY: it holds more memory than that, what was stays in force;
+ * other <0: some of them may be in force. */
+int cgroup_limit(struct cgroup *cg, uint32_t slot, const struct policy_group *limits,
+                 struct err *err);
 /* Removes s<slot>, dropping its page cache first. May take long: call it from a process of its own.
  * 0, or -EBUSY while something lives there. */
 int cgroup_remove(struct cgroup *cg, uint32_t slot);

@@ -14,6 +14,7 @@
 #include "lib/packet.h"
 #include <limits.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -233,6 +234,26 @@ static void reload(struct engine *e, uint32_t detail, int *fds)
     LOG(INFO, "reloaded");
 }
 
+/* A SIGHUP led to other policies: spares, queued runs and what runs next follow them. */
+static void take_policies(struct engine *e, uint32_t generation, int *fd)
+{
+    const void *map;
+    size_t len;
+    struct err err;
+    if (fd_memfd_map(*fd, sizeof(struct policy_set), &map, &len, &err) < 0 ||
+        !policy_set_is_sound(map, len)) {
+        LOG(ERROR, "policies_unreadable", F_STR("error", err.text));
+        engine_down(e, 1); /* priv is ahead of us: nothing would fit any more */
+        return;
+    }
+    (void)munmap((void *)(uintptr_t)e->policies, policy_set_bytes(e->policies));
+    e->policies = map;
+    e->generation = generation;
+    say_hello_again(e);
+    ns_on_policies(e);
+    slots_on_policies(e);
+}
+
 static void on_priv_word(struct engine *e, const struct priv_reply *reply, int *fds, size_t nfds)
 {
     switch (reply->verb) {
@@ -242,6 +263,10 @@ static void on_priv_word(struct engine *e, const struct priv_reply *reply, int *
     case PRIV_RELOAD:
         if (nfds == (reply->detail & 1) + (reply->detail >> 1 & 1))
             reload(e, reply->detail, fds);
+        return;
+    case PRIV_POLICIES:
+        if (nfds == 1)
+            take_policies(e, reply->detail, &fds[0]);
         return;
     case PRIV_FRONTEND_EXITED:
         on_frontend_exited(e, (int)reply->detail);
@@ -307,6 +332,16 @@ bool engine_fds_are_short(const struct engine *e, const int *fds, size_t nfds)
     return false;
 }
 
+/* Of any policy: the frontend does not know whose namespace has which. */
+static uint64_t longest_timeout_ms(const struct engine *e)
+{
+    uint64_t ms = e->set.timeout_ms_max;
+    for (uint32_t i = 0; i < e->policies->count; i++)
+        if (e->policies->plans[i].limits.timeout_ms_max > ms)
+            ms = e->policies->plans[i].limits.timeout_ms_max;
+    return ms;
+}
+
 void engine_fill_hello(const struct engine *e, struct proto_hello *ret)
 {
     const struct settings *s = &e->set;
@@ -316,7 +351,7 @@ void engine_fill_hello(const struct engine *e, struct proto_hello *ret)
         .cmd_bytes_max = PROTO_CMD_BYTES_MAX,
         .env_bytes_max = PROTO_ENV_BYTES_MAX,
         .timeout_ms_default = s->timeout_ms_default,
-        .timeout_ms_max = s->timeout_ms_max,
+        .timeout_ms_max = longest_timeout_ms(e),
         .output_bytes_max = s->output_bytes_max,
         .body_bytes_max = s->body_bytes_max,
         .connections_max = s->connections_max,
@@ -339,6 +374,8 @@ int engine_run(const struct engine_start *start)
     e->files = start->files;
     e->peers = start->peers;
     e->root_fd = start->root_fd;
+    e->policies = start->policies;
+    e->generation = 1;
     e->slot_count = start->slot_count;
     e->next_run_id = 1;
     e->cpu_count = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);

@@ -9,6 +9,7 @@
  */
 #pragma once
 #include "lib/loop.h"
+#include "policy/policy.h"
 #include "protocol/protocol.h"
 #include "supervisor/peers.h"
 #include "supervisor/priv.h"
@@ -38,6 +39,7 @@ enum slot_state {
     SLOT_ATTACHING, /* priv was asked for the volume */
     SLOT_ASSIGNING, /* the zygote mounts it and restricts itself */
     SLOT_READY,     /* can be sent a run */
+    SLOT_LIMITING,  /* priv was asked for other limits before the next run */
     SLOT_BUSY,      /* a run is on */
     SLOT_DYING,     /* priv was asked to end it */
     SLOT_STATES,
@@ -48,11 +50,13 @@ struct slot {
     struct engine *engine;
     uint32_t index;
     enum slot_state state;
-    struct ns *ns;      /* from ATTACHING on */
-    struct loop_io ctl; /* to the zygote */
-    int run_fd;         /* to its standbys */
-    bool has_standby;   /* not retired */
-    uint32_t home_cpu;  /* where it lives while there is room; ZYG_ANY_CPU: not chosen yet */
+    struct ns *ns;                    /* from ATTACHING on */
+    struct loop_io ctl;               /* to the zygote */
+    int run_fd;                       /* to its standbys */
+    bool has_standby;                 /* not retired */
+    uint64_t box;                     /* of the policy it was started with */
+    struct policy_group group, asked; /* limits in force; those that priv was asked for */
+    uint32_t home_cpu; /* where it lives while there is room; ZYG_ANY_CPU: not chosen yet */
     int counters[CGROUP_COUNTERS];
     uint64_t oom_seen, pids_seen; /* counters as they were before the run */
     struct loop_timer timer;      /* the state's deadline */
@@ -84,6 +88,9 @@ struct run {
     size_t message_bytes;
     int fds[3]; /* -1 once sent */
     uint64_t accepted_ns, started_ns, timeout_ms, cpu_s;
+    uint32_t policy;                        /* index */
+    char policy_asked[POLICY_NAME_MAX + 1]; /* "": none */
+    uint64_t memory_bytes, pids_max;        /* less than the policy's; 0: as the policy says */
     enum proto_start start;
     bool cancelled;
     struct loop_timer wait; /* max_wait, while queued */
@@ -115,6 +122,8 @@ struct engine {
     struct settings set;
     const struct settings_files *files;
     const struct peers *peers;
+    const struct policy_set *policies;
+    uint32_t generation; /* of the policies, as priv counts them */
     struct loop_io priv, listener;
     struct call_list calls; /* not yet sent to priv */
     size_t calls_open;
@@ -125,7 +134,7 @@ struct engine {
 
     struct slot *slots;
     uint32_t slot_count;
-    struct slot_list free, spares;
+    struct slot_list free, spares, starting;
     size_t spare_count, starting_count, bound_count, dying_count, standby_count;
     size_t busy_count;
     uint32_t cpu_count;
@@ -151,7 +160,7 @@ struct engine {
     size_t open_runs, queued_runs, queued_bytes;
     struct {
         uint64_t runs, reasons[PROTO_REASONS], refused, forbidden, activations, activation_failures,
-            evictions, frontend_starts, zygotes_lost;
+            evictions, frontend_starts, zygotes_lost, replaced;
     } total;
 
     bool zygote_execs, draining, frontend_up, stopping;
@@ -167,6 +176,7 @@ struct engine_start {
     const struct settings *set;
     const struct settings_files *files;
     const struct peers *peers;
+    const struct policy_set *policies;
     int priv_sock, listen_fd, root_fd;
     uint32_t slot_count;
 };
@@ -205,6 +215,8 @@ void slots_refill(struct engine *e);
 void slot_attach(struct slot *s, struct ns *ns);
 /* Sends the namespace's next run, if the slot is READY and there is one. */
 void slot_want_run(struct slot *s);
+/* Other policies are in force: spares made for what is no longer the default are ended. */
+void slots_on_policies(struct engine *e);
 /* Ends the zygote of a namespace without a run, for eviction and removal. */
 void slot_end(struct slot *s);
 /* Asks the zygote to kill its run; priv follows if it does not. */
@@ -223,6 +235,10 @@ struct ns *ns_get(struct engine *e, const char *id);
  */
 void ns_enqueue(struct ns *ns, struct run *run);
 void ns_dequeue(struct run *run);
+/* The next run, still queued; NULL: none. */
+struct run *ns_peek_next(struct ns *ns);
+/* Other policies are in force: every queued run is given its own anew, or answered. */
+void ns_on_policies(struct engine *e);
 /* The next run to send, already out of the queue; NULL: none. */
 struct run *ns_take_next(struct ns *ns);
 /* It could not be sent: back to the front. */
@@ -247,6 +263,10 @@ void ns_on_discarded(struct engine *e, const struct priv_reply *reply);
 
 /* Accepts or refuses; takes the descriptors over. */
 void run_accept(struct client *client, const struct proto_execute *exec, int fds[], size_t nfds);
+/* Sets the run's policy from its namespace and what it asked for. NULL; or why not. */
+const char *run_choose_policy(struct engine *e, struct run *run);
+/* The limits under which it is to run. */
+struct policy_group run_limits(const struct engine *e, const struct run *run);
 /* Sends it to the slot. 0, or -errno: the zygote is gone and the run is still whole. */
 int run_send(struct run *run, struct slot *s);
 /* The zygote's report: completes the facts and answers. */
@@ -255,6 +275,10 @@ void run_finish(struct run *run, struct slot *s, const struct zyg_report *report
 void run_fail(struct run *run, enum proto_outcome outcome, const char *text);
 /* It never ended in time although its zygote was told: answered as a timeout or a cancel. */
 void run_overdue(struct run *run);
+/* Its policy is no longer to be had. */
+void run_fail_policy(struct run *run, const char *why);
+/* Its limits could not be set; too_low: the namespace holds more memory than it asked for. */
+void run_fail_limits(struct run *run, bool too_low);
 void run_cancel(struct run *run);
 
 /* ---- engine_clients.c: connections -------------------------------------------------------------

@@ -179,8 +179,9 @@ void client_run_closed(struct client *c)
 /* DOWN has no reply, so no count that could be shown. */
 static const char *const verb_names[PRIV_VERBS] = {
     [PRIV_START_ZYGOTE] = "start_zygote",     [PRIV_ATTACH_VOLUME] = "attach_volume",
-    [PRIV_END_ZYGOTE] = "end_zygote",         [PRIV_DISCARD_VOLUME] = "discard_volume",
-    [PRIV_START_FRONTEND] = "start_frontend", [PRIV_BEGIN_DRAIN] = "begin_drain",
+    [PRIV_LIMIT_ZYGOTE] = "limit_zygote",     [PRIV_END_ZYGOTE] = "end_zygote",
+    [PRIV_DISCARD_VOLUME] = "discard_volume", [PRIV_START_FRONTEND] = "start_frontend",
+    [PRIV_BEGIN_DRAIN] = "begin_drain",
 };
 
 static size_t fill_stats(const struct engine *e, struct proto_stat s[STATS_MAX])
@@ -204,6 +205,7 @@ static size_t fill_stats(const struct engine *e, struct proto_stat s[STATS_MAX])
         {"activation_failures_total", e->total.activation_failures},
         {"evictions_total", e->total.evictions},
         {"zygotes_lost_total", e->total.zygotes_lost},
+        {"zygotes_replaced_total", e->total.replaced},
         {"frontend_starts_total", e->total.frontend_starts},
     };
     static char names[PROTO_REASONS][40];
@@ -269,6 +271,27 @@ static void answer_list(struct client *c, const struct proto_msg *request)
     vol_list_free(&list);
 }
 
+static void answer_policy(struct client *c, const struct proto_msg *request)
+{
+    static char text[16384];
+    const struct policy_set *set = c->engine->policies;
+    const char *name = request->policy_request.name;
+    struct proto_msg msg = {.type = PROTO_DONE, .tag = request->tag};
+    int index = policy_find(set, name);
+    size_t n = 0;
+    msg.done.text = text;
+    *text = 0;
+    if (index >= 0)
+        policy_show(set, (uint32_t)index, text, sizeof text);
+    for (uint32_t i = 0; !*name && i < set->count; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s\n", set->plans[i].name);
+    if (index < 0 && *name) {
+        msg.done.outcome = PROTO_NOT_FOUND;
+        msg.done.text = "no such policy";
+    }
+    client_send(c, &msg);
+}
+
 static void cancel(struct client *c, uint64_t tag)
 {
     struct run *run;
@@ -279,17 +302,26 @@ static void cancel(struct client *c, uint64_t tag)
     }
 }
 
-/* What each message of a client needs; 0: only the engine may send it. */
-static const unsigned needed[] = {
-    [PROTO_EXECUTE] = PEER_MAY_RUN,           [PROTO_CANCEL] = PEER_MAY_RUN,
-    [PROTO_STATS_REQUEST] = PEER_MAY_ADMIN,   [PROTO_NS_REMOVE] = PEER_MAY_ADMIN,
-    [PROTO_NS_LIST_REQUEST] = PEER_MAY_ADMIN, [PROTO_DONE] = 0,
-};
-
-static bool is_forbidden(const struct client *c, const struct proto_msg *msg)
+/* What each message of a client needs; 0: only the engine may send it, which is another fault. */
+static unsigned needed_for(enum proto_type type)
 {
-    unsigned need = needed[msg->type];
-    return need && (c->rights & need) != need;
+    switch (type) {
+    case PROTO_EXECUTE:
+    case PROTO_CANCEL:
+    case PROTO_POLICY_REQUEST:
+        return PEER_MAY_RUN;
+    case PROTO_STATS_REQUEST:
+    case PROTO_NS_LIST_REQUEST:
+    case PROTO_NS_REMOVE:
+        return PEER_MAY_ADMIN;
+    case PROTO_HELLO:
+    case PROTO_RESULT:
+    case PROTO_STATS:
+    case PROTO_NS_LIST:
+    case PROTO_DONE:
+        break;
+    }
+    return 0;
 }
 
 static void forbid(struct client *c, uint64_t tag)
@@ -305,7 +337,7 @@ static void forbid(struct client *c, uint64_t tag)
 /* False: the peer broke the protocol. */
 static bool on_message(struct client *c, const struct proto_msg *msg, int *fds, size_t nfds)
 {
-    if (is_forbidden(c, msg)) {
+    if (needed_for(msg->type) & ~c->rights) {
         forbid(c, msg->tag);
         return true;
     }
@@ -321,6 +353,9 @@ static bool on_message(struct client *c, const struct proto_msg *msg, int *fds, 
         return true;
     case PROTO_NS_LIST_REQUEST:
         answer_list(c, msg);
+        return true;
+    case PROTO_POLICY_REQUEST:
+        answer_policy(c, msg);
         return true;
     case PROTO_NS_REMOVE:
         ns_remove(c->engine, c, msg->tag, msg->ns_remove.ns_id);

@@ -90,17 +90,31 @@ static bool make_room(struct engine *e)
     return leaving > 0;
 }
 
+/* A spare of the kind that its next run needs; NULL: none. */
+static struct slot *find_spare(const struct ns *ns)
+{
+    const struct engine *e = ns->engine;
+    const struct run *run = TAILQ_FIRST(&ns->queue);
+    struct slot *s = TAILQ_FIRST(&e->spares);
+    while (s && run && s->box != e->policies->plans[run->policy].box)
+        s = TAILQ_NEXT(s, in_list);
+    return s;
+}
+
 void ns_serve_waiting(struct engine *e)
 {
-    struct ns *ns;
-    while (!e->stopping && (ns = TAILQ_FIRST(&e->waiting))) {
-        struct slot *spare = TAILQ_FIRST(&e->spares);
+    struct ns *ns = TAILQ_FIRST(&e->waiting), *next;
+    for (; !e->stopping && ns; ns = next) {
+        struct slot *spare = find_spare(ns);
+        next = TAILQ_NEXT(ns, in_waiting);
         if (e->bound_count >= e->set.active_max) {
             (void)make_room(e);
             return;
         }
-        if (!spare)
+        if (TAILQ_EMPTY(&e->spares))
             return;
+        if (!spare)
+            continue;
         leave_waiting(ns);
         slot_attach(spare, ns);
     }
@@ -111,7 +125,7 @@ static void activate(struct ns *ns)
     struct engine *e = ns->engine;
     if (ns->slot || ns->waiting || ns->removing)
         return;
-    ns->start = TAILQ_EMPTY(&e->spares) ? PROTO_START_COLD : PROTO_START_SPARE;
+    ns->start = find_spare(ns) ? PROTO_START_SPARE : PROTO_START_COLD;
     ns->waiting = true;
     TAILQ_INSERT_TAIL(&e->waiting, ns, in_waiting);
     e->waiting_count++;
@@ -196,6 +210,11 @@ void ns_dequeue(struct run *run)
     e->queued_bytes -= run->message_bytes;
 }
 
+struct run *ns_peek_next(struct ns *ns)
+{
+    return TAILQ_FIRST(&ns->queue);
+}
+
 struct run *ns_take_next(struct ns *ns)
 {
     struct run *run = TAILQ_FIRST(&ns->queue);
@@ -243,6 +262,29 @@ void ns_fail_waiting(struct engine *e, const char *text)
         ns_fail_queue(ns, PROTO_ACTIVATION_FAILED, text);
         ns_drop_if_unused(ns);
     }
+}
+
+static void choose_anew(struct ns *ns)
+{
+    struct run *run, *next;
+    for (run = TAILQ_FIRST(&ns->queue); run; run = next) {
+        const char *why = run_choose_policy(ns->engine, run);
+        next = TAILQ_NEXT(run, in_ns);
+        if (!why)
+            continue;
+        ns_dequeue(run);
+        run_fail_policy(run, why);
+    }
+}
+
+void ns_on_policies(struct engine *e)
+{
+    for (size_t i = 0; i < ENGINE_HASH; i++)
+        for (struct ns *ns = e->hash[i], *next; ns; ns = next) {
+            next = ns->next;
+            choose_anew(ns);
+            ns_drop_if_unused(ns);
+        }
 }
 
 /* ---- idle eviction, removal --------------------------------------------------------------------

@@ -12,6 +12,7 @@
 #include "lib/log.h"
 #include "lib/packet.h"
 #include "supervisor/engine.h"
+#include <inttypes.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -69,6 +70,28 @@ void run_fail(struct run *run, enum proto_outcome outcome, const char *text)
     answer(run, &result);
 }
 
+static void fail_field(struct run *run, enum proto_outcome outcome, const char *field,
+                       const char *text)
+{
+    struct proto_result result = {
+        .outcome = outcome, .field = field, .text = text, .start = run->start};
+    answer(run, &result);
+}
+
+void run_fail_policy(struct run *run, const char *why)
+{
+    fail_field(run, PROTO_BAD_REQUEST, "policy", why);
+}
+
+void run_fail_limits(struct run *run, bool too_low)
+{
+    if (too_low)
+        fail_field(run, PROTO_BAD_REQUEST, "limits.memory_mb",
+                   "less than what the namespace holds in /tmp and in its cache");
+    else
+        run_fail(run, PROTO_INTERNAL, "the limits could not be set");
+}
+
 /* ---- accepting ---------------------------------------------------------------------------------
  */
 
@@ -84,16 +107,77 @@ static void refuse(struct client *c, const struct proto_execute *exec, enum prot
     client_send(c, &msg);
 }
 
-/* What the decoder cannot know: our limits. NULL: fine. */
-static const char *find_fault(struct engine *e, const struct proto_execute *exec, size_t nfds,
-                              const char **ret_field)
+static uint64_t or_else(uint64_t value, uint64_t other)
 {
-    *ret_field = "";
-    if (nfds != 3)
-        return "three descriptors are needed: stdin, stdout, stderr";
-    *ret_field = "timeout";
-    if (exec->timeout_ms > e->set.timeout_ms_max)
-        return "timeout is longer than runs.timeout_max";
+    return value ? value : other;
+}
+
+const char *run_choose_policy(struct engine *e, struct run *run)
+{
+    const struct policy_match *m = policy_find_match(e->policies, run->ns->id);
+    uint32_t own = m ? m->policy : 0;
+    int asked = *run->policy_asked ? policy_find(e->policies, run->policy_asked) : (int)own;
+    /* One answer for what is not there and what is not allowed: names are the operator's. */
+    if (asked < 0 || ((uint32_t)asked != own && !(m && m->may_ask & 1u << asked)))
+        return "this namespace may not ask for that policy";
+    run->policy = (uint32_t)asked;
+    return NULL;
+}
+
+/* A request only tightens: what it asks for beyond its policy is refused, naming the field. */
+static const char *find_loose(const struct engine *e, const struct run *run,
+                              const struct proto_execute *exec, const char **ret_field)
+{
+    static char text[120];
+    const struct policy_limits *l = &e->policies->plans[run->policy].limits;
+    const struct {
+        const char *field;
+        uint64_t asked, most, unit;
+    } bounds[] = {
+        {"timeout", exec->timeout_ms, or_else(l->timeout_ms_max, e->set.timeout_ms_max), 1},
+        {"limits.cpu_ms", exec->cpu_ms, or_else(l->cpu_ms_max, UINT64_MAX), 1},
+        {"limits.memory_mb", exec->memory_bytes, l->group.memory_bytes, 1 << 20},
+        {"limits.pids", exec->pids_max, l->group.pids_max, 1},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(bounds); i++) {
+        if (bounds[i].asked <= bounds[i].most)
+            continue;
+        *ret_field = bounds[i].field;
+        (void)snprintf(text, sizeof text, "the policy %s allows at most %" PRIu64 "%s",
+                       e->policies->plans[run->policy].name, bounds[i].most / bounds[i].unit,
+                       i == 0 ? " ms" : "");
+        return text;
+    }
+    return NULL;
+}
+
+struct policy_group run_limits(const struct engine *e, const struct run *run)
+{
+    struct policy_group g = e->policies->plans[run->policy].limits.group;
+    if (run->memory_bytes && run->memory_bytes < g.memory_bytes)
+        g.memory_bytes = run->memory_bytes;
+    if (run->pids_max && run->pids_max < g.pids_max)
+        g.pids_max = run->pids_max;
+    return g;
+}
+
+/* Fills in what its policy decides. NULL; or why it is refused, and for which field. */
+static const char *settle_policy(struct engine *e, struct run *run,
+                                 const struct proto_execute *exec, const char **ret_field)
+{
+    const char *why = run_choose_policy(e, run);
+    *ret_field = "policy";
+    if (!why)
+        why = find_loose(e, run, exec, ret_field);
+    if (why)
+        return why;
+    const struct policy_limits *l = &e->policies->plans[run->policy].limits;
+    uint64_t most = or_else(l->timeout_ms_max, e->set.timeout_ms_max);
+    uint64_t usual = or_else(l->timeout_ms_default, e->set.timeout_ms_default);
+    run->timeout_ms = or_else(exec->timeout_ms, usual < most ? usual : most);
+    run->cpu_s = (or_else(exec->cpu_ms, l->cpu_ms_max) + 999) / 1000;
+    run->memory_bytes = exec->memory_bytes;
+    run->pids_max = exec->pids_max;
     return NULL;
 }
 
@@ -106,17 +190,18 @@ static size_t env_bytes(const struct proto_execute *exec)
 }
 
 /* Lays the message out as zygote/zygote.h says; false: out of memory. */
-static bool pack(struct run *run, const struct proto_execute *exec, uint64_t grace_ms)
+static bool pack(struct run *run, const struct proto_execute *exec, const struct policy_plan *plan,
+                 uint64_t grace_ms)
 {
     struct zyg_run head = {
         .magic = ZYG_RUN_MAGIC,
-        .env_count = (uint32_t)exec->env_count,
+        .env_count = (uint32_t)exec->env_count + plan->env_count,
         .run_id = run->id,
         .timeout_ns = run->timeout_ms * CLOCK_NS_PER_MS,
         .grace_ns = grace_ms * CLOCK_NS_PER_MS,
         .cpu_s = run->cpu_s,
         .cmd_bytes = (uint32_t)exec->cmd_len + 1,
-        .env_bytes = (uint32_t)env_bytes(exec),
+        .env_bytes = (uint32_t)env_bytes(exec) + plan->env_bytes,
         .cwd_bytes = (uint32_t)strlen(exec->cwd) + 1,
     };
     run->message_bytes = sizeof head + head.cmd_bytes + head.env_bytes + head.cwd_bytes;
@@ -128,6 +213,8 @@ static bool pack(struct run *run, const struct proto_execute *exec, uint64_t gra
     memcpy(at, exec->cmd, exec->cmd_len);
     at[exec->cmd_len] = 0;
     at += exec->cmd_len + 1;
+    memcpy(at, plan->env, plan->env_bytes); /* first: the request's own are stronger */
+    at += plan->env_bytes;
     for (size_t i = 0; i < exec->env_count; i++) {
         size_t name = strlen(exec->env[i].name), value = strlen(exec->env[i].value);
         memcpy(at, exec->env[i].name, name);
@@ -149,41 +236,64 @@ static const char *find_no_room(const struct engine *e, const struct ns *ns, con
     return NULL;
 }
 
-static struct run *new_run(struct client *c, const struct proto_execute *exec)
+/* Why an Execute is not accepted; text NULL: it is. */
+struct refusal {
+    enum proto_outcome outcome;
+    const char *field, *text;
+};
+
+/* Checks and fills in the run; false: *why says what is wrong. */
+static bool prepare(struct engine *e, struct run *run, const struct proto_execute *exec,
+                    struct refusal *why)
 {
-    struct engine *e = c->engine;
-    struct run *run = calloc(1, sizeof *run);
-    if (!run)
-        return NULL;
-    *run = (struct run){.id = e->next_run_id++, .tag = exec->tag, .fds = {-1, -1, -1}};
     run->accepted_ns = clock_now_ns();
-    run->timeout_ms = exec->timeout_ms ? exec->timeout_ms : e->set.timeout_ms_default;
-    run->cpu_s = (exec->cpu_ms + 999) / 1000;
     (void)snprintf(run->request_id, sizeof run->request_id, "%s", exec->request_id);
-    if (pack(run, exec, e->set.grace_ms))
-        return run;
-    free(run);
-    return NULL;
+    if (strlen(exec->policy) > POLICY_NAME_MAX)
+        why->field = "policy", why->text = "longer than any name";
+    else
+        (void)snprintf(run->policy_asked, sizeof run->policy_asked, "%s", exec->policy);
+    if (why->text || (why->text = settle_policy(e, run, exec, &why->field))) {
+        why->outcome = PROTO_BAD_REQUEST;
+        return false;
+    }
+    if (!pack(run, exec, &e->policies->plans[run->policy], e->set.grace_ms))
+        *why = (struct refusal){PROTO_INTERNAL, "", "out of memory"};
+    else if ((why->text = find_no_room(e, run->ns, run)))
+        why->outcome = PROTO_QUEUE_FULL;
+    return !why->text;
+}
+
+static const struct refusal *refuse_early(const struct client *c, const int *fds, size_t nfds)
+{
+    static const struct refusal short_of_fds = {PROTO_QUEUE_FULL, "",
+                                                "the engine is out of descriptors"},
+                                wrong_fds = {PROTO_BAD_REQUEST, "",
+                                             "three descriptors are needed: stdin, stdout, stderr"},
+                                stopping = {PROTO_DRAINING, "", "the service is stopping"};
+    /* The frontend always sends three: we had no room for them. */
+    if ((nfds == 0 && c->is_frontend) || engine_fds_are_short(c->engine, fds, nfds))
+        return &short_of_fds;
+    if (nfds != 3)
+        return &wrong_fds;
+    return c->engine->draining ? &stopping : NULL;
 }
 
 void run_accept(struct client *c, const struct proto_execute *exec, int fds[], size_t nfds)
 {
     struct engine *e = c->engine;
-    const char *field, *text = find_fault(e, exec, nfds, &field);
-    /* The frontend always sends three: we had no room for them. */
-    if ((nfds == 0 && c->is_frontend) || engine_fds_are_short(e, fds, nfds)) {
-        refuse(c, exec, PROTO_QUEUE_FULL, "", "the engine is out of descriptors");
+    const struct refusal *early = refuse_early(c, fds, nfds);
+    struct refusal why = {PROTO_INTERNAL, "", NULL};
+    if (early) {
+        refuse(c, exec, early->outcome, early->field, early->text);
         return;
     }
-    if (text || e->draining) {
-        refuse(c, exec, text ? PROTO_BAD_REQUEST : PROTO_DRAINING, field,
-               text ? text : "the service is stopping");
-        return;
-    }
-    struct run *run = new_run(c, exec);
+    struct run *run = calloc(1, sizeof *run);
     struct ns *ns = run ? ns_get(e, exec->ns_id) : NULL;
-    if (!ns || (text = find_no_room(e, ns, run))) {
-        refuse(c, exec, ns ? PROTO_QUEUE_FULL : PROTO_INTERNAL, "", ns ? text : "out of memory");
+    if (ns)
+        *run =
+            (struct run){.id = e->next_run_id++, .tag = exec->tag, .ns = ns, .fds = {-1, -1, -1}};
+    if (!ns || !prepare(e, run, exec, &why)) {
+        refuse(c, exec, why.outcome, why.field, why.text ? why.text : "out of memory");
         if (ns)
             ns_drop_if_unused(ns);
         if (run)
@@ -193,7 +303,6 @@ void run_accept(struct client *c, const struct proto_execute *exec, int fds[], s
     }
     for (size_t i = 0; i < 3; i++)
         run->fds[i] = fd_take(&fds[i]);
-    run->ns = ns;
     run->client = c;
     TAILQ_INSERT_TAIL(&c->runs, run, in_client);
     c->open_runs++;
@@ -255,6 +364,16 @@ static bool pids_ran_out(struct slot *s)
     return read_counter(s->counters[CGROUP_PIDS], "max ") > s->pids_seen;
 }
 
+/* The kernel counts the limit in whole ticks, those that a hypervisor stole among them; the time
+ * used is counted without: who died of SIGXCPU has used less by our reckoning. */
+static bool cpu_ran_out(const struct run *run, const struct zyg_report *report)
+{
+    uint64_t limit_ns = run->cpu_s * CLOCK_NS_PER_S;
+    bool told = WIFSIGNALED(report->status) ? WTERMSIG(report->status) == SIGXCPU
+                                            : WEXITSTATUS(report->status) == 128 + SIGXCPU;
+    return limit_ns && report->cpu_ns >= (told ? limit_ns / 2 : limit_ns);
+}
+
 static enum proto_reason find_reason(const struct run *run, struct slot *s,
                                      const struct zyg_report *report)
 {
@@ -269,7 +388,7 @@ static enum proto_reason find_reason(const struct run *run, struct slot *s,
         return PROTO_REASON_OOM;
     if (pids_ran_out(s))
         return PROTO_REASON_PIDS;
-    if (run->cpu_s && report->cpu_ns >= run->cpu_s * CLOCK_NS_PER_S)
+    if (cpu_ran_out(run, report))
         return PROTO_REASON_CPU_LIMIT;
     if (signaled && WTERMSIG(report->status) == SIGSYS)
         return PROTO_REASON_SECCOMP;
@@ -283,13 +402,12 @@ static enum proto_reason find_reason(const struct run *run, struct slot *s,
  * processor. */
 static void reset_counters(struct slot *s, const struct zyg_report *report, uint64_t peak)
 {
-    const struct settings *set = &s->engine->set;
     if (s->counters[CGROUP_PEAK] >= 0)
         (void)!pwrite(s->counters[CGROUP_PEAK], "0", 1, 0);
-    if (peak == 0 || peak >= set->memory_bytes - set->memory_bytes / 8 || report->status != 0 ||
-        report->wall_ns > OOM_NS_MIN)
+    if (peak == 0 || peak >= s->group.memory_bytes - s->group.memory_bytes / 8 ||
+        report->status != 0 || report->wall_ns > OOM_NS_MIN)
         s->oom_seen = read_counter(s->counters[CGROUP_OOM], "oom_kill ");
-    if (report->wall_ns * s->engine->cpu_count > set->pids_max * FORK_NS_MIN)
+    if (report->wall_ns * s->engine->cpu_count > s->group.pids_max * FORK_NS_MIN)
         s->pids_seen = read_counter(s->counters[CGROUP_PIDS], "max ");
 }
 
@@ -348,6 +466,7 @@ void run_finish(struct run *run, struct slot *s, const struct zyg_report *report
     result.wall_us = report->wall_ns / 1000;
     result.cpu_us = report->cpu_ns / 1000;
     result.max_rss_kb = peak ? peak / 1024 : report->max_rss_kb;
+    result.output_bytes_max = e->policies->plans[run->policy].limits.output_bytes_max;
     e->total.runs++;
     e->total.reasons[result.reason]++;
     answer(run, &result);

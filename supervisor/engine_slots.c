@@ -27,6 +27,7 @@ enum slot_event {
     EV_STARTED,
     EV_ATTACHED,
     EV_READY,
+    EV_LIMITED,
     EV_DONE,
     EV_BROKEN,
     EV_OVERDUE,
@@ -46,7 +47,7 @@ static const char out_of_descriptors[] = "the engine is out of descriptors";
 static void step(struct slot *s, struct event *ev);
 
 static const char *const state_names[SLOT_STATES] = {
-    "free", "starting", "spare", "attaching", "assigning", "ready", "busy", "dying",
+    "free", "starting", "spare", "attaching", "assigning", "ready", "limiting", "busy", "dying",
 };
 
 const char *slot_state_name(enum slot_state state)
@@ -70,20 +71,15 @@ static void set_standby(struct slot *s, bool has)
 /* ---- acts --------------------------------------------------------------------------------------
  */
 
-static void act_offer(struct slot *s, struct event *ev)
+static void leave_starting(struct slot *s)
 {
-    struct engine *e = s->engine;
-    (void)ev;
-    loop_timer_cancel(&e->loop, &s->timer);
-    e->starting_count--;
-    e->start_failures = 0;
-    e->spare_count++;
-    TAILQ_INSERT_TAIL(&e->spares, s, in_list);
-    if (!e->ever_started)
-        engine_on_first_spare(e);
-    e->ever_started = true;
-    ns_serve_waiting(e);
-    slots_refill(e);
+    TAILQ_REMOVE(&s->engine->starting, s, in_list);
+    s->engine->starting_count--;
+}
+
+static uint64_t default_box(const struct engine *e)
+{
+    return e->policies->plans[0].box;
 }
 
 /* Asks priv to end it. From here on nothing is heard of the zygote but priv's word. */
@@ -100,12 +96,40 @@ static void end_zygote(struct slot *s)
     engine_ask_priv(e, &req, NULL, 0);
 }
 
+static void end_spare(struct slot *s)
+{
+    struct engine *e = s->engine;
+    TAILQ_REMOVE(&e->spares, s, in_list);
+    e->spare_count--;
+    s->state = SLOT_DYING;
+    end_zygote(s);
+}
+
+/* The pool is of the default policy's kind: another was started for a namespace that waits. */
+static void act_offer(struct slot *s, struct event *ev)
+{
+    struct engine *e = s->engine;
+    (void)ev;
+    loop_timer_cancel(&e->loop, &s->timer);
+    leave_starting(s);
+    e->start_failures = 0;
+    e->spare_count++;
+    TAILQ_INSERT_TAIL(&e->spares, s, in_list);
+    if (!e->ever_started)
+        engine_on_first_spare(e);
+    e->ever_started = true;
+    ns_serve_waiting(e);
+    if (s->state == SLOT_SPARE && s->box != default_box(e))
+        end_spare(s);
+    slots_refill(e);
+}
+
 static void act_start_failed(struct slot *s, struct event *ev)
 {
     struct engine *e = s->engine;
     const char *text = ev->text ? ev->text : "a zygote did not start in time";
     uint64_t backoff = START_BACKOFF_MS << (e->start_failures < 6 ? e->start_failures : 6);
-    e->starting_count--;
+    leave_starting(s);
     e->start_failures++;
     e->total.activation_failures++;
     e->no_start_before_ns =
@@ -127,6 +151,18 @@ static void act_lose_spare(struct slot *s, struct event *ev)
     e->total.zygotes_lost++;
     end_zygote(s);
     slots_refill(e);
+}
+
+/* Does the next run need another zygote, or other limits, than there are? */
+static bool fits_box(const struct slot *s, const struct run *run)
+{
+    return s->engine->policies->plans[run->policy].box == s->box;
+}
+
+static bool fits_limits(const struct slot *s, const struct run *run, struct policy_group *ret)
+{
+    *ret = run_limits(s->engine, run);
+    return memcmp(ret, &s->group, sizeof *ret) == 0;
 }
 
 /* Sends what is next on the namespace's queue; false: nothing, or it could not be sent. */
@@ -151,6 +187,8 @@ static bool send_run(struct slot *s)
 static void act_assign(struct slot *s, struct event *ev)
 {
     struct zyg_order order = {.verb = ZYG_ASSIGN};
+    struct run *next = ns_peek_next(s->ns);
+    struct policy_group limits;
     (void)snprintf(order.ns_id, sizeof order.ns_id, "%s", s->ns->id);
     int r = packet_send(s->ctl.fd, &order, sizeof order, &ev->fd, 1);
     fd_close(&ev->fd);
@@ -158,7 +196,7 @@ static void act_assign(struct slot *s, struct event *ev)
     if (r < 0)
         step(s, &(struct event){
                     .what = EV_BROKEN, .text = "the zygote does not take its volume", .fd = -1});
-    else
+    else if (next && fits_box(s, next) && fits_limits(s, next, &limits))
         (void)send_run(s);
 }
 
@@ -179,6 +217,14 @@ static void act_greet(struct slot *s, struct event *ev)
     ns_settle(s->ns);
 }
 
+static void act_limited(struct slot *s, struct event *ev)
+{
+    (void)ev;
+    s->group = s->asked;
+    arm(s, s->engine->set.standby_idle_ms);
+    ns_settle(s->ns);
+}
+
 static void act_retire_standby(struct slot *s, struct event *ev)
 {
     struct zyg_run retirement = {.magic = ZYG_RETIRE_MAGIC};
@@ -191,7 +237,8 @@ static void act_retire_standby(struct slot *s, struct event *ev)
 static void act_lose(struct slot *s, struct event *ev)
 {
     s->engine->total.zygotes_lost++;
-    LOG(WARN, "zygote_lost", F_STR("ns", s->ns->id), F_STR("error", ev->text));
+    LOG(WARN, "zygote_lost", F_STR("ns", s->ns->id),
+        F_STR("error", ev->text ? ev->text : "its limits were not set in time"));
     end_zygote(s);
 }
 
@@ -277,6 +324,9 @@ static const struct {
                         [EV_OVERDUE] = {SLOT_DYING, act_activation_failed}},
     [SLOT_READY] =
         {[EV_OVERDUE] = {SLOT_READY, act_retire_standby}, [EV_BROKEN] = {SLOT_DYING, act_lose}},
+    [SLOT_LIMITING] = {[EV_LIMITED] = {SLOT_READY, act_limited},
+                       [EV_BROKEN] = {SLOT_DYING, act_lose},
+                       [EV_OVERDUE] = {SLOT_DYING, act_lose}},
     [SLOT_BUSY] = {[EV_READY] = {SLOT_BUSY,
                                  act_note_ready}, /* its first run came with the volume */
                    [EV_DONE] = {SLOT_READY, act_finish},
@@ -375,6 +425,31 @@ static void on_started(struct slot *s, const struct priv_reply *reply, int *fds,
         step(s, &(struct event){.what = EV_STARTED, .fd = -1});
 }
 
+/* What was asked for belonged to policies that were replaced meanwhile: nobody's fault, again. */
+static void on_stale(struct slot *s)
+{
+    if (s->state == SLOT_STARTING)
+        leave_starting(s);
+    s->state = SLOT_DYING;
+    end_zygote(s);
+}
+
+static void on_limit_reply(struct slot *s, const struct priv_reply *reply)
+{
+    struct run *next = ns_peek_next(s->ns);
+    if (s->state != SLOT_LIMITING)
+        return;
+    if (reply->error) {
+        s->asked = (struct policy_group){0}; /* unknown: the next run asks again */
+        if (next && reply->error != ESTALE) {
+            LOG(WARN, "limits_refused", F_STR("ns", s->ns->id), F_STR("error", reply->text));
+            ns_dequeue(next);
+            run_fail_limits(next, reply->error == EBUSY);
+        }
+    }
+    step(s, &(struct event){.what = EV_LIMITED, .fd = -1});
+}
+
 void slot_on_priv_reply(struct engine *e, const struct priv_reply *reply, int *fds, size_t nfds)
 {
     if (reply->slot >= e->slot_count)
@@ -385,6 +460,10 @@ void slot_on_priv_reply(struct engine *e, const struct priv_reply *reply, int *f
         step(s, &(struct event){.what = EV_ENDED, .fd = -1});
     } else if (s->state == SLOT_DYING || s->state == SLOT_FREE) {
         return; /* overtaken by its end; the caller closes the descriptors */
+    } else if (reply->verb == PRIV_LIMIT_ZYGOTE) {
+        on_limit_reply(s, reply);
+    } else if (reply->error == ESTALE) {
+        on_stale(s);
     } else if (reply->error) {
         step(s, &ev);
     } else if (reply->verb == PRIV_START_ZYGOTE) {
@@ -412,6 +491,7 @@ void slots_init(struct engine *e)
 {
     TAILQ_INIT(&e->free);
     TAILQ_INIT(&e->spares);
+    TAILQ_INIT(&e->starting);
     e->refill.on_due = on_refill;
     for (uint32_t i = 0; i < e->slot_count; i++) {
         struct slot *s = &e->slots[i];
@@ -453,7 +533,7 @@ static int open_sockets(struct slot *s, int far[2])
     return r;
 }
 
-static bool start_one(struct engine *e)
+static bool start_one(struct engine *e, uint32_t policy)
 {
     struct slot *s = TAILQ_FIRST(&e->free);
     int far[2];
@@ -471,36 +551,84 @@ static bool start_one(struct engine *e)
     TAILQ_REMOVE(&e->free, s, in_list);
     s->state = SLOT_STARTING;
     s->home_cpu = ZYG_ANY_CPU;
+    s->box = e->policies->plans[policy].box;
+    s->group = e->policies->plans[policy].limits.group;
+    TAILQ_INSERT_TAIL(&e->starting, s, in_list);
     e->starting_count++;
     arm(s, STEP_MS);
-    struct priv_request req = {.verb = PRIV_START_ZYGOTE, .slot = s->index};
+    struct priv_request req = {
+        .verb = PRIV_START_ZYGOTE, .slot = s->index, .policy = policy, .generation = e->generation};
     engine_ask_priv(e, &req, far, 2);
     return true;
+}
+
+static size_t count_starting_others(const struct engine *e)
+{
+    const struct slot *s;
+    size_t n = 0;
+    TAILQ_FOREACH(s, &e->starting, in_list)
+    n += s->box != default_box(e);
+    return n;
+}
+
+/* One for each namespace that waits for another kind than the pool's; which one gets which is seen
+ * when they are there. Returns how many wait so. */
+static size_t start_others(struct engine *e)
+{
+    size_t starting = e->policies->count > 1 ? count_starting_others(e) : 0, waiting = 0;
+    struct ns *ns;
+    if (e->policies->count == 1)
+        return 0;
+    TAILQ_FOREACH(ns, &e->waiting, in_waiting)
+    {
+        const struct run *run = ns_peek_next(ns);
+        if (!run || e->policies->plans[run->policy].box == default_box(e))
+            continue;
+        waiting++;
+        if (waiting > starting && e->starting_count < STARTS_AT_ONCE &&
+            clock_now_ns() >= e->no_start_before_ns && !start_one(e, run->policy))
+            break;
+    }
+    return waiting;
 }
 
 void slots_refill(struct engine *e)
 {
     uint64_t now = clock_now_ns();
+    size_t others = e->stopping ? 0 : start_others(e);
     size_t room = e->set.active_max > e->bound_count ? e->set.active_max - e->bound_count : 0;
-    size_t want =
-        (e->draining ? 0 : e->set.spares) + (e->waiting_count < room ? e->waiting_count : room);
+    size_t waiting = e->waiting_count - others;
+    size_t want = (e->draining ? 0 : e->set.spares) + (waiting < room ? waiting : room);
     if (!e->ever_started && want == 0)
         want = 1; /* proves at start that one can be had */
-    if (e->stopping || e->spare_count + e->starting_count >= want)
+    if (others > 0 && now < e->no_start_before_ns)
+        (void)loop_timer_set(&e->loop, &e->refill, e->no_start_before_ns);
+    if (e->stopping || e->spare_count + e->starting_count - count_starting_others(e) >= want)
         return;
     /* A start takes the processors from an activation under way: not before a pause, unless three
      * quarters of the pool are gone. */
     uint64_t not_before = e->no_start_before_ns;
-    if (e->waiting_count == 0 && e->spare_count * 4 > e->set.spares &&
-        not_before < e->refill_after_ns)
+    if (waiting == 0 && e->spare_count * 4 > e->set.spares && not_before < e->refill_after_ns)
         not_before = e->refill_after_ns;
     if (now < not_before) {
         (void)loop_timer_set(&e->loop, &e->refill, not_before);
         return;
     }
-    while (e->spare_count + e->starting_count < want && e->starting_count < STARTS_AT_ONCE &&
-           start_one(e))
+    while (e->spare_count + e->starting_count - count_starting_others(e) < want &&
+           e->starting_count < STARTS_AT_ONCE && start_one(e, 0))
         ;
+}
+
+void slots_on_policies(struct engine *e)
+{
+    struct slot *s, *next;
+    for (s = TAILQ_FIRST(&e->spares); s; s = next) {
+        next = TAILQ_NEXT(s, in_list);
+        if (s->box != default_box(e))
+            end_spare(s);
+    }
+    ns_serve_waiting(e);
+    slots_refill(e);
 }
 
 void slot_attach(struct slot *s, struct ns *ns)
@@ -521,10 +649,35 @@ void slot_attach(struct slot *s, struct ns *ns)
     (void)loop_timer_set(&e->loop, &e->refill, e->refill_after_ns);
 }
 
+/* The cgroup gets what the next run is to have; the run follows priv's answer. */
+static void ask_limits(struct slot *s, const struct run *run, const struct policy_group *limits)
+{
+    struct priv_request req = {.verb = PRIV_LIMIT_ZYGOTE,
+                               .slot = s->index,
+                               .policy = run->policy,
+                               .generation = s->engine->generation,
+                               .memory_bytes = limits->memory_bytes,
+                               .pids_max = limits->pids_max};
+    s->state = SLOT_LIMITING;
+    s->asked = *limits;
+    arm(s, STEP_MS);
+    engine_ask_priv(s->engine, &req, NULL, 0);
+}
+
 void slot_want_run(struct slot *s)
 {
-    if (s->state == SLOT_READY && send_run(s))
+    struct run *run = ns_peek_next(s->ns);
+    struct policy_group limits;
+    if (s->state != SLOT_READY || !run)
+        return;
+    if (!fits_box(s, run)) {
+        s->engine->total.replaced++;
+        slot_end(s); /* the namespace gets another, of the right kind */
+    } else if (!fits_limits(s, run, &limits)) {
+        ask_limits(s, run, &limits);
+    } else if (send_run(s)) {
         set_standby(s, true); /* also after a retirement: the run brings another */
+    }
 }
 
 void slot_end(struct slot *s)

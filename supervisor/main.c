@@ -91,35 +91,16 @@ static int listen_unix(const char *path, int type, mode_t mode, int *ret, struct
     return 0;
 }
 
-static int compile_policy(const struct settings *set, uint32_t optional, int *ret_fd,
-                          struct err *err)
-{
-    const struct policy_limits limits = {.nofile = set->nofile,
-                                         .fsize_bytes = set->fsize_bytes,
-                                         .stack_bytes = set->stack_bytes,
-                                         .nproc = set->pids_max,
-                                         .tmp_bytes = set->tmp_bytes};
-    static struct policy_plan plan;
-    int r = policy_compile(&limits, optional, &plan, err);
-    if (r < 0)
-        return r;
-    *ret_fd = fd_memfd_sealed("brood-policy", &plan, sizeof plan);
-    return *ret_fd < 0 ? err_sys(err, "memfd for the policy") : 0;
-}
-
 static int start_cgroups(struct priv *p, uint32_t optional, struct err *err)
 {
     const uint32_t all = POLICY_CGROUP_MEMORY | POLICY_CGROUP_PIDS | POLICY_CGROUP_CPU;
-    const struct cgroup_limits limits = {.memory_bytes = p->set->memory_bytes,
-                                         .pids_max = p->set->pids_max,
-                                         .cpu_percent = p->set->cpu_percent};
     struct stat st;
     char key[32];
     if (SYS(fstat(p->root_fd, &st)) < 0)
         return err_sys(err, "stat fs_root");
     (void)snprintf(key, sizeof key, "brood-%llx-%llx", (unsigned long long)st.st_dev,
                    (unsigned long long)st.st_ino);
-    return cgroup_start(&p->cg, key, &limits, all & ~optional, err);
+    return cgroup_start(&p->cg, key, all & ~optional, err);
 }
 
 static int prepare_process(struct priv *p, struct err *err)
@@ -157,7 +138,7 @@ static int open_everything(struct priv *p, struct peers *ret_peers, int *ret_loc
     if (r == 0)
         r = peers_parse(set->socket_users, set->socket_admins, ret_peers, err);
     if (r == 0)
-        r = compile_policy(set, optional, &p->plan_fd, err);
+        r = priv_load_policies(p, err);
     if (r == 0)
         r = vol_root_open(set->fs_root, &p->root_fd, ret_lock_fd, err);
     if (r == 0)
@@ -216,6 +197,7 @@ static int split(struct priv *p, const struct peers *peers, int engine_listen, s
         _exit(engine_run(&(struct engine_start){.set = p->set,
                                                 .files = p->files,
                                                 .peers = peers,
+                                                .policies = p->policies,
                                                 .priv_sock = pair[1],
                                                 .listen_fd = engine_listen,
                                                 .root_fd = p->root_fd,
@@ -232,7 +214,11 @@ int main(int argc, char **argv)
     static struct settings set;
     static struct settings_files files;
     static struct peers peers;
-    static struct priv p = {.engine_sock = -1, .primordial_sock = -1, .root_fd = -1};
+    static struct priv p = {.engine_sock = -1,
+                            .primordial_sock = -1,
+                            .root_fd = -1,
+                            .policies_fd = -1,
+                            .compiled_fd = -1};
     struct err err;
     p.set = &set;
     p.files = &files;

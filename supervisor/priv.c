@@ -89,19 +89,20 @@ static int ask_primordial(struct priv *p, const struct zyg_birth *birth, const i
     return 0;
 }
 
-static int clone_zygote(struct priv *p, uint32_t slot, const int socks[2], const int *procs,
+static int clone_zygote(struct priv *p, uint32_t slot, const struct call *call, const int *procs,
                         int pids_current, struct err *err)
 {
     const struct settings *set = p->set;
     struct zyg_birth birth = {
         .slot = slot,
+        .policy = call->req->policy,
         .procs_count = (uint32_t)p->cg.trees,
         .moulds = set->memory == SETTINGS_MEMORY_RECYCLED,
         .owner_uid = (uint32_t)(set->uid_base - ZYG_UIDS_PER_SLOT + slot),
         .base_uid = (uint32_t)(set->uid_base + (uint64_t)slot * ZYG_UIDS_PER_SLOT),
     };
     struct zyg_born born;
-    int fds[PACKET_FDS_MAX] = {socks[0], socks[1]}, got[2] = {-1, -1};
+    int fds[PACKET_FDS_MAX] = {call->fds[0], call->fds[1]}, got[2] = {-1, -1};
     size_t n = 2;
     for (size_t i = 0; i < p->cg.trees; i++)
         fds[n++] = procs[i];
@@ -114,8 +115,11 @@ static int clone_zygote(struct priv *p, uint32_t slot, const int socks[2], const
         fds[n++] = pids_current;
     int r = ask_primordial(p, &birth, fds, n, &born, got, err);
     if (r == 0)
-        p->slots[slot] =
-            (struct priv_slot){.used = true, .pid = born.pid, .pidfd = got[0], .userns = got[1]};
+        p->slots[slot] = (struct priv_slot){.used = true,
+                                            .pid = born.pid,
+                                            .pidfd = got[0],
+                                            .userns = got[1],
+                                            .box = p->policies->plans[birth.policy].box};
     return r;
 }
 
@@ -132,19 +136,33 @@ static int probe_volumes(struct priv *p, uint32_t slot, struct err *err)
 
 static void end_zygote_of(struct priv *p, uint32_t slot);
 
+/* The plan that a request names; NULL and err: none, or that of policies that are no longer. */
+static const struct policy_plan *find_plan(const struct priv *p, const struct priv_request *req,
+                                           struct err *err)
+{
+    if (req->generation == p->generation && req->policy < p->policies->count)
+        return &p->policies->plans[req->policy];
+    errno = ESTALE;
+    (void)err_sys(err, "the policies have changed");
+    return NULL;
+}
+
 static int start_zygote(struct priv *p, struct call *call, struct answer *ret, struct err *err)
 {
     uint32_t slot = call->req->slot;
     int procs[CGROUP_TREES_MAX], counters[CGROUP_COUNTERS], r = 0;
+    const struct policy_plan *plan = find_plan(p, call->req, err);
+    if (!plan)
+        return err->code;
     if (call->nfds != 2 || slot >= p->slot_count || p->slots[slot].used)
         return err_set(err, "start_zygote: bad slot or descriptors");
     if (p->primordial_sock < 0)
         r = priv_start_primordial(p, err);
     if (r == 0)
-        r = cgroup_make(&p->cg, slot, procs, counters, err);
+        r = cgroup_make(&p->cg, slot, &plan->limits.group, procs, counters, err);
     if (r < 0)
         return r;
-    r = clone_zygote(p, slot, call->fds, procs, counters[CGROUP_PIDS_CURRENT], err);
+    r = clone_zygote(p, slot, call, procs, counters[CGROUP_PIDS_CURRENT], err);
     for (size_t i = 0; i < CGROUP_TREES_MAX; i++)
         fd_close(&procs[i]);
     fd_close(&counters[CGROUP_PIDS_CURRENT]); /* the zygote's, not the engine's */
@@ -169,12 +187,33 @@ static int attach_volume(struct priv *p, struct call *call, struct answer *ret, 
     const struct priv_request *req = call->req;
     if (req->slot >= p->slot_count || p->slots[req->slot].userns < 0 || !p->slots[req->slot].used)
         return err_set(err, "attach_volume: bad slot");
+    if (!policy_serves(p->policies, p->slots[req->slot].box, req->ns_id)) {
+        errno = ESTALE;
+        return err_sys(err, "attach_volume: not this namespace's policy");
+    }
     int r = vol_attach(p->root_fd, req->ns_id, p->slots[req->slot].userns, &ret->fds[0], err);
     if (r < 0)
         return r;
     ret->nfds = 1;
     fd_close(&p->slots[req->slot].userns);
     return 0;
+}
+
+static int limit_zygote(struct priv *p, struct call *call, struct answer *ret, struct err *err)
+{
+    const struct priv_request *req = call->req;
+    const struct policy_plan *plan = find_plan(p, req, err);
+    (void)ret;
+    if (!plan)
+        return err->code;
+    if (req->slot >= p->slot_count || !p->slots[req->slot].used)
+        return err_set(err, "limit_zygote: bad slot");
+    struct policy_group limits = plan->limits.group;
+    if (req->memory_bytes && req->memory_bytes < limits.memory_bytes)
+        limits.memory_bytes = req->memory_bytes;
+    if (req->pids_max && req->pids_max < limits.pids_max)
+        limits.pids_max = req->pids_max;
+    return cgroup_limit(&p->cg, req->slot, &limits, err);
 }
 
 /* A copy of priv removes the cgroups of all slots that are ready for it; one copy at a time. */
@@ -307,6 +346,7 @@ static const struct {
     bool names_volume, answers;
 } verbs[PRIV_VERBS] = {
     [PRIV_START_ZYGOTE] = {ANY_PHASE, start_zygote, false, true},
+    [PRIV_LIMIT_ZYGOTE] = {ANY_PHASE, limit_zygote, false, true},
     [PRIV_ATTACH_VOLUME] = {PRIV_SERVING | PRIV_DRAINING, attach_volume, true, true},
     [PRIV_END_ZYGOTE] = {ANY_PHASE, end_zygote, false, false},
     [PRIV_DISCARD_VOLUME] = {PRIV_SERVING | PRIV_DRAINING, discard_volume, true, true},
@@ -379,6 +419,17 @@ static void on_zygote_gone(struct priv *p, pid_t pid)
     }
 }
 
+/* A primordial has the policies of its start: the next zygote comes from a new one. */
+static void announce_policies(struct priv *p)
+{
+    tell(p, &(struct priv_reply){.verb = PRIV_POLICIES, .detail = p->generation}, &p->policies_fd,
+         1);
+    if (p->primordial > 0)
+        (void)kill(p->primordial, SIGKILL);
+    p->primordial = 0;
+    fd_close(&p->primordial_sock);
+}
+
 static void reap(struct priv *p)
 {
     int status;
@@ -397,6 +448,12 @@ static void reap(struct priv *p)
             fd_close(&p->primordial_sock);
             if (!p->going_down)
                 LOG(WARN, "primordial_died", F_I64("status", status));
+        } else if (pid == p->compiler) {
+            p->compiler = 0;
+            if (priv_take_compiled(p, status))
+                announce_policies(p);
+            if (p->compile_again)
+                priv_start_compiler(p);
         } else if (pid == p->remover) {
             on_remover_done(p, status);
         } else if (pid == p->sweeper) {
@@ -451,6 +508,7 @@ static void on_signals(struct priv *p)
             break;
         case SIGHUP:
             hand_over_files(p);
+            priv_start_compiler(p);
             break;
         default:
             break;
@@ -464,7 +522,8 @@ static void on_signals(struct priv *p)
 
 static void kill_all(struct priv *p)
 {
-    const pid_t pids[] = {p->engine, p->frontend, p->primordial, p->remover, p->sweeper};
+    const pid_t pids[] = {p->engine,  p->frontend, p->primordial,
+                          p->remover, p->sweeper,  p->compiler};
     for (size_t i = 0; i < ARRAY_LEN(pids); i++)
         if (pids[i] > 0)
             (void)kill(pids[i], SIGKILL);

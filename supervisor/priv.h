@@ -13,9 +13,11 @@ struct settings;
 struct settings_files;
 
 enum priv_verb {
-    PRIV_START_ZYGOTE =
-        1, /* slot; + ctl, run. Reply: + counters as `detail` says (bit = enum cgroup_counter) */
+    PRIV_START_ZYGOTE = 1, /* slot, policy; + ctl, run. Reply: + counters as `detail` says (bit =
+                              enum cgroup_counter) */
     PRIV_ATTACH_VOLUME,  /* slot, ns_id: creates the volume if absent. Reply: + a detached mount */
+    PRIV_LIMIT_ZYGOTE,   /* slot, policy, memory_bytes, pids_max: its cgroup gets that policy's
+                            limits, or less where less is asked. Reply: error EBUSY: it holds more */
     PRIV_END_ZYGOTE,     /* slot: kill, reap, remove its cgroups */
     PRIV_DISCARD_VOLUME, /* slot is a cookie; ns_id. Reply: detail 1 = there was none */
     PRIV_START_FRONTEND, /* + 1..PACKET_FDS_MAX engine connections */
@@ -26,10 +28,13 @@ enum priv_verb {
     PRIV_DRAIN,           /* SIGTERM or SIGINT; detail: how many so far */
     PRIV_RELOAD,          /* SIGHUP; + configuration files; detail bit 0 yaml, bit 1 .env */
     PRIV_FRONTEND_EXITED, /* detail: wait status */
+    PRIV_POLICIES,        /* detail: generation; + the sealed policies in force from here on */
 };
 
 struct priv_request {
     uint32_t verb, slot;
+    uint32_t policy, generation; /* of another generation than priv's: error ESTALE */
+    uint64_t memory_bytes, pids_max;
     char ns_id[72];
 };
 
@@ -56,15 +61,21 @@ enum { LISTEN_TCP, LISTEN_HTTP_SOCKET, LISTENERS };
 struct priv_slot {
     pid_t pid;         /* 0: none */
     int pidfd, userns; /* userns: until its volume is attached */
+    uint64_t box;      /* of its policy */
     bool used, ending, removing;
 };
 
 struct priv {
     const struct settings *set;
     const struct settings_files *files;
-    int engine_sock, sig_fd, root_fd, plan_fd;
+    int engine_sock, sig_fd, root_fd;
+    int policies_fd; /* sealed */
+    const struct policy_set *policies;
+    uint32_t generation;
     int listeners[LISTENERS];
-    pid_t engine, frontend, primordial, remover, sweeper;
+    pid_t engine, frontend, primordial, remover, sweeper, compiler;
+    int compiled_fd; /* the compiler's memfd, -1 */
+    bool compile_again;
     int primordial_sock; /* -1: no primordial */
     bool execs, volumes_probed, going_down;
     enum priv_phase phase; /* set by priv_serve */
@@ -112,5 +123,16 @@ int priv_start_frontend(struct priv *p, const int *conns, size_t count, struct e
 /* image.c ----------------------------------------------------------------------------------------
  */
 
-/* In a fresh mntns: assembles the read-only root image from `image` and makes it the root. */
-int priv_enter_image(const char *image, struct err *err);
+/* In a fresh mntns: assembles the read-only root image from `image`, with the extra trees of all
+ * policies under ZYG_BINDS, and makes it the root. */
+int priv_enter_image(const char *image, const struct policy_set *policies, struct err *err);
+
+/* policies.c -------------------------------------------------------------------------------------
+ */
+
+/* At start: compiles the policies and maps them. Sets policies_fd, policies, generation. */
+int priv_load_policies(struct priv *p, struct err *err);
+/* On SIGHUP: the same in a confined child, which has POLICY_COMPILE_S for it. */
+void priv_start_compiler(struct priv *p);
+/* The child has ended: true if its policies are in force now. It logs. */
+bool priv_take_compiled(struct priv *p, int status);

@@ -38,6 +38,9 @@ static const struct {
     {"root", 0700},
     {"home", 0755},
     {"home/user", 0755},
+    {"opt", 0755},
+    {"srv", 0755},
+    {"mnt", 0755},
     {"var", 0755},
     {"sys", 0755},
     {"sys/devices", 0755},
@@ -141,6 +144,48 @@ static int copy_file(int image_fd, const char *path, struct err *err)
     return write_file(path, bytes, (size_t)st.st_size, err);
 }
 
+/* Extra trees of the policies, opened before BASE covers anything. */
+static int extra_fd[POLICIES_MAX][POLICY_BINDS_MAX];
+
+static int open_extra(const struct policy_set *set, struct err *err)
+{
+    for (uint32_t i = 0; i < set->count; i++)
+        for (uint32_t k = 0; k < set->plans[i].bind_count; k++) {
+            const char *from = set->plans[i].binds[k].from;
+            extra_fd[i][k] = open(from, O_PATH | O_DIRECTORY | O_CLOEXEC);
+            if (extra_fd[i][k] < 0)
+                return err_sys(err, "policy bind %.100s", from);
+        }
+    return 0;
+}
+
+static int bind_extra(const char *to, uint32_t policy, uint32_t i, struct err *err)
+{
+    char source[64], place[64];
+    (void)snprintf(source, sizeof source, "/proc/self/fd/%d", extra_fd[policy][i]);
+    (void)snprintf(place, sizeof place, "%s/%u.%u", ZYG_BINDS + 1, policy, i);
+    if (mkdir(place, 0755) < 0 || (mkdir(to + 1, 0755) < 0 && errno != EEXIST))
+        return err_sys(err, "root image: make %s", to);
+    if (mount(source, place, NULL, MS_BIND, NULL) < 0)
+        return err_sys(err, "policy bind to %.100s", to);
+    fd_close(&extra_fd[policy][i]);
+    return restrict_mount(place, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, false,
+                          err);
+}
+
+/* Each zygote binds its own policy's trees from there to their places and covers the rest. */
+static int add_binds(const struct policy_set *set, struct err *err)
+{
+    int r = 0;
+    for (uint32_t i = 0; i < set->count; i++)
+        for (uint32_t k = 0; r == 0 && k < set->plans[i].bind_count; k++) {
+            if (mkdir(ZYG_BINDS + 1, 0755) < 0 && errno != EEXIST)
+                return err_sys(err, "root image: make " ZYG_BINDS);
+            r = bind_extra(set->plans[i].binds[k].to, i, k, err);
+        }
+    return r;
+}
+
 static int fill_root(int image_fd, struct err *err)
 {
     int r = 0;
@@ -201,11 +246,13 @@ static int make_it_the_root(struct err *err)
     return chdir(ZYG_HOME) < 0 ? err_sys(err, "enter " ZYG_HOME) : 0;
 }
 
-int priv_enter_image(const char *image, struct err *err)
+int priv_enter_image(const char *image, const struct policy_set *policies, struct err *err)
 {
     auto_close int image_fd = open(image, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (image_fd < 0)
         return err_sys(err, "root image %s", image);
+    if (open_extra(policies, err) < 0)
+        return err->code;
     (void)umask(022);
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
         return err_sys(err, "make mounts private");
@@ -213,6 +260,8 @@ int priv_enter_image(const char *image, struct err *err)
         chdir(BASE) < 0)
         return err_sys(err, "root image: mount the root");
     int r = fill_root(image_fd, err);
+    if (r == 0)
+        r = add_binds(policies, err);
     if (r == 0)
         r = fill_dev(err);
     if (r == 0)

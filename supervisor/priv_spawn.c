@@ -26,7 +26,8 @@
 #define MOVE_MAX (LISTENERS + PACKET_FDS_MAX)
 
 struct plan {
-    const char *image;          /* primordial: enter it; NULL: stay */
+    const char *image; /* primordial: enter it; NULL: stay */
+    const struct policy_set *policies;
     const struct priv_ids *ids; /* frontend: become them; NULL: stay root */
     const char *path;           /* "" with exec_fd */
     int exec_fd;
@@ -77,7 +78,7 @@ static int enter_image(const struct plan *plan, struct err *err)
         return 0;
     if (SYS(unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)) < 0)
         return err_sys(err, "unshare");
-    return priv_enter_image(plan->image, err);
+    return priv_enter_image(plan->image, plan->policies, err);
 }
 
 static int renounce(const struct plan *plan, struct err *err)
@@ -208,6 +209,7 @@ static int start_primordial_as(struct priv *p, bool execs, struct err *err)
         return err_sys(err, "socket pair");
     }
     struct plan plan = {.image = p->set->image,
+                        .policies = p->policies,
                         .path = "/bin/bash",
                         .exec_fd = execs ? program : -1,
                         .argv = execs ? exec_argv : bash_argv,
@@ -215,7 +217,7 @@ static int start_primordial_as(struct priv *p, bool execs, struct err *err)
                         .moves = execs ? 2 : 3};
     plan.move[0].from = pair[1];
     plan.move[0].to = ZYG_PRIV_FD;
-    plan.move[1].from = p->plan_fd;
+    plan.move[1].from = p->policies_fd;
     plan.move[1].to = ZYG_PLAN_FD;
     plan.move[2].from = program;
     plan.move[2].to = ZYG_BUILTIN_FD;

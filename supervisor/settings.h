@@ -12,6 +12,8 @@
 #include <limits.h>
 struct err;
 
+#define SETTINGS_POLICY_FILE "/etc/brood/policy.yaml"
+
 enum settings_memory { SETTINGS_MEMORY_RECYCLED, SETTINGS_MEMORY_FRESH };
 enum settings_zygote { SETTINGS_ZYGOTE_AUTO, SETTINGS_ZYGOTE_BASH, SETTINGS_ZYGOTE_EXEC };
 
@@ -29,6 +31,7 @@ struct settings {
     char user_frontend[33], user_engine[33]; /* users to drop to; "" = the built-in numeric ids */
     uint64_t uid_base;                       /* first host uid for namespaces; 1073741824 */
     enum settings_zygote zygote;             /* zygote: auto|bash|exec */
+    char policy_file[PATH_MAX];              /* policy_file: etc/policy.yaml documents it */
     char optional_layers[256]; /* optional_layers: comma list of layers that may be missing */
 
     /* http (R but threads) */

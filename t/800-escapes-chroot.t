@@ -18,7 +18,7 @@ call(fchdir => 81, fileno \$dir);
 PERL
 refused($got, $_, qr/^EPERM$/) for qw(chroot dot);
 refused($got, $_) for 'up', 'through proc', 'through cwd', 'openat2';
-is($brood->sh(mallory => 'ls /')->{stdout} =~ s/\n/ /gr, 'bin dev etc home lib lib32 lib64 proc root run sbin sys tmp usr var ' =~ s/lib32 /-d '\/lib32' ? 'lib32 ' : ''/er, 'the root image and nothing else');
+is($brood->sh(mallory => 'ls /')->{stdout} =~ s/\n/ /gr, 'bin dev etc home lib lib32 lib64 mnt opt proc root run sbin srv sys tmp usr var ' =~ s/lib32 /-d '\/lib32' ? 'lib32 ' : ''/er, 'the root image and nothing else');
 is($brood->sh(mallory => 'ls /root /home /run /var')->{stdout} =~ s/\n/ /gr, '/home: user  /run: empty  /var: tmp ', 'nothing of the host in it');
 is($brood->sh(mallory => 'cut -d: -f1 /etc/passwd')->{stdout}, "root\nuser\nnobody\n", 'not even its users');
 ok(-e '/etc/shadow', 'control: the host has a shadow file');

@@ -248,7 +248,7 @@ static void become_first(struct zyg *z)
 {
     if (policy_keep_caps(ZYG_KEPT_CAPS) < 0 || policy_install_seccomp(z->plan) < 0)
         _exit(1);
-    (void)munmap((void *)(uintptr_t)z->plan, sizeof *z->plan);
+    zyg_forget_plan(z);
     await_promotion(z);
     char host[ZYG_NS_ID_ROOM] = "";
     int r = gethostname(host, sizeof host - 1) < 0 ? -errno : policy_landlock_restrict(z->ruleset);
@@ -263,7 +263,7 @@ static void become_first(struct zyg *z)
 void child_main(struct zyg *z, enum child_kind kind)
 {
     (void)setsid(); /* in pid 1's session it could send it SIGCONT (kill(2)) */
-    if (z->scoped && policy_landlock_scope() < 0)
+    if (policy_landlock_scope(z->scoped) < 0)
         _exit(1);
     zyg_prefault();
     get_ready(z);

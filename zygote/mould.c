@@ -271,7 +271,7 @@ static bool enter(const struct zyg *z)
     for (size_t i = 0; i < z->joins_count; i++)
         if (write(z->procs_fd[i], "0", 1) < 0)
             return false;
-    if (z->scoped && policy_landlock_scope() < 0)
+    if (policy_landlock_scope(z->scoped) < 0)
         return false;
     (void)setsid(); /* in pid 1's session a run could send it SIGCONT (kill(2)) */
     return setgroups(0, NULL) == 0 && setresgid(ZYG_CHILD_UID, ZYG_CHILD_UID, ZYG_CHILD_UID) == 0;

@@ -76,12 +76,29 @@ static int mount_tmp(uint64_t bytes)
     return 0;
 }
 
-int zyg_mount_private(const struct policy_plan *plan)
+/* The policy's extra trees to their places; then nobody's are to be seen under ZYG_BINDS. */
+static int mount_binds(const struct policy_set *set, const struct policy_plan *plan)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < plan->bind_count; i++) {
+        char from[64];
+        (void)snprintf(from, sizeof from, ZYG_BINDS "/%u.%u", (unsigned)(plan - set->plans), i);
+        if (mount(from, plan->binds[i].to, NULL, MS_BIND, NULL) < 0)
+            return -errno;
+    }
+    for (uint32_t i = 0; i < set->count; i++)
+        any |= set->plans[i].bind_count > 0;
+    return any && mount("/run/empty", ZYG_BINDS, NULL, MS_BIND, NULL) < 0 ? -errno : 0;
+}
+
+int zyg_mount_private(const struct policy_set *set, const struct policy_plan *plan)
 {
     if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "hidepid=invisible") < 0)
         return -errno;
     set_sysctls();
     int r = mask_proc();
+    if (r == 0)
+        r = mount_binds(set, plan);
     return r < 0 ? r : mount_tmp(plan->limits.tmp_bytes);
 }
 

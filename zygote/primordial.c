@@ -120,18 +120,18 @@ static int give_birth(const struct zyg_birth *birth, struct zyg *z, int priv_fd,
     return 0;
 }
 
-static const struct policy_plan *map_plan(int plan_fd)
+static const struct policy_set *map_policies(int fd)
 {
     const void *map;
     size_t len;
     struct err err;
-    if (fd_memfd_map(plan_fd, sizeof(struct policy_plan), &map, &len, &err) < 0)
+    if (fd_memfd_map(fd, sizeof(struct policy_set), &map, &len, &err) < 0)
         die(1, "primordial: %s", err.text);
-    const struct policy_plan *plan = map;
-    if (len != sizeof *plan || plan->magic != POLICY_MAGIC || plan->bpf_len > POLICY_BPF_MAX)
-        die(1, "primordial: not a policy plan");
-    (void)close(plan_fd);
-    return plan;
+    const struct policy_set *set = map;
+    if (!policy_set_is_sound(set, len))
+        die(1, "primordial: these are no policies");
+    (void)close(fd);
+    return set;
 }
 
 static void answer(int priv_fd, const struct zyg_birth *birth, struct zyg *z)
@@ -148,7 +148,7 @@ static void answer(int priv_fd, const struct zyg_birth *birth, struct zyg *z)
 
 void primordial_serve(int priv_fd, int plan_fd, const struct zyg_eval *eval)
 {
-    struct zyg z = {.plan = map_plan(plan_fd), .eval = eval};
+    struct zyg z = {.set = map_policies(plan_fd), .eval = eval};
     struct zyg_born hello = {0};
     (void)fcntl(priv_fd, F_SETFD, FD_CLOEXEC);
     (void)setsid();
@@ -167,9 +167,10 @@ void primordial_serve(int priv_fd, int plan_fd, const struct zyg_eval *eval)
         if (n == 0)
             _exit(0); /* priv is gone, so are we */
         if (n != (ssize_t)sizeof birth || birth.procs_count > ZYG_PROCS_MAX ||
-            birth.joins_count > birth.procs_count ||
+            birth.joins_count > birth.procs_count || birth.policy >= z.set->count ||
             nfds != 2 + birth.procs_count + birth.joins_count + !!birth.has_pids_current)
             die(1, "primordial: bad packet from priv");
+        z.plan = &z.set->plans[birth.policy];
         z.ctl = fds[0];
         z.run_fd = fds[1];
         z.procs_count = birth.procs_count;

@@ -68,10 +68,17 @@ static int open_descriptors(struct zyg *z)
     return sched_getaffinity(0, sizeof z->all_cpus, &z->all_cpus) < 0 ? -errno : 0;
 }
 
+void zyg_forget_plan(struct zyg *z)
+{
+    (void)munmap((void *)(uintptr_t)z->set, policy_set_bytes(z->set));
+    z->set = NULL;
+    z->plan = NULL;
+}
+
 /* What needs neither the volume nor the name is done in a spare, before anyone waits. */
 void zyg_set_up(struct zyg *z)
 {
-    must(z, ZYG_STEP_MOUNTS, zyg_mount_private(z->plan));
+    must(z, ZYG_STEP_MOUNTS, zyg_mount_private(z->set, z->plan));
     must(z, ZYG_STEP_LOOPBACK, zyg_loopback_up());
     must(z, ZYG_STEP_CGROUPS, make_cgroupns(z));
     must(z, ZYG_STEP_FORK, open_descriptors(z));
@@ -81,7 +88,10 @@ void zyg_set_up(struct zyg *z)
     must(z, ZYG_STEP_LANDLOCK, policy_landlock_prepare(z->plan, &z->ruleset));
     must(z, ZYG_STEP_LANDLOCK, policy_landlock_allow(z->plan, z->ruleset, "/tmp"));
     must(z, ZYG_STEP_LANDLOCK, policy_landlock_allow(z->plan, z->ruleset, "/dev/shm"));
-    z->scoped = z->ruleset >= 0 && z->plan->landlock_abi >= POLICY_LANDLOCK_ABI_SCOPE;
+    z->scoped =
+        z->plan->layers & POLICY_LANDLOCK && z->plan->landlock_abi >= POLICY_LANDLOCK_ABI_SCOPE
+            ? z->plan->rights & (POLICY_ABSTRACT | POLICY_SIGNALS)
+            : 0;
     zyg_trim();
     zyg_forget_lean();
     z->reserve = children_fork(z, CHILD_FIRST);
@@ -102,6 +112,5 @@ void zyg_assign(struct zyg *z, const struct zyg_order *order, int volume_fd)
     fd_close(&z->ruleset);
     must(z, ZYG_STEP_CAPS, policy_keep_caps(ZYG_KEPT_CAPS));
     must(z, ZYG_STEP_SECCOMP, policy_install_seccomp(z->plan));
-    (void)munmap((void *)(uintptr_t)z->plan, sizeof *z->plan); /* one mapping less to fork */
-    z->plan = NULL;
+    zyg_forget_plan(z); /* one mapping less to fork */
 }

@@ -83,9 +83,10 @@ struct zyg {
     bool cancelled, timed_out, term_sent;
     struct zyg_note *note; /* mapped in pid 1 only */
     struct zyg_token *token;
-    const struct policy_plan *plan; /* NULL once it is installed */
+    const struct policy_set *set;   /* all policies, as the supervisor compiled them */
+    const struct policy_plan *plan; /* ours, of the set; both NULL once it is installed */
     int ruleset;                    /* landlock's, until then */
-    bool scoped;                    /* children restrict their signals */
+    uint32_t scoped;                /* policy_right bits by which children scope themselves */
     const struct zyg_eval *eval;
 };
 
@@ -110,10 +111,12 @@ extern char *const zyg_base_env[];
 _Noreturn void primordial_serve(int priv_fd, int plan_fd, const struct zyg_eval *eval);
 #define ZYG_CAP(cap) (1ull << (cap))
 #define ZYG_KEPT_CAPS (ZYG_CAP(CAP_KILL) | ZYG_CAP(CAP_SETUID) | ZYG_CAP(CAP_SETGID))
+/* setup.c: unmaps the policies. */
+void zyg_forget_plan(struct zyg *z);
 /* serve.c: the life of one zygote after its clone; never returns. */
 _Noreturn void zyg_serve(struct zyg *z);
 /* mounts.c, net.c: 0 or -errno. */
-int zyg_mount_private(const struct policy_plan *plan);
+int zyg_mount_private(const struct policy_set *set, const struct policy_plan *plan);
 int zyg_mount_volume(int mount_fd);
 int zyg_loopback_up(void);
 /* child.c: the standby's whole life. The first one is forked before its zygote has a namespace. */

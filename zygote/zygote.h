@@ -27,9 +27,10 @@
 #define ZYG_UIDS_PER_SLOT 65536u
 #define ZYG_CHILD_UID 1000u
 #define ZYG_HOME "/home/user"
+#define ZYG_BINDS "/.binds" /* in the image: <policy>.<n> for each extra tree of a policy */
 #define ZYG_RUN_BYTES_MAX (204u * 1024) /* header + cmd + env + cwd: one datagram always fits */
 
-/* Descriptors at which priv starts a primordial: its conversation, the policy plan, the builtin. */
+/* Descriptors at which priv starts a primordial: its conversation, the policies, the builtin. */
 #define ZYG_PRIV_FD 20
 #define ZYG_PLAN_FD 21
 #define ZYG_BUILTIN_FD 22
@@ -105,6 +106,7 @@ struct zyg_birth { /* priv -> primordial; descriptors: ctl, run, `procs_count` c
     uint32_t has_pids_current;
     uint32_t moulds;    /* runs may follow each other in one address space (mould.c) */
     uint32_t owner_uid; /* of the userns: outside every mapped range, one per slot */
+    uint32_t policy;    /* index in the set behind ZYG_PLAN_FD */
     uint32_t base_uid;  /* first host uid of the slot's 65,536 */
 };
 

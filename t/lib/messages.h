@@ -10,7 +10,9 @@ static inline bool execute_is_same(const struct proto_execute *a, const struct p
     bool same = a->tag == b->tag && strcmp(a->ns_id, b->ns_id) == 0 && a->cmd_len == b->cmd_len &&
                 memcmp(a->cmd, b->cmd, a->cmd_len) == 0 && a->env_count == b->env_count &&
                 strcmp(a->cwd, b->cwd) == 0 && a->timeout_ms == b->timeout_ms &&
-                a->cpu_ms == b->cpu_ms && strcmp(a->request_id, b->request_id) == 0;
+                a->cpu_ms == b->cpu_ms && a->memory_bytes == b->memory_bytes &&
+                a->pids_max == b->pids_max && strcmp(a->policy, b->policy) == 0 &&
+                strcmp(a->request_id, b->request_id) == 0;
     for (size_t i = 0; same && i < a->env_count; i++)
         same = strcmp(a->env[i].name, b->env[i].name) == 0 &&
                strcmp(a->env[i].value, b->env[i].value) == 0;
@@ -24,7 +26,7 @@ static inline bool result_is_same(const struct proto_result *a, const struct pro
            a->run_id == b->run_id && a->reason == b->reason && a->exited == b->exited &&
            a->exit_code == b->exit_code && a->signal == b->signal && a->queue_us == b->queue_us &&
            a->wall_us == b->wall_us && a->cpu_us == b->cpu_us && a->max_rss_kb == b->max_rss_kb &&
-           a->start == b->start;
+           a->start == b->start && a->output_bytes_max == b->output_bytes_max;
 }
 
 static inline bool hello_is_same(const struct proto_hello *a, const struct proto_hello *b)
@@ -81,6 +83,8 @@ static inline bool message_is_same(const struct proto_msg *a, const struct proto
         return strcmp(a->ns_remove.ns_id, b->ns_remove.ns_id) == 0;
     case PROTO_DONE:
         return a->done.outcome == b->done.outcome && strcmp(a->done.text, b->done.text) == 0;
+    case PROTO_POLICY_REQUEST:
+        return strcmp(a->policy_request.name, b->policy_request.name) == 0;
     case PROTO_CANCEL:
     case PROTO_STATS_REQUEST:
         return true;

@@ -89,10 +89,9 @@ static void test_lengths(void)
         size_t max;
         const char *name;
     } limits[] = {
-        {2, PROTO_NS_ID_MAX, "namespace_id"},
-        {3, PROTO_CMD_BYTES_MAX, "cmd"},
-        {5, PROTO_CWD_BYTES_MAX, "cwd"},
-        {8, PROTO_REQUEST_ID_MAX, "request_id"},
+        {2, PROTO_NS_ID_MAX, "namespace_id"}, {3, PROTO_CMD_BYTES_MAX, "cmd"},
+        {5, PROTO_CWD_BYTES_MAX, "cwd"},      {8, PROTO_REQUEST_ID_MAX, "request_id"},
+        {9, PROTO_POLICY_NAME_MAX, "policy"},
     };
     for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
         begin();
@@ -208,7 +207,7 @@ static void test_enumerators(void)
     }
     wire.len = 0;
     for (int type = -1; type <= 300; type++)
-        if (type < PROTO_HELLO || type > PROTO_DONE)
+        if ((type < PROTO_HELLO || type > PROTO_DONE) && type != PROTO_POLICY_REQUEST)
             if (decode((enum proto_type)type) != -EPROTO)
                 ok(false, "type %d is refused", type);
     ok(true, "unknown types are refused");

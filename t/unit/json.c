@@ -96,7 +96,10 @@ static void test_fields(void)
     REFUSED("encoding with NUL", WITH("\"encoding\":\"base64\\u0000\""), "encoding");
     REFUSED("encoding 1", WITH("\"encoding\":1"), "encoding");
     REFUSED("limits text", WITH("\"limits\":\"x\""), "limits");
-    REFUSED("memory_mb", WITH("\"limits\":{\"memory_mb\":64}"), "memory_mb");
+    REFUSED("memory_mb 15", WITH("\"limits\":{\"memory_mb\":15}"), "memory_mb");
+    REFUSED("pids 3", WITH("\"limits\":{\"pids\":3}"), "pids");
+    REFUSED("policy 1", WITH("\"policy\":1"), "policy");
+    REFUSED("policy of nothing", WITH("\"policy\":\"\""), "policy");
     REFUSED("cpu_ms 0", WITH("\"limits\":{\"cpu_ms\":0}"), "cpu_ms");
     REFUSED("timeout_ms 5001", WITH("\"limits\":{\"timeout_ms\":5001}"), "timeout_ms");
     REFUSED("max_output_bytes beyond", WITH("\"limits\":{\"max_output_bytes\":1048577}"),

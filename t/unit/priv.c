@@ -8,6 +8,7 @@
 #include "lib/log.h"
 #include "lib/packet.h"
 #include "lib/tap.h"
+#include "policy/policy.h"
 #include "supervisor/settings.h"
 #include <fcntl.h>
 #include <signal.h>
@@ -28,6 +29,7 @@ static void begin(void)
     static struct settings set;
     static struct settings_files files;
     static struct priv_slot slots[SLOTS];
+    static struct policy_set policies = {.magic = POLICY_SET_MAGIC, .count = 1};
     int pair[2];
     if (packet_pair(pair, false) < 0 || (pid = fork()) < 0)
         exit(1);
@@ -45,7 +47,10 @@ static void begin(void)
                       .engine_sock = pair[1],
                       .sig_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC),
                       .root_fd = open(root, O_RDONLY | O_DIRECTORY),
-                      .plan_fd = -1,
+                      .policies = &policies,
+                      .generation = 1,
+                      .policies_fd = -1,
+                      .compiled_fd = -1,
                       .listeners = {-1, -1},
                       .primordial_sock = -1,
                       .slots = slots,
@@ -129,6 +134,7 @@ static void test_phases(void)
         {"starting",
          {0, 0},
          {[PRIV_START_ZYGOTE] = true,
+          [PRIV_LIMIT_ZYGOTE] = true,
           [PRIV_END_ZYGOTE] = true,
           [PRIV_START_FRONTEND] = true,
           [PRIV_BEGIN_DRAIN] = true}},
@@ -136,6 +142,7 @@ static void test_phases(void)
          {PRIV_START_FRONTEND, 0},
          {[PRIV_START_ZYGOTE] = true,
           [PRIV_ATTACH_VOLUME] = true,
+          [PRIV_LIMIT_ZYGOTE] = true,
           [PRIV_END_ZYGOTE] = true,
           [PRIV_DISCARD_VOLUME] = true,
           [PRIV_START_FRONTEND] = true,
@@ -144,6 +151,7 @@ static void test_phases(void)
          {PRIV_START_FRONTEND, PRIV_BEGIN_DRAIN},
          {[PRIV_START_ZYGOTE] = true,
           [PRIV_ATTACH_VOLUME] = true,
+          [PRIV_LIMIT_ZYGOTE] = true,
           [PRIV_END_ZYGOTE] = true,
           [PRIV_DISCARD_VOLUME] = true}},
     };

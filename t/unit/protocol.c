@@ -74,6 +74,7 @@ static const struct {
                   .cmd = "echo hi",
                   .cmd_len = 7,
                   .cwd = "",
+                  .policy = "",
                   .request_id = ""}}},
     {"Execute with everything",
      {.type = PROTO_EXECUTE,
@@ -87,6 +88,9 @@ static const struct {
                   .cwd = "work",
                   .timeout_ms = 1500,
                   .cpu_ms = 1000,
+                  .memory_bytes = 64 << 20,
+                  .pids_max = 16,
+                  .policy = "tight",
                   .request_id = "req-1"}}},
     {"Cancel", {.type = PROTO_CANCEL, .tag = 7}},
     {"Result",
@@ -100,7 +104,8 @@ static const struct {
                  .queue_us = 15,
                  .wall_us = 320,
                  .cpu_us = 210,
-                 .max_rss_kb = 2048}}},
+                 .max_rss_kb = 2048,
+                 .output_bytes_max = 4096}}},
     {"Result of a refusal",
      {.type = PROTO_RESULT,
       .tag = 8,
@@ -128,6 +133,7 @@ static const struct {
     {"NamespaceList", {.type = PROTO_NS_LIST, .tag = 10, .ns_list = {some_ns, 2, true}}},
     {NULL, {.type = PROTO_NS_LIST, .tag = 10}},
     {"NamespaceRemove", {.type = PROTO_NS_REMOVE, .tag = 11, .ns_remove = {"bob"}}},
+    {"PolicyRequest", {.type = PROTO_POLICY_REQUEST, .tag = 12, .policy_request = {"default"}}},
     {"Done", {.type = PROTO_DONE, .tag = 11, .done = {PROTO_BUSY, "in use"}}},
 };
 
@@ -179,8 +185,13 @@ static struct proto_msg execute_of(size_t cmd_len)
 {
     struct proto_msg msg = {.type = PROTO_EXECUTE, .tag = 1};
     memset(big, 'x', sizeof big);
-    msg.execute = (struct proto_execute){
-        .tag = 1, .ns_id = "alice", .cmd = big, .cmd_len = cmd_len, .cwd = "", .request_id = ""};
+    msg.execute = (struct proto_execute){.tag = 1,
+                                         .ns_id = "alice",
+                                         .cmd = big,
+                                         .cmd_len = cmd_len,
+                                         .cwd = "",
+                                         .policy = "",
+                                         .request_id = ""};
     return msg;
 }
 
