@@ -5,7 +5,7 @@
 #   make test       everything, under prove          make check    the fast inner loop
 #   make bench      speed beside the alternatives    make fuzz T=frame|execute|...   libFuzzer, 60 s
 #   make deps       apt-get what is missing          make install DESTDIR= PREFIX=/usr/local
-#   make layers headers format asan all-modes clean  MODE=dev|release|asan|clang; config.mk overrides
+#   make layers headers format asan all-modes clean  MODE=dev|release|asan|clang|fault; config.mk overrides
 MODE ?= release
 -include config.mk
 B := build/$(MODE)
@@ -17,6 +17,7 @@ CC := $(or $(CC_$(MODE)),gcc)
 OPT_dev := -O1 -g3
 OPT_release := -O2 -g -D_FORTIFY_SOURCE=3
 OPT_clang := -O2 -g
+OPT_fault := -O1 -g3 -DBROOD_FAULT
 OPT_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 LINK_asan := -fsanitize=address,undefined
 WARN := -Wall -Wextra -Werror -Wshadow -Wundef -Wvla -Wwrite-strings -Wpointer-arith -Wcast-qual -Wconversion \
@@ -66,7 +67,7 @@ $B/brood: $(call obj,cli) $(call arc,$(USES_brood)); $(CC) $(LDFLAGS) -o $@ $^ $
 # zygote/: the same sources twice, never sanitised (they run inside bash, or static): bash_*.c make the
 # builtin, exec_eval.c the static fallback.
 ZSRC := $(filter-out zygote/bash_%.c zygote/exec_eval.c,$(wildcard zygote/*.c)) lib/packet.c lib/fd.c lib/err.c lib/clock.c policy/install.c policy/set.c
-ZFLAGS := $(filter-out -fsanitize% -fno-sanitize%,$(CFLAGS)) $(shell pkg-config --cflags libnl-3.0)
+ZFLAGS := $(filter-out -fsanitize% -fno-sanitize% -DBROOD_FAULT,$(CFLAGS)) $(shell pkg-config --cflags libnl-3.0)
 ZLIBS := /usr/lib/x86_64-linux-gnu/libnl-3.a
 zobj = $(patsubst %.c,$B/$1/%.o,$(ZSRC) $2)
 $B/zso/zygote/bash_eval.o: ZFLAGS += $(BASH_CFLAGS) -DBROOD_FOREIGN_SOURCE -Wno-undef -Wno-strict-prototypes

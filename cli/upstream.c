@@ -57,7 +57,8 @@ static int explain(const char *path, int code, struct err *err)
         break;
     case EACCES:
     case EPERM:
-        (void)err_set(err, "no right to use %s: be root or of the socket's group", path);
+        (void)err_set(err, "no right to use %s: be root, or named by the setting socket_users",
+                      path);
         break;
     case EINTR:
     case EAGAIN:
@@ -115,6 +116,9 @@ int cli_connect(const char *path, struct proto_hello *ret_hello, struct err *err
     int r = cli_receive(sock, HELLO_MS, &msg, err);
     if (r < 0)
         return err_wrap(err, "%s", path);
+    if (msg->type == PROTO_DONE)
+        return err_set(err, "%s: %s: %s", path, proto_outcome_name(msg->done.outcome),
+                       msg->done.text);
     if (msg->type != PROTO_HELLO)
         return err_set(err, "%s: whatever listens there is not brood", path);
     if (msg->hello.version != PROTO_VERSION)

@@ -197,7 +197,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < engines.count; i++)
         if (set_up(&fronts[i], engines.fds[i], &listeners, null_fd, &err) < 0)
             die(1, "%s", err.text);
-    if (restrict_self(&err) < 0)
+    if (restrict_self(engines.count > 1, &err) < 0)
         die(1, "%s", err.text);
     for (size_t i = 1; i < engines.count; i++)
         if (pthread_create(&fronts[i].thread, NULL, serve, &fronts[i]) != 0)

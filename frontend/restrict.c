@@ -3,30 +3,13 @@
  *
  * In the frontend, once, when every descriptor it will ever need from outside is open: listeners,
  * the engine's connections, /dev/null, stderr, the loops. The supervisor has already taken user and
- * capabilities. Afterwards no file can be opened (landlock and seccomp both), no socket made, no
- * process started or traced, no memory made executable; a call not listed is ENOSYS, so that a
- * library that tries falls back. A kernel without landlock ends the start: we fail closed.
+ * capabilities. What is renounced is lib/confine's; the list of calls is ours.
  */
 #include "frontend/restrict.h"
+#include "lib/confine.h"
 #include "lib/err.h"
-#include <linux/landlock.h>
-#include <sched.h>
 #include <seccomp.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
-
-/* Debian 12's headers stop at landlock ABI 2 (landlock(7)). */
-struct ruleset_attr {
-    uint64_t fs, net, scoped;
-};
-#define FS_ABI1 ((1ull << 13) - 1)
-#define FS_REFER (1ull << 13)      /* ABI 2 */
-#define FS_TRUNCATE (1ull << 14)   /* ABI 3 */
-#define FS_IOCTL_DEV (1ull << 15)  /* ABI 5 */
-#define NET_BIND_CONNECT 3ull      /* ABI 4 */
-#define SCOPE_ABSTRACT_SIGNAL 3ull /* ABI 6 */
 
 #ifdef __SANITIZE_ADDRESS__
 /* The leak checker traces its own threads at exit, which the filter forbids. */
@@ -46,22 +29,15 @@ static int raise_nofile(struct err *err)
     return setrlimit(RLIMIT_NOFILE, &lim) < 0 ? err_sys(err, "raise the limit of descriptors") : 0;
 }
 
-static int install_landlock(struct err *err)
+/* Whatever HTTP clients make us hold, half of the machine's memory stays for the others. Asan's
+ * shadow is larger than any limit. */
+static uint64_t choose_data_max(void)
 {
-    long abi =
-        syscall(SYS_landlock_create_ruleset, NULL, 0, 1u /* LANDLOCK_CREATE_RULESET_VERSION */);
-    if (abi < 1)
-        return err_sys(err, "this kernel has no landlock, which the frontend requires");
-    struct ruleset_attr attr = {.fs = FS_ABI1};
-    attr.fs |=
-        (abi >= 2 ? FS_REFER : 0) | (abi >= 3 ? FS_TRUNCATE : 0) | (abi >= 5 ? FS_IOCTL_DEV : 0);
-    attr.net = abi >= 4 ? NET_BIND_CONNECT : 0;
-    attr.scoped = abi >= 6 ? SCOPE_ABSTRACT_SIGNAL : 0;
-    size_t size = abi >= 6 ? sizeof attr : abi >= 4 ? 16 : 8;
-    auto_close int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, size, 0);
-    if (ruleset < 0 || syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
-        return err_sys(err, "install landlock");
+#ifdef __SANITIZE_ADDRESS__
     return 0;
+#else
+    return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 2;
+#endif
 }
 
 static const int allowed[] = {
@@ -94,12 +70,12 @@ static const int allowed[] = {
     SCMP_SYS(epoll_ctl),
     SCMP_SYS(poll),
     SCMP_SYS(ppoll),
-    /* memory (mmap and mprotect: below) */
+    /* memory (mmap and mprotect: lib/confine) */
     SCMP_SYS(brk),
     SCMP_SYS(munmap),
     SCMP_SYS(mremap),
     SCMP_SYS(madvise),
-    /* threads that exist, and the end (clone: below) */
+    /* threads that exist, and the end (clone: lib/confine) */
     SCMP_SYS(futex),
     SCMP_SYS(set_robust_list),
     SCMP_SYS(rseq),
@@ -122,43 +98,12 @@ static const int allowed[] = {
     SCMP_SYS(getrandom),
 };
 
-static int fill_filter(scmp_filter_ctx ctx)
+int restrict_self(bool makes_threads, struct err *err)
 {
-    const unsigned thread = CLONE_VM | CLONE_THREAD | CLONE_SIGHAND;
-    int r = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
-    for (size_t i = 0; r == 0 && i < ARRAY_LEN(allowed); i++)
-        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allowed[i], 0);
-    if (r == 0)
-        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
-                             SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-    if (r == 0)
-        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
-                             SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-    /* A thread yes, a process no. clone3's flags cannot be seen: ENOSYS, glibc then uses clone. */
-    if (r == 0)
-        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
-                             SCMP_A0(SCMP_CMP_MASKED_EQ, thread, thread));
-    return r;
-}
-
-static int install_seccomp(struct err *err)
-{
-    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(ENOSYS));
-    int r = ctx ? fill_filter(ctx) : -ENOMEM;
-    if (r == 0)
-        r = seccomp_load(ctx);
-    seccomp_release(ctx);
-    return r < 0 ? err_set(err, "install the seccomp filter: %s", strerror(-r)) : 0;
-}
-
-int restrict_self(struct err *err)
-{
+    const struct confine_plan plan = {.calls = allowed,
+                                      .call_count = ARRAY_LEN(allowed),
+                                      .makes_threads = makes_threads,
+                                      .data_bytes_max = choose_data_max()};
     int r = raise_nofile(err);
-    if (r == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-        r = err_sys(err, "set no_new_privs");
-    if (r == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
-        r = err_sys(err, "become undumpable");
-    if (r == 0)
-        r = install_landlock(err);
-    return r == 0 ? install_seccomp(err) : r;
+    return r == 0 ? confine_self(&plan, err) : r;
 }

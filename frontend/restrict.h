@@ -3,6 +3,7 @@
 #pragma once
 struct err;
 
-/* No new privileges, soft nofile = hard, landlock without any file, TCP or scope, and a seccomp
- * list. Irreversible; before any thread is started. 0 or <0 with err. */
-int restrict_self(struct err *err);
+/* Soft nofile = hard, at most half of the machine's memory, and all that confine_self() takes: no
+ * file, connection, process or new privilege. Irreversible; before any thread is started. 0 or <0
+ * with err. */
+int restrict_self(bool makes_threads, struct err *err);

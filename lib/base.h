@@ -14,9 +14,14 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Every failing call that we handle is written SYS(call): the seam at which tests can make it fail.
- */
+/* Every failing call that we handle is written SYS(call): the seam at which tests can make it fail
+ * (MODE=fault, lib/fault.h). */
+#ifdef BROOD_FAULT
+bool fault_is_due(const char *file, int line);
+#define SYS(call) (fault_is_due(__FILE__, __LINE__) ? (__typeof__(call))-1 : (call))
+#else
 #define SYS(call) (call)
+#endif
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 #define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))

@@ -2,6 +2,7 @@
 /* lib/log - see log.h. A line is at most LINE_MAX_BYTES; what does not fit is cut, never split. */
 #include "lib/log.h"
 #include "lib/clock.h"
+#include "lib/fault.h"
 #include <inttypes.h>
 #include <poll.h>
 #include <stdatomic.h>
@@ -26,10 +27,14 @@ struct line {
 void log_init(const char *proc, enum log_format format, enum log_level level)
 {
     state.proc = proc;
+#ifdef BROOD_FAULT
+    fault_set_role(proc);
+#endif
     state.format = format;
     state.level = level;
     struct stat st;
-    state.never_blocks = fstat(2, &st) == 0 && S_ISREG(st.st_mode);
+    /* Again after a reload, when this process may have renounced stat: it is what it was. */
+    state.never_blocks |= fstat(2, &st) == 0 && S_ISREG(st.st_mode);
 }
 
 static void put(struct line *l, const char *s, size_t len)

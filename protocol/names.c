@@ -29,6 +29,7 @@ static const char *const outcomes[PROTO_OUTCOMES] = {
     [PROTO_NOT_FOUND] = "not_found",
     [PROTO_BUSY] = "busy",
     [PROTO_INTERNAL] = "internal",
+    [PROTO_FORBIDDEN] = "forbidden",
 };
 
 const char *proto_reason_name(enum proto_reason reason)

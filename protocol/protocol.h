@@ -53,6 +53,7 @@ enum proto_outcome {
     PROTO_NOT_FOUND,         /* remove: no such namespace */
     PROTO_BUSY,              /* remove: runs are queued or running; retry_after_ms */
     PROTO_INTERNAL,          /* our own fault */
+    PROTO_FORBIDDEN,         /* this peer may not ask for that; nothing happened */
     PROTO_OUTCOMES,
 };
 

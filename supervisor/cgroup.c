@@ -25,13 +25,13 @@ struct setting {
 
 static int write_at(int dir_fd, const char *file, const char *value)
 {
-    auto_close int fd = openat(dir_fd, file, O_WRONLY | O_CLOEXEC);
-    return fd < 0 || write(fd, value, strlen(value)) < 0 ? -errno : 0;
+    auto_close int fd = SYS(openat(dir_fd, file, O_WRONLY | O_CLOEXEC));
+    return fd < 0 || SYS(write(fd, value, strlen(value))) < 0 ? -errno : 0;
 }
 
 static int open_dir_at(int dir_fd, const char *name)
 {
-    return openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    return SYS(openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
 }
 
 /* Where a controller ("" = v2) is mounted, and our own path in it; 0 or -1. */
@@ -85,7 +85,7 @@ static int open_parent(const char *controller)
 static int remove_tree(int dir_fd, const char *name)
 {
     auto_close int fd = open_dir_at(dir_fd, name);
-    int copy = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    int copy = fd < 0 ? -1 : SYS(fcntl(fd, F_DUPFD_CLOEXEC, 0));
     DIR *dir = copy < 0 ? NULL : fdopendir(copy);
     if (!dir)
         return errno == ENOENT ? 0 : -errno;
@@ -110,11 +110,14 @@ static int add_tree(struct cgroup *cg, const char *controller, uint32_t kind, ui
                        *controller ? controller : "v2", controller, controller);
     }
     (void)remove_tree(parent, cg->key);
-    if (mkdirat(parent, cg->key, 0755) < 0 && errno != EEXIST)
+    if (SYS(mkdirat(parent, cg->key, 0755)) < 0 && errno != EEXIST)
         return err_sys(err, "make cgroup %s (%s)", cg->key, *controller ? controller : "v2");
     auto_close int base = open_dir_at(parent, cg->key);
-    if (base < 0)
-        return err_sys(err, "open cgroup %s", cg->key);
+    if (base < 0) {
+        int r = err_sys(err, "open cgroup %s", cg->key);
+        (void)unlinkat(parent, cg->key, AT_REMOVEDIR); /* cgroup_stop does not know of it yet */
+        return r;
+    }
     size_t i = cg->trees++;
     cg->parent_fd[i] = fd_take(&parent);
     cg->base_fd[i] = fd_take(&base);
@@ -134,33 +137,36 @@ static const char *join_file(const struct cgroup *cg)
 static int add_zygotes(struct cgroup *cg, struct err *err)
 {
     for (size_t i = 0; i < cg->trees; i++) {
-        if (mkdirat(cg->base_fd[i], "zygotes", 0755) < 0 && errno != EEXIST)
+        if (SYS(mkdirat(cg->base_fd[i], "zygotes", 0755)) < 0 && errno != EEXIST)
             return err_sys(err, "make cgroup %s/zygotes", cg->key);
         char path[32];
         (void)snprintf(path, sizeof path, "zygotes/%s", join_file(cg));
-        cg->zygotes_fd[i] = openat(cg->base_fd[i], path, O_WRONLY | O_CLOEXEC);
+        cg->zygotes_fd[i] = SYS(openat(cg->base_fd[i], path, O_WRONLY | O_CLOEXEC));
         if (cg->zygotes_fd[i] < 0)
             return err_sys(err, "open cgroup %s/%s", cg->key, path);
     }
     return 0;
 }
 
-/* v2 has no processes beside child cgroups: we step into a leaf, then hand the controllers down. */
+/* v2 has no processes beside child cgroups that have controllers, but at the root: elsewhere we
+ * step into a leaf, then hand the controllers down. Others in the cgroup we were started in are not
+ * ours to move. */
 static int delegate_v2(struct cgroup *cg, struct err *err)
 {
     static const char controllers[] = "+memory +pids +cpu";
     int base = cg->base_fd[0];
-    if (mkdirat(base, "supervisor", 0755) < 0 && errno != EEXIST)
+    if (SYS(mkdirat(base, "supervisor", 0755)) < 0 && errno != EEXIST)
         return err_sys(err, "make cgroup %s/supervisor", cg->key);
     if (write_at(cg->parent_fd[0], "cgroup.subtree_control", controllers) < 0) {
         int r = write_at(base, "supervisor/cgroup.procs", "0");
+        cg->in_leaf = r == 0;
         if (r == 0)
             r = write_at(cg->parent_fd[0], "cgroup.subtree_control", controllers);
         if (r < 0) {
             errno = -r;
             return err_sys(err,
                            "cgroup v2: enable memory, pids and cpu for %s (delegate them to this "
-                           "service: systemd Delegate=yes)",
+                           "service, alone in its cgroup: systemd Delegate=yes)",
                            cg->key);
         }
     }
@@ -274,7 +280,7 @@ static int fill(struct cgroup *cg, size_t tree, int dir, const struct policy_gro
         if (!(files[i].kind & cg->kind[tree]))
             continue;
         /* v2's memory.peak can be reset from Linux 6.12 on; one that cannot is no run's figure. */
-        counters[files[i].counter] = openat(dir, name, files[i].flags | O_CLOEXEC);
+        counters[files[i].counter] = SYS(openat(dir, name, files[i].flags | O_CLOEXEC));
     }
     *ret_procs = openat(dir, join_file(cg), O_WRONLY | O_CLOEXEC);
     return *ret_procs < 0 ? err_sys(err, "cgroup: open %s", join_file(cg)) : 0;
@@ -292,9 +298,10 @@ int cgroup_make(struct cgroup *cg, uint32_t slot, const struct policy_group *lim
         counters[i] = -1;
     for (size_t i = 0; r == 0 && i < cg->trees; i++) {
         auto_close int dir = -1;
-        int made = mkdirat(cg->base_fd[i], name, 0755);
+        int made = SYS(mkdirat(cg->base_fd[i], name, 0755));
         if (made < 0 && errno == EEXIST && remove_tree(cg->base_fd[i], name) == 0)
-            made = mkdirat(cg->base_fd[i], name, 0755); /* its counters were another tenant's */
+            made =
+                SYS(mkdirat(cg->base_fd[i], name, 0755)); /* its counters were another tenant's */
         if (made < 0)
             r = err_sys(err, "make cgroup %s/%s", cg->key, name);
         else if ((dir = open_dir_at(cg->base_fd[i], name)) < 0)
@@ -360,14 +367,34 @@ int cgroup_remove(struct cgroup *cg, uint32_t slot)
     return r;
 }
 
+/* The way back of delegate_v2: a cgroup takes a process only when it hands no controller down. */
+static void leave_leaf(struct cgroup *cg)
+{
+    static const char none[] = "-memory -pids -cpu";
+    if (!cg->in_leaf)
+        return;
+    auto_close int fd = open_dir_at(cg->parent_fd[0], cg->key);
+    int copy = fd < 0 ? -1 : SYS(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+    DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+    for (struct dirent *e; dir && (e = readdir(dir));)
+        if (e->d_type == DT_DIR && e->d_name[0] != '.' && strcmp(e->d_name, "supervisor") != 0)
+            (void)remove_tree(fd, e->d_name);
+    if (dir)
+        (void)closedir(dir);
+    (void)write_at(fd, "cgroup.subtree_control", none);
+    (void)write_at(cg->parent_fd[0], "cgroup.subtree_control", none);
+    (void)write_at(cg->parent_fd[0], "cgroup.procs", "0");
+}
+
 void cgroup_stop(struct cgroup *cg, unsigned wait_ms)
 {
     uint64_t until = clock_now_ns() + wait_ms * CLOCK_NS_PER_MS;
     for (size_t i = 0; i < cg->trees; i++) {
-        if (cg->version == 2) /* step out of the leaf that delegate_v2 may have put us into */
-            (void)write_at(cg->parent_fd[i], "cgroup.procs", "0");
-        while (remove_tree(cg->parent_fd[i], cg->key) < 0 && clock_now_ns() < until)
+        leave_leaf(cg);
+        while (remove_tree(cg->parent_fd[i], cg->key) < 0 && clock_now_ns() < until) {
             (void)poll(NULL, 0, 5); /* zombies leave their cgroup when they are reaped */
+            leave_leaf(cg);
+        }
         fd_close(&cg->base_fd[i]);
         fd_close(&cg->parent_fd[i]);
         fd_close(&cg->zygotes_fd[i]);

@@ -21,7 +21,8 @@ struct cgroup {
     int base_fd[CGROUP_TREES_MAX];    /* brood-<key> */
     int parent_fd[CGROUP_TREES_MAX];  /* the cgroup we were started in */
     int zygotes_fd[CGROUP_TREES_MAX]; /* cgroup.procs of `zygotes` */
-    uint32_t kind[CGROUP_TREES_MAX];  /* policy_layer bits this tree serves */
+    bool in_leaf; /* v2: we moved ourselves out of the cgroup we were started in */
+    uint32_t kind[CGROUP_TREES_MAX]; /* policy_layer bits this tree serves */
     char key[32];
 };
 

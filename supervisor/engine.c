@@ -99,8 +99,8 @@ void engine_down(struct engine *e, int status)
 
 static unsigned count_threads(const struct engine *e)
 {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    unsigned n = e->set.threads ? (unsigned)e->set.threads : cores > 4 ? (unsigned)cores / 4 : 1;
+    unsigned cores = e->cpu_count;
+    unsigned n = e->set.threads ? (unsigned)e->set.threads : cores > 4 ? cores / 4 : 1;
     return n < PACKET_FDS_MAX ? n : PACKET_FDS_MAX;
 }
 
@@ -137,7 +137,7 @@ static void start_frontend(struct engine *e)
         if (packet_pair(pair, true) < 0)
             break;
         far[n++] = pair[1];
-        if (client_add(e, pair[0], true) < 0)
+        if (client_add(e, pair[0], 0) < 0)
             break;
     }
     e->frontend_up = true;
@@ -204,6 +204,7 @@ static void drain(struct engine *e, uint32_t times)
     e->drain_timer.on_due = on_drain_over;
     (void)loop_timer_set(&e->loop, &e->drain_timer,
                          clock_now_ns() + e->set.drain_ms * CLOCK_NS_PER_MS);
+    engine_ask_priv(e, &(struct priv_request){.verb = PRIV_BEGIN_DRAIN}, NULL, 0);
     say_hello_again(e);
     engine_check_drained(e);
 }
@@ -274,6 +275,10 @@ static void on_priv_word(struct engine *e, const struct priv_reply *reply, int *
         break;
     }
     e->calls_open--;
+    if (reply->verb < PRIV_VERBS) {
+        e->verbs[reply->verb].calls = reply->calls;
+        e->verbs[reply->verb].failures = reply->failures;
+    }
     if (reply->verb == PRIV_START_FRONTEND) {
         if (reply->error) {
             e->frontend_up = false;
@@ -285,7 +290,7 @@ static void on_priv_word(struct engine *e, const struct priv_reply *reply, int *
         }
     } else if (reply->verb == PRIV_DISCARD_VOLUME) {
         ns_on_discarded(e, reply);
-    } else {
+    } else if (reply->verb != PRIV_BEGIN_DRAIN) {
         slot_on_priv_reply(e, reply, fds, nfds);
     }
     send_waiting_calls(e);
@@ -359,26 +364,26 @@ void engine_fill_hello(const struct engine *e, struct proto_hello *ret)
     };
 }
 
-int engine_run(const struct settings *set, const struct settings_files *files, int priv_sock,
-               int listen_fd, int root_fd, uint32_t slot_count, const struct policy_set *policies)
+int engine_run(const struct engine_start *start)
 {
     static struct engine *e; /* static: what a process ends with is no leak */
     e = calloc(1, sizeof *e);
-    if (!e || !(e->slots = calloc(slot_count, sizeof *e->slots)))
+    if (!e || !(e->slots = calloc(start->slot_count, sizeof *e->slots)))
         die(1, "engine: out of memory");
-    e->set = *set;
-    e->files = files;
-    e->root_fd = root_fd;
-    e->policies = policies;
+    e->set = *start->set;
+    e->files = start->files;
+    e->peers = start->peers;
+    e->root_fd = start->root_fd;
+    e->policies = start->policies;
     e->generation = 1;
-    e->slot_count = slot_count;
+    e->slot_count = start->slot_count;
     e->next_run_id = 1;
     e->cpu_count = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
     struct rlimit nofile = {.rlim_cur = INT_MAX};
     (void)getrlimit(RLIMIT_NOFILE, &nofile);
     e->fds_end = (int)(nofile.rlim_cur < INT_MAX ? nofile.rlim_cur : INT_MAX) - FDS_KEPT;
     e->frontend_timer.on_due = on_frontend_timer;
-    e->priv = (struct loop_io){.fd = priv_sock, .on_ready = on_priv};
+    e->priv = (struct loop_io){.fd = start->priv_sock, .on_ready = on_priv};
     TAILQ_INIT(&e->calls);
     (void)signal(SIGPIPE, SIG_IGN);
     (void)prctl(PR_SET_NAME, "brood-engine", 0, 0, 0);
@@ -386,11 +391,15 @@ int engine_run(const struct settings *set, const struct settings_files *files, i
         die(1, "engine: getrandom: %s", strerror(errno));
     int r = loop_init(&e->loop);
     if (r == 0)
-        r = fd_set_nonblock(priv_sock) < 0 ? -errno : loop_io_add(&e->loop, &e->priv, EPOLLIN);
+        r = fd_set_nonblock(start->priv_sock) < 0 ? -errno
+                                                  : loop_io_add(&e->loop, &e->priv, EPOLLIN);
     if (r == 0)
-        r = clients_listen(e, listen_fd);
+        r = clients_listen(e, start->listen_fd);
     if (r < 0)
         die(1, "engine: %s", strerror(-r));
+    struct err err;
+    if (engine_confine(&err) < 0)
+        die(1, "engine: %s", err.text);
     slots_init(e);
     ns_init(e);
     slots_refill(e);

@@ -11,6 +11,7 @@
 #include "lib/loop.h"
 #include "policy/policy.h"
 #include "protocol/protocol.h"
+#include "supervisor/peers.h"
 #include "supervisor/priv.h"
 #include "supervisor/settings.h"
 #include "zygote/zygote.h"
@@ -102,6 +103,7 @@ struct client {
     uint64_t id;
     struct loop_io io;
     bool is_frontend, paused;
+    unsigned rights; /* enum peer_right */
     size_t open_runs;
     struct run_list runs;
     struct out_list out; /* what it does not read at the moment */
@@ -119,11 +121,15 @@ struct engine {
     struct loop loop;
     struct settings set;
     const struct settings_files *files;
+    const struct peers *peers;
     const struct policy_set *policies;
     uint32_t generation; /* of the policies, as priv counts them */
     struct loop_io priv, listener;
     struct call_list calls; /* not yet sent to priv */
     size_t calls_open;
+    struct {
+        uint32_t calls, failures;
+    } verbs[PRIV_VERBS]; /* as priv counts them */
     int root_fd;
 
     struct slot *slots;
@@ -153,8 +159,8 @@ struct engine {
     uint64_t next_run_id;
     size_t open_runs, queued_runs, queued_bytes;
     struct {
-        uint64_t runs, reasons[PROTO_REASONS], refused, activations, activation_failures, evictions,
-            frontend_starts, zygotes_lost, replaced;
+        uint64_t runs, reasons[PROTO_REASONS], refused, forbidden, activations, activation_failures,
+            evictions, frontend_starts, zygotes_lost, replaced;
     } total;
 
     bool zygote_execs, draining, frontend_up, stopping;
@@ -166,9 +172,16 @@ struct engine {
 /* ---- engine.c: start, priv, frontend, drain, reload --------------------------------------------
  */
 
+struct engine_start {
+    const struct settings *set;
+    const struct settings_files *files;
+    const struct peers *peers;
+    const struct policy_set *policies;
+    int priv_sock, listen_fd, root_fd;
+    uint32_t slot_count;
+};
 /* The engine's whole life, after its fork and its loss of rights; returns the exit status. */
-int engine_run(const struct settings *set, const struct settings_files *files, int priv_sock,
-               int listen_fd, int root_fd, uint32_t slot_count, const struct policy_set *policies);
+int engine_run(const struct engine_start *start);
 /* Sends a request to priv now or as soon as it has answered others. Takes fds over. */
 void engine_ask_priv(struct engine *e, const struct priv_request *req, const int *fds, size_t nfds);
 /* A zygote could be had: now requests may come. */
@@ -183,6 +196,13 @@ void engine_down(struct engine *e, int status);
  * told so closes it and reports EMFILE for what it was for. */
 bool engine_fds_are_short(const struct engine *e, const int *fds, size_t nfds);
 void engine_fill_hello(const struct engine *e, struct proto_hello *ret);
+
+/* ---- engine_confine.c --------------------------------------------------------------------------
+ */
+
+/* Renounces files, connections, processes and all system calls but a short list. Irreversible. 0,
+ * or <0: err says what failed or could be regained. */
+int engine_confine(struct err *err);
 
 /* ---- engine_slots.c: zygotes -------------------------------------------------------------------
  */
@@ -266,8 +286,9 @@ void run_cancel(struct run *run);
 
 int clients_listen(struct engine *e, int listen_fd);
 void clients_stop_listening(struct engine *e);
-/* Takes a connected socket over; <0: -errno, the socket is closed. */
-int client_add(struct engine *e, int sock, bool is_frontend);
+/* Takes a connected socket over; rights 0: the frontend's end of a pair. <0: -errno, the socket is
+ * closed. */
+int client_add(struct engine *e, int sock, unsigned rights);
 struct client *client_find(struct engine *e, uint64_t id);
 /* Sends, or keeps it until the client reads again. The texts are copied when kept. */
 void client_send(struct client *c, const struct proto_msg *msg);

@@ -174,7 +174,15 @@ void client_run_closed(struct client *c)
 /* ---- requests ----------------------------------------------------------------------------------
  */
 
-#define STATS_MAX 48
+#define STATS_MAX 64
+
+/* DOWN has no reply, so no count that could be shown. */
+static const char *const verb_names[PRIV_VERBS] = {
+    [PRIV_START_ZYGOTE] = "start_zygote",     [PRIV_ATTACH_VOLUME] = "attach_volume",
+    [PRIV_LIMIT_ZYGOTE] = "limit_zygote",     [PRIV_END_ZYGOTE] = "end_zygote",
+    [PRIV_DISCARD_VOLUME] = "discard_volume", [PRIV_START_FRONTEND] = "start_frontend",
+    [PRIV_BEGIN_DRAIN] = "begin_drain",
+};
 
 static size_t fill_stats(const struct engine *e, struct proto_stat s[STATS_MAX])
 {
@@ -192,6 +200,7 @@ static size_t fill_stats(const struct engine *e, struct proto_stat s[STATS_MAX])
         {"draining", e->draining},
         {"runs_total", e->total.runs},
         {"refused_total", e->total.refused},
+        {"forbidden_total", e->total.forbidden},
         {"activations_total", e->total.activations},
         {"activation_failures_total", e->total.activation_failures},
         {"evictions_total", e->total.evictions},
@@ -206,6 +215,15 @@ static size_t fill_stats(const struct engine *e, struct proto_stat s[STATS_MAX])
         (void)snprintf(names[r], sizeof names[r], "runs_%s_total",
                        proto_reason_name((enum proto_reason)r));
         s[n++] = (struct proto_stat){names[r], e->total.reasons[r]};
+    }
+    static char calls[PRIV_VERBS][40], failures[PRIV_VERBS][40];
+    for (int v = 0; v < PRIV_VERBS; v++) {
+        if (!verb_names[v])
+            continue;
+        (void)snprintf(calls[v], sizeof calls[v], "priv_%s_total", verb_names[v]);
+        (void)snprintf(failures[v], sizeof failures[v], "priv_%s_failed_total", verb_names[v]);
+        s[n++] = (struct proto_stat){calls[v], e->verbs[v].calls};
+        s[n++] = (struct proto_stat){failures[v], e->verbs[v].failures};
     }
     return n;
 }
@@ -284,9 +302,45 @@ static void cancel(struct client *c, uint64_t tag)
     }
 }
 
+/* What each message of a client needs; 0: only the engine may send it, which is another fault. */
+static unsigned needed_for(enum proto_type type)
+{
+    switch (type) {
+    case PROTO_EXECUTE:
+    case PROTO_CANCEL:
+    case PROTO_POLICY_REQUEST:
+        return PEER_MAY_RUN;
+    case PROTO_STATS_REQUEST:
+    case PROTO_NS_LIST_REQUEST:
+    case PROTO_NS_REMOVE:
+        return PEER_MAY_ADMIN;
+    case PROTO_HELLO:
+    case PROTO_RESULT:
+    case PROTO_STATS:
+    case PROTO_NS_LIST:
+    case PROTO_DONE:
+        break;
+    }
+    return 0;
+}
+
+static void forbid(struct client *c, uint64_t tag)
+{
+    struct proto_msg answer = {.type = PROTO_DONE, .tag = tag};
+    answer.done.outcome = PROTO_FORBIDDEN;
+    answer.done.text = "this user may not ask for that (setting socket_admins)";
+    LOG(WARN, "client_forbidden", F_U64("client", c->id));
+    c->engine->total.forbidden++;
+    client_send(c, &answer);
+}
+
 /* False: the peer broke the protocol. */
 static bool on_message(struct client *c, const struct proto_msg *msg, int *fds, size_t nfds)
 {
+    if (needed_for(msg->type) & ~c->rights) {
+        forbid(c, msg->tag);
+        return true;
+    }
     switch (msg->type) {
     case PROTO_EXECUTE:
         run_accept(c, &msg->execute, fds, nfds);
@@ -357,7 +411,7 @@ static void on_ready(struct loop_io *io, uint32_t events)
 /* ---- coming ------------------------------------------------------------------------------------
  */
 
-int client_add(struct engine *e, int sock, bool is_frontend)
+int client_add(struct engine *e, int sock, unsigned rights)
 {
     struct client *c = calloc(1, sizeof *c);
     int size = SOCKET_BYTES;
@@ -365,7 +419,8 @@ int client_add(struct engine *e, int sock, bool is_frontend)
         fd_close(&sock);
         return -ENOMEM;
     }
-    *c = (struct client){.engine = e, .id = ++e->next_client_id, .is_frontend = is_frontend};
+    *c = (struct client){.engine = e, .id = ++e->next_client_id, .is_frontend = rights == 0};
+    c->rights = c->is_frontend ? PEER_MAY_RUN : rights; /* HTTP asks for runs, for nothing else */
     c->io = (struct loop_io){.fd = sock, .on_ready = on_ready};
     TAILQ_INIT(&c->runs);
     TAILQ_INIT(&c->out);
@@ -385,17 +440,35 @@ int client_add(struct engine *e, int sock, bool is_frontend)
     return 0;
 }
 
+/* Who is in neither list is told so, once; what it may have sent is not read. */
+static void turn_away(struct engine *e, int sock, uint32_t uid)
+{
+    struct proto_msg answer = {.type = PROTO_DONE};
+    struct err err;
+    answer.done.outcome = PROTO_FORBIDDEN;
+    answer.done.text = "this user may not use this socket (settings socket_users, socket_admins)";
+    (void)proto_send(sock, &answer, NULL, 0, &err);
+    fd_close(&sock);
+    LOG(WARN, "client_refused", F_U64("uid", uid));
+    e->total.forbidden++;
+}
+
 static void on_listener(struct loop_io *io, uint32_t events)
 {
     struct engine *e = CONTAINER_OF(io, struct engine, listener);
+    uint32_t uid;
     (void)events;
-    int sock = accept4(io->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int sock = SYS(accept4(io->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (sock >= 0 && engine_fds_are_short(e, &sock, 1)) {
         fd_close(&sock);
         LOG(WARN, "accept_failed", F_STR("error", strerror(EMFILE)));
-    } else if (sock >= 0)
-        (void)client_add(e, sock, false);
-    else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+    } else if (sock >= 0) {
+        unsigned rights = peers_rights(e->peers, sock, &uid);
+        if (rights)
+            (void)client_add(e, sock, rights);
+        else
+            turn_away(e, sock, uid);
+    } else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
         LOG(WARN, "accept_failed", F_STR("error", strerror(errno)));
     if (e->client_count >= ENGINE_CLIENTS_MAX) /* until one goes */
         loop_io_del(&e->loop, &e->listener);

@@ -330,7 +330,8 @@ void ns_remove(struct engine *e, struct client *client, uint64_t tag, const char
     for (size_t i = 0; i < ENGINE_REMOVALS_MAX && !r; i++)
         if (!e->removals[i].used)
             r = &e->removals[i];
-    struct ns *ns = r && !e->draining ? ns_get(e, id) : NULL;
+    /* Before the first zygote priv does not touch a volume. */
+    struct ns *ns = r && !e->draining && e->ever_started ? ns_get(e, id) : NULL;
     if (!ns) {
         send_done(client, tag, e->draining ? PROTO_DRAINING : PROTO_BUSY, "not now");
         return;

@@ -19,7 +19,8 @@
 #include <sys/wait.h>
 
 #define RETRY_AFTER_MS 1000u
-#define FORK_NS_MIN 10000u /* less than any fork takes */
+#define FORK_NS_MIN 10000u  /* less than any fork takes */
+#define OOM_NS_MIN 1000000u /* less than it takes to start a process and run out of memory */
 
 /* "mount:2,ptrace:1" */
 static void name_denied(const struct proto_result *r, char *ret, size_t room)
@@ -409,13 +410,16 @@ static enum proto_reason find_reason(const struct run *run, struct slot *s,
 }
 
 /* What one run used must not be told of the next. Runs after the answer was sent, and reads only
- * the counters that can have moved: without the peak at the limit nothing was killed, and as many
- * forks as it takes to run out of processes take time on some processor. */
+ * the counters that can have moved. Nothing was killed for memory without the peak at the limit -
+ * but there are limits above ours, of the service's cgroup and of the machine, so what took longer
+ * or failed is asked, too. As many forks as it takes to run out of processes take time on some
+ * processor. */
 static void reset_counters(struct slot *s, const struct zyg_report *report, uint64_t peak)
 {
     if (s->counters[CGROUP_PEAK] >= 0)
         (void)!pwrite(s->counters[CGROUP_PEAK], "0", 1, 0);
-    if (peak == 0 || peak >= s->group.memory_bytes - s->group.memory_bytes / 8)
+    if (peak == 0 || peak >= s->group.memory_bytes - s->group.memory_bytes / 8 ||
+        report->status != 0 || report->wall_ns > OOM_NS_MIN)
         s->oom_seen = read_counter(s->counters[CGROUP_OOM], "oom_kill ");
     if (report->wall_ns * s->engine->cpu_count > s->group.pids_max * FORK_NS_MIN)
         s->pids_seen = read_counter(s->counters[CGROUP_PIDS], "max ");

@@ -543,6 +543,8 @@ static bool start_one(struct engine *e, uint32_t policy)
     if (r < 0) {
         LOG(ERROR, "zygote_start_failed", F_STR("error", strerror(-r)));
         e->no_start_before_ns = clock_now_ns() + START_BACKOFF_MS * CLOCK_NS_PER_MS;
+        if (!e->ever_started) /* later the next activation tries; runs need the descriptors more */
+            (void)loop_timer_set(&e->loop, &e->refill, e->no_start_before_ns);
         ns_fail_waiting(e, out_of_descriptors);
         return false;
     }

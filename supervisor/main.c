@@ -43,9 +43,9 @@ static int listen_tcp(const struct settings *set, int *ret, struct err *err)
     if (inet_pton(AF_INET, strcmp(set->http_listen, "localhost") ? set->http_listen : "127.0.0.1",
                   &addr.sin_addr) != 1)
         return err_set(err, "http.listen: %s: expected an IPv4 address", set->http_listen);
-    auto_close int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
-        bind(fd, (struct sockaddr *)&addr, sizeof addr) < 0 || listen(fd, BACKLOG) < 0)
+    auto_close int fd = SYS(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (fd < 0 || SYS(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one)) < 0 ||
+        SYS(bind(fd, (struct sockaddr *)&addr, sizeof addr)) < 0 || SYS(listen(fd, BACKLOG)) < 0)
         return err_sys(err, "listen on %s:%u", set->http_listen, set->http_port);
     *ret = fd_take(&fd);
     return 0;
@@ -69,8 +69,8 @@ static int listen_unix(const char *path, int type, mode_t mode, int *ret, struct
         return 0;
     (void)snprintf(addr.sun_path, sizeof addr.sun_path, "%s", path);
     make_parents(path);
-    auto_close int probe = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
-    auto_close int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    auto_close int probe = SYS(socket(AF_UNIX, type | SOCK_CLOEXEC, 0));
+    auto_close int fd = SYS(socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (fd < 0 || probe < 0)
         return err_sys(err, "socket");
     if (connect(probe, (struct sockaddr *)&addr, sizeof addr) == 0)
@@ -78,10 +78,15 @@ static int listen_unix(const char *path, int type, mode_t mode, int *ret, struct
     if (errno == ECONNREFUSED)
         (void)unlink(path);
     mode_t before = umask((mode_t)(~mode & 0777));
-    int r = bind(fd, (struct sockaddr *)&addr, sizeof addr);
+    int r = SYS(bind(fd, (struct sockaddr *)&addr, sizeof addr));
     (void)umask(before);
-    if (r < 0 || listen(fd, BACKLOG) < 0)
-        return err_sys(err, "listen on %s", path);
+    if (r < 0)
+        return err_sys(err, "bind to %s", path);
+    if (SYS(listen(fd, BACKLOG)) < 0) {
+        r = err_sys(err, "listen on %s", path);
+        (void)unlink(path);
+        return r;
+    }
     *ret = fd_take(&fd);
     return 0;
 }
@@ -91,7 +96,7 @@ static int start_cgroups(struct priv *p, uint32_t optional, struct err *err)
     const uint32_t all = POLICY_CGROUP_MEMORY | POLICY_CGROUP_PIDS | POLICY_CGROUP_CPU;
     struct stat st;
     char key[32];
-    if (fstat(p->root_fd, &st) < 0)
+    if (SYS(fstat(p->root_fd, &st)) < 0)
         return err_sys(err, "stat fs_root");
     (void)snprintf(key, sizeof key, "brood-%llx-%llx", (unsigned long long)st.st_dev,
                    (unsigned long long)st.st_ino);
@@ -103,8 +108,8 @@ static int prepare_process(struct priv *p, struct err *err)
     struct rlimit nofile;
     sigset_t signals;
     (void)umask(022);
-    auto_close int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (null < 0 || dup2(null, 0) < 0)
+    auto_close int null = SYS(open("/dev/null", O_RDWR | O_CLOEXEC));
+    if (null < 0 || SYS(dup2(null, 0)) < 0)
         return err_sys(err, "/dev/null");
     if (getrlimit(RLIMIT_NOFILE, &nofile) == 0) {
         nofile.rlim_cur = nofile.rlim_max;
@@ -118,18 +123,20 @@ static int prepare_process(struct priv *p, struct err *err)
     (void)sigaddset(&signals, SIGCHLD);
     if (sigprocmask(SIG_SETMASK, &signals, NULL) < 0)
         return err_sys(err, "signal mask");
-    p->sig_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    p->sig_fd = SYS(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
     return p->sig_fd < 0 ? err_sys(err, "signalfd") : 0;
 }
 
-static int open_everything(struct priv *p, int *ret_lock_fd, int *ret_engine_listen,
-                           struct err *err)
+static int open_everything(struct priv *p, struct peers *ret_peers, int *ret_lock_fd,
+                           int *ret_engine_listen, struct err *err)
 {
     const struct settings *set = p->set;
     uint32_t optional;
     int r = prepare_process(p, err);
     if (r == 0)
         r = policy_parse_layers(set->optional_layers, &optional, err);
+    if (r == 0)
+        r = peers_parse(set->socket_users, set->socket_admins, ret_peers, err);
     if (r == 0)
         r = priv_load_policies(p, err);
     if (r == 0)
@@ -142,7 +149,8 @@ static int open_everything(struct priv *p, int *ret_lock_fd, int *ret_engine_lis
         r = listen_unix(set->http_socket, SOCK_STREAM, 0666, &p->listeners[LISTEN_HTTP_SOCKET],
                         err);
     if (r == 0)
-        r = listen_unix(set->socket, SOCK_SEQPACKET, 0660, ret_engine_listen, err);
+        r = listen_unix(set->socket, SOCK_SEQPACKET, peers_has_others(ret_peers) ? 0666 : 0660,
+                        ret_engine_listen, err);
     return r;
 }
 
@@ -157,7 +165,7 @@ static void close_all_but(const int *keep, size_t count)
     }
 }
 
-static int split(struct priv *p, int engine_listen, struct err *err)
+static int split(struct priv *p, const struct peers *peers, int engine_listen, struct err *err)
 {
     struct timeval patience = {.tv_sec = ENGINE_TALK_S};
     struct priv_ids ids;
@@ -167,9 +175,9 @@ static int split(struct priv *p, int engine_listen, struct err *err)
     if (r < 0)
         return r;
     if (packet_pair(pair, false) < 0 ||
-        setsockopt(pair[0], SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) < 0)
+        SYS(setsockopt(pair[0], SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience)) < 0)
         return err_sys(err, "socket pair");
-    p->engine = fork();
+    p->engine = SYS(fork());
     if (p->engine < 0)
         return err_sys(err, "fork the engine");
     if (p->engine == 0) {
@@ -185,19 +193,27 @@ static int split(struct priv *p, int engine_listen, struct err *err)
          */
         (void)signal(SIGINT, SIG_IGN);
         (void)signal(SIGHUP, SIG_IGN);
-        exit(engine_run(p->set, p->files, pair[1], engine_listen, p->root_fd, p->slot_count,
-                        p->policies));
+        /* _exit: a leak checker would need what it has renounced. */
+        _exit(engine_run(&(struct engine_start){.set = p->set,
+                                                .files = p->files,
+                                                .peers = peers,
+                                                .policies = p->policies,
+                                                .priv_sock = pair[1],
+                                                .listen_fd = engine_listen,
+                                                .root_fd = p->root_fd,
+                                                .slot_count = p->slot_count}));
     }
     (void)close(pair[1]);
     (void)close(engine_listen);
     p->engine_sock = pair[0];
-    return priv_keep_caps(err);
+    return priv_confine(err);
 }
 
 int main(int argc, char **argv)
 {
     static struct settings set;
     static struct settings_files files;
+    static struct peers peers;
     static struct priv p = {.engine_sock = -1,
                             .primordial_sock = -1,
                             .root_fd = -1,
@@ -225,9 +241,9 @@ int main(int argc, char **argv)
     for (uint32_t i = 0; i < p.slot_count; i++)
         p.slots[i].pidfd = p.slots[i].userns = -1;
     int status = 1;
-    r = open_everything(&p, &lock_fd, &engine_listen, &err);
+    r = open_everything(&p, &peers, &lock_fd, &engine_listen, &err);
     if (r == 0)
-        r = split(&p, engine_listen, &err);
+        r = split(&p, &peers, engine_listen, &err);
     if (r == 0)
         status = priv_serve(&p);
     else

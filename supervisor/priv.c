@@ -2,10 +2,11 @@
 /* supervisor/priv - the process that stays root.
  *
  * It reads one kind of packet from one peer, looks it up in the table below and does that or says
- * why not. It parses nothing, owns no policy, and remembers of each slot only which processes and
- * descriptors it has to end. It waits for two things, the engine and signals; long work (removing
- * cgroups, deleting trees) is done by forked copies. A packet of the wrong size or verb ends the
- * conversation, and the end of the conversation ends the service.
+ * why not. It parses nothing, owns no policy, and remembers the phase it is in, a count for each
+ * verb, and of each slot which processes and descriptors it has to end. It waits for two things,
+ * the engine and signals; long work (removing cgroups, deleting trees) is done by forked copies. A
+ * packet of the wrong size, verb or phase ends the conversation, and the end of the conversation
+ * ends the service.
  */
 #include "supervisor/priv.h"
 #include "lib/clock.h"
@@ -46,9 +47,14 @@ struct call { /* a request with its descriptors; what a verb wants to keep it ta
 
 static void tell(struct priv *p, const struct priv_reply *reply, const int *fds, size_t nfds)
 {
+    struct priv_reply counted = *reply;
     if (p->engine_sock < 0)
         return;
-    int r = packet_send(p->engine_sock, reply, sizeof *reply, fds, nfds);
+    if (reply->verb < PRIV_VERBS) {
+        counted.calls = p->done[reply->verb].calls;
+        counted.failures = p->done[reply->verb].failures;
+    }
+    int r = packet_send(p->engine_sock, &counted, sizeof counted, fds, nfds);
     if (r < 0 && r != -EPIPE && !p->going_down) {
         LOG(ERROR, "engine_stuck", F_STR("error", strerror(-r)));
         p->going_down = true;
@@ -219,7 +225,7 @@ static void start_remover(struct priv *p)
             any = p->slots[i].removing = true;
     if (!any || p->remover || p->going_down)
         return;
-    pid_t pid = fork();
+    pid_t pid = SYS(fork());
     if (pid < 0) {
         LOG(WARN, "fork_failed", F_STR("for", "removing cgroups"), F_STR("error", strerror(errno)));
         return; /* tried again with the next SIGCHLD or END_ZYGOTE */
@@ -309,9 +315,19 @@ static int discard_volume(struct priv *p, struct call *call, struct answer *ret,
 static int start_frontend(struct priv *p, struct call *call, struct answer *ret, struct err *err)
 {
     (void)ret;
+    p->phase = PRIV_SERVING;
     if (p->frontend || p->drains > 0 || call->nfds == 0)
         return err_set(err, "start_frontend: one is running, or the service is stopping");
     return priv_start_frontend(p, call->fds, call->nfds, err);
+}
+
+static int begin_drain(struct priv *p, struct call *call, struct answer *ret, struct err *err)
+{
+    (void)call;
+    (void)ret;
+    (void)err;
+    p->phase = PRIV_DRAINING;
+    return 0;
 }
 
 static int go_down(struct priv *p, struct call *call, struct answer *ret, struct err *err)
@@ -323,17 +339,20 @@ static int go_down(struct priv *p, struct call *call, struct answer *ret, struct
     return 0;
 }
 
+#define ANY_PHASE (PRIV_STARTING | PRIV_SERVING | PRIV_DRAINING)
 static const struct {
+    unsigned phases;
     int (*run)(struct priv *p, struct call *call, struct answer *ret, struct err *err);
     bool names_volume, answers;
 } verbs[PRIV_VERBS] = {
-    [PRIV_START_ZYGOTE] = {start_zygote, false, true},
-    [PRIV_LIMIT_ZYGOTE] = {limit_zygote, false, true},
-    [PRIV_ATTACH_VOLUME] = {attach_volume, true, true},
-    [PRIV_END_ZYGOTE] = {end_zygote, false, false},
-    [PRIV_DISCARD_VOLUME] = {discard_volume, true, true},
-    [PRIV_START_FRONTEND] = {start_frontend, false, true},
-    [PRIV_DOWN] = {go_down, false, false},
+    [PRIV_START_ZYGOTE] = {ANY_PHASE, start_zygote, false, true},
+    [PRIV_LIMIT_ZYGOTE] = {ANY_PHASE, limit_zygote, false, true},
+    [PRIV_ATTACH_VOLUME] = {PRIV_SERVING | PRIV_DRAINING, attach_volume, true, true},
+    [PRIV_END_ZYGOTE] = {ANY_PHASE, end_zygote, false, false},
+    [PRIV_DISCARD_VOLUME] = {PRIV_SERVING | PRIV_DRAINING, discard_volume, true, true},
+    [PRIV_START_FRONTEND] = {PRIV_STARTING | PRIV_SERVING, start_frontend, false, true},
+    [PRIV_BEGIN_DRAIN] = {PRIV_STARTING | PRIV_SERVING, begin_drain, false, true},
+    [PRIV_DOWN] = {ANY_PHASE, go_down, false, false},
 };
 
 static bool is_well_formed(const struct priv_request *req, ssize_t len)
@@ -356,12 +375,16 @@ static bool on_request(struct priv *p)
         LOG(ERROR, "engine_died");
         return false;
     }
-    if (!is_well_formed(&req, n)) {
+    if (!is_well_formed(&req, n) || !(verbs[req.verb].phases & p->phase)) {
         LOG(ERROR, "bad_request_from_engine", F_I64("bytes", n),
-            F_U64("verb", n > 0 ? req.verb : 0));
+            F_U64("verb", n >= (ssize_t)sizeof req.verb ? req.verb : 0), F_U64("phase", p->phase));
+        for (size_t i = 0; n > 0 && i < call.nfds; i++)
+            fd_close(&call.fds[i]);
         return false;
     }
+    p->done[req.verb].calls++;
     int r = verbs[req.verb].run(p, &call, &answer, &err);
+    p->done[req.verb].failures += r < 0;
     struct priv_reply reply = {
         .verb = req.verb, .slot = req.slot, .error = -r, .detail = answer.detail};
     (void)snprintf(reply.text, sizeof reply.text, "%.*s", (int)sizeof reply.text - 1, err.text);
@@ -532,6 +555,7 @@ static void end_everything(struct priv *p)
 
 int priv_serve(struct priv *p)
 {
+    p->phase = PRIV_STARTING;
     sweep(p); /* what an earlier service left */
     while (!p->going_down) {
         struct pollfd fds[] = {{.fd = p->engine_sock, .events = POLLIN},

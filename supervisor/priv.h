@@ -21,6 +21,7 @@ enum priv_verb {
     PRIV_END_ZYGOTE,     /* slot: kill, reap, remove its cgroups */
     PRIV_DISCARD_VOLUME, /* slot is a cookie; ns_id. Reply: detail 1 = there was none */
     PRIV_START_FRONTEND, /* + 1..PACKET_FDS_MAX engine connections */
+    PRIV_BEGIN_DRAIN,    /* said after PRIV_DRAIN: no frontend will be started any more */
     PRIV_DOWN,           /* slot is the exit status: end everything. No reply */
     PRIV_VERBS,
     /* Told without being asked: */
@@ -37,10 +38,18 @@ struct priv_request {
     char ns_id[72];
 };
 
+/* Each verb belongs to phases; in another it ends the conversation, as does a wrong size. */
+enum priv_phase {
+    PRIV_STARTING = 1, /* until a frontend was asked for: no volume is touched */
+    PRIV_SERVING = 2,
+    PRIV_DRAINING = 4, /* from BEGIN_DRAIN on */
+};
+
 struct priv_reply {
     uint32_t verb, slot;
     int32_t error; /* 0 or errno-like; text says what */
     uint32_t detail;
+    uint32_t calls, failures; /* of this verb so far, as priv counts them */
     char text[176];
 };
 
@@ -69,6 +78,10 @@ struct priv {
     bool compile_again;
     int primordial_sock; /* -1: no primordial */
     bool execs, volumes_probed, going_down;
+    enum priv_phase phase; /* set by priv_serve */
+    struct {
+        uint32_t calls, failures;
+    } done[PRIV_VERBS];
     unsigned drains, sweep_skip;
     int exit_status;
     uint64_t down_by_ns; /* once draining: when patience ends; 0: no */
@@ -81,7 +94,7 @@ struct priv {
  * service. Returns the exit status. */
 int priv_serve(struct priv *p);
 
-/* spawn.c ----------------------------------------------------------------------------------------
+/* confine.c --------------------------------------------------------------------------------------
  */
 
 /* Ids that processes drop to; from the settings' user names or the built-in numbers. */
@@ -90,10 +103,18 @@ struct priv_ids {
     gid_t gid;
 };
 int priv_find_ids(const char *user, uint32_t fallback, struct priv_ids *ret, struct err *err);
-/* For the engine after its fork: becomes `ids` for good, without any capability. */
+/* For the engine after its fork, and the frontend: becomes `ids` for good, without any capability.
+ */
 int priv_become(const struct priv_ids *ids, struct err *err);
-/* Reduces this root process to the capabilities that its verbs and its children need. */
-int priv_keep_caps(struct err *err);
+/* Before the exec of a primordial: the capabilities that it keeps, through that exec. */
+int priv_become_primordial(struct err *err);
+/* Reduces this root process to the capabilities that its verbs and its children need, for good. <0:
+ * err also names what could be regained. */
+int priv_confine(struct err *err);
+
+/* spawn.c ----------------------------------------------------------------------------------------
+ */
+
 /* Starts a primordial and waits for its hello. Sets primordial, primordial_sock, execs. */
 int priv_start_primordial(struct priv *p, struct err *err);
 /* Starts the frontend on the listeners with these engine connections. Sets frontend. */

@@ -8,31 +8,20 @@
 #include "lib/fd.h"
 #include "lib/log.h"
 #include "lib/packet.h"
-#include "policy/policy.h"
 #include "supervisor/priv.h"
 #include "supervisor/settings.h"
 #include "zygote/zygote.h"
 #include <fcntl.h>
-#include <grp.h>
 #include <limits.h>
-#include <linux/capability.h>
 #include <poll.h>
-#include <pwd.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define HELLO_MS 10000
 #define ANSWER_S 5 /* a clone takes under a millisecond */
-#define CAP(c) (1ull << CAP_##c)
-#define PRIMORDIAL_CAPS (CAP(SYS_ADMIN) | CAP(SETUID) | CAP(SETGID) | CAP(SYS_PTRACE))
-/* SETPCAP: to give the children fewer. MKNOD: /dev of a primordial's image. DAC_OVERRIDE: the root
- * directories of cgroup v1 are 0555, and at the end ours has to be removed from them. */
-#define PRIV_CAPS                                                                                  \
-    (PRIMORDIAL_CAPS | CAP(KILL) | CAP(CHOWN) | CAP(MKNOD) | CAP(SETPCAP) | CAP(DAC_OVERRIDE))
 #define FIRST_TARGET 3
 #define MOVE_MAX (LISTENERS + PACKET_FDS_MAX)
 
@@ -40,8 +29,7 @@ struct plan {
     const char *image; /* primordial: enter it; NULL: stay */
     const struct policy_set *policies;
     const struct priv_ids *ids; /* frontend: become them; NULL: stay root */
-    uint64_t caps;
-    const char *path; /* "" with exec_fd */
+    const char *path;           /* "" with exec_fd */
     int exec_fd;
     char *const *argv, *const *env;
     struct {
@@ -54,57 +42,6 @@ struct failure {
     int step, error;
     struct err err;
 };
-
-int priv_find_ids(const char *user, uint32_t fallback, struct priv_ids *ret, struct err *err)
-{
-    struct passwd *pw;
-    if (!*user) {
-        *ret = (struct priv_ids){.uid = fallback, .gid = fallback};
-        return 0;
-    }
-    errno = 0;
-    if (!(pw = getpwnam(user)))
-        return errno ? err_sys(err, "look up user %s", user)
-                     : err_set(err, "user %s does not exist", user);
-    if (pw->pw_uid == 0)
-        return err_set(err, "user %s is root: expected an unprivileged user", user);
-    *ret = (struct priv_ids){.uid = pw->pw_uid, .gid = pw->pw_gid};
-    return 0;
-}
-
-static int set_caps(uint64_t keep)
-{
-    for (unsigned long cap = 0; cap < 64; cap++)
-        if (!(keep & (1ull << cap)) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0) {
-            if (errno == EINVAL)
-                break; /* past the kernel's last capability */
-            return -errno;
-        }
-    return policy_keep_caps(keep);
-}
-
-int priv_keep_caps(struct err *err)
-{
-    int r = set_caps(PRIV_CAPS);
-    errno = -r;
-    return r < 0 ? err_sys(err, "priv: reduce capabilities") : 0;
-}
-
-int priv_become(const struct priv_ids *ids, struct err *err)
-{
-    if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) < 0 || setgroups(0, NULL) < 0 ||
-        setresgid(ids->gid, ids->gid, ids->gid) < 0)
-        return err_sys(err, "become gid %u", (unsigned)ids->gid);
-    if (policy_empty_bounding_set() < 0)
-        return err_sys(err, "empty the bounding set");
-    if (setresuid(ids->uid, ids->uid, ids->uid) < 0)
-        return err_sys(err, "become uid %u", (unsigned)ids->uid);
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
-        return err_sys(err, "renounce privileges");
-    if (setresuid((uid_t)-1, 0, (uid_t)-1) == 0)
-        return err_set(err, "root could be regained");
-    return 0;
-}
 
 /* ---- the child's steps -------------------------------------------------------------------------
  */
@@ -125,12 +62,12 @@ static int move_descriptors(const struct plan *plan, struct err *err)
 {
     int high[MOVE_MAX];
     for (size_t i = 0; i < plan->moves; i++) {
-        high[i] = fcntl(plan->move[i].from, F_DUPFD_CLOEXEC, 100);
+        high[i] = SYS(fcntl(plan->move[i].from, F_DUPFD_CLOEXEC, 100));
         if (high[i] < 0)
             return err_sys(err, "descriptor %d", plan->move[i].from);
     }
     for (size_t i = 0; i < plan->moves; i++)
-        if (dup2(high[i], plan->move[i].to) < 0)
+        if (SYS(dup2(high[i], plan->move[i].to)) < 0)
             return err_sys(err, "descriptor %d", plan->move[i].to);
     return 0;
 }
@@ -139,20 +76,14 @@ static int enter_image(const struct plan *plan, struct err *err)
 {
     if (!plan->image)
         return 0;
-    if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
+    if (SYS(unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)) < 0)
         return err_sys(err, "unshare");
     return priv_enter_image(plan->image, plan->policies, err);
 }
 
 static int renounce(const struct plan *plan, struct err *err)
 {
-    if (plan->ids)
-        return priv_become(plan->ids, err);
-    int r = set_caps(plan->caps);
-    errno = -r;
-    if (r < 0)
-        return err_sys(err, "reduce capabilities");
-    return prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 ? err_sys(err, "death signal") : 0;
+    return plan->ids ? priv_become(plan->ids, err) : priv_become_primordial(err);
 }
 
 static int become_program(const struct plan *plan, struct err *err)
@@ -179,9 +110,9 @@ static int spawn(const struct plan *plan, pid_t *ret_pid, struct err *err)
 {
     int report[2];
     struct failure failure;
-    if (pipe2(report, O_CLOEXEC) < 0)
+    if (SYS(pipe2(report, O_CLOEXEC)) < 0)
         return err_sys(err, "pipe");
-    pid_t pid = fork();
+    pid_t pid = SYS(fork());
     if (pid == 0) {
         for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
             failure.step = (int)i;
@@ -250,8 +181,8 @@ static int await_hello(int sock, struct err *err)
     if (poll(&pfd, 1, HELLO_MS) != 1 ||
         packet_recv(sock, &hello, sizeof hello, fds, &nfds) != (ssize_t)sizeof hello)
         return err_set(err, "no hello from the primordial");
-    if (setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) < 0 ||
-        setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) < 0)
+    if (SYS(setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience)) < 0 ||
+        SYS(setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience)) < 0)
         return err_sys(err, "deadline of the primordial's socket");
     return 0;
 }
@@ -267,9 +198,9 @@ static int start_primordial_as(struct priv *p, bool execs, struct err *err)
     int pair[2];
     (void)snprintf(path, sizeof path, "%.4000s/%s", p->set->lib_dir,
                    execs ? "brood-zygote" : "brood-zygote.so");
-    auto_close int found = open(path, O_RDONLY | O_CLOEXEC);
+    auto_close int found = SYS(open(path, O_RDONLY | O_CLOEXEC));
     /* Out of the way of the numbers that others are moved to. */
-    auto_close int program = found < 0 ? -1 : fcntl(found, F_DUPFD_CLOEXEC, 100);
+    auto_close int program = found < 0 ? -1 : SYS(fcntl(found, F_DUPFD_CLOEXEC, 100));
     if (program < 0)
         return err_sys(err, "open %s", path);
     int r = packet_pair(pair, false);
@@ -279,7 +210,6 @@ static int start_primordial_as(struct priv *p, bool execs, struct err *err)
     }
     struct plan plan = {.image = p->set->image,
                         .policies = p->policies,
-                        .caps = PRIMORDIAL_CAPS,
                         .path = "/bin/bash",
                         .exec_fd = execs ? program : -1,
                         .argv = execs ? exec_argv : bash_argv,

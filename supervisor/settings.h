@@ -21,6 +21,7 @@ struct settings {
     /* where (paths: absolute after settings_load) */
     char fs_root[PATH_MAX]; /* fs_root, SANDBOX_FS_ROOT, --fs-root; ./namespaces */
     char socket[108];       /* socket: the engine's Unix socket; /run/brood/brood.sock */
+    char socket_users[256], socket_admins[256]; /* who may use it beside root: supervisor/peers.h */
     char http_listen[64];   /* http.listen: host; 127.0.0.1 (loopback only in this version) */
     unsigned http_port;     /* http.port, PORT, --port; 8080; 0: no TCP listener */
     char http_socket[108];  /* http.socket: HTTP over a Unix socket; "" = none */

@@ -51,6 +51,8 @@ static const char *const level_words[] = {"debug", "info", "warn", "error", NULL
 const struct setting settings_table[SETTINGS_COUNT] = {
     PATH("fs_root", fs_root, 1, "./namespaces", .also_env = "SANDBOX_FS_ROOT", .help = "directory of the namespaces' files"),
     PATH("socket", socket, 1, "/run/brood/brood.sock", .help = "the engine's Unix socket"),
+    TEXT("socket_users", socket_users, 0, "", .help = "comma list of users and @groups who may run over the socket; root always"),
+    TEXT("socket_admins", socket_admins, 0, "", .help = "the same for those who may also see and remove namespaces"),
     PATH("lib_dir", lib_dir, 0, "", .help = "where brood-frontend and brood-zygote are; empty: found beside the supervisor"),
     PATH("image", image, 1, "/", .help = "root image whose /usr, /bin and /lib* the commands see"),
     TEXT("user_engine", user_engine, 0, "", .help = "user of the engine; empty: a number that nobody has"),

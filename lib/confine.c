@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lib/confine - see confine.h. Used by engine and frontend, each with a list of its own calls.
+ *
+ * The layers overlap on purpose: a file cannot be opened because landlock forbids it and because
+ * openat() is not listed. So the proof asks twice: once when landlock and limits stand and system
+ * calls still work, and once behind the filter. A question does what an attacker would do first;
+ * one that is answered "yes" ends the start. A kernel without landlock does, too: we fail closed.
+ */
+#include "lib/confine.h"
+#include "lib/err.h"
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <linux/landlock.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+/* Debian 12's headers stop at landlock ABI 2 (landlock(7)). */
+struct ruleset_attr {
+    uint64_t fs, net, scoped;
+};
+#define FS_ABI1 ((1ull << 13) - 1)
+#define FS_REFER (1ull << 13)      /* ABI 2 */
+#define FS_TRUNCATE (1ull << 14)   /* ABI 3 */
+#define FS_IOCTL_DEV (1ull << 15)  /* ABI 5 */
+#define NET_BIND_CONNECT 3ull      /* ABI 4 */
+#define SCOPE_ABSTRACT_SIGNAL 3ull /* ABI 6 */
+#define ABI_NET 4
+#define ABI_SCOPE 6
+
+/* ---- the steps --------------------------------------------------------------------------------
+ */
+
+static int install_limits(const struct confine_plan *plan, struct err *err)
+{
+    /* No limit of file size: it would hold for the log, too, and for the memfds of messages. */
+    const struct {
+        __rlimit_resource_t what;
+        uint64_t max;
+        bool wanted;
+    } table[] = {
+        {RLIMIT_CORE, 0, true},
+        {RLIMIT_MEMLOCK, 0, true},
+        {RLIMIT_MSGQUEUE, 0, true},
+        {RLIMIT_NPROC, 0, !plan->makes_threads}, /* threads count as processes */
+        {RLIMIT_DATA, plan->data_bytes_max, plan->data_bytes_max > 0},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        struct rlimit lim;
+        if (!table[i].wanted)
+            continue;
+        if (getrlimit(table[i].what, &lim) < 0)
+            return err_sys(err, "read resource limit %d", (int)table[i].what);
+        if (lim.rlim_max > table[i].max)
+            lim.rlim_max = table[i].max;
+        lim.rlim_cur = lim.rlim_max;
+        if (setrlimit(table[i].what, &lim) < 0)
+            return err_sys(err, "set resource limit %d", (int)table[i].what);
+    }
+    return 0;
+}
+
+static int install_landlock(long *ret_abi, struct err *err)
+{
+    long abi =
+        syscall(SYS_landlock_create_ruleset, NULL, 0, 1u /* LANDLOCK_CREATE_RULESET_VERSION */);
+    if (abi < 1)
+        return err_sys(err, "this kernel has no landlock, which this process requires");
+    struct ruleset_attr attr = {.fs = FS_ABI1};
+    attr.fs |=
+        (abi >= 2 ? FS_REFER : 0) | (abi >= 3 ? FS_TRUNCATE : 0) | (abi >= 5 ? FS_IOCTL_DEV : 0);
+    attr.net = abi >= ABI_NET ? NET_BIND_CONNECT : 0;
+    attr.scoped = abi >= ABI_SCOPE ? SCOPE_ABSTRACT_SIGNAL : 0;
+    size_t size = abi >= ABI_SCOPE ? sizeof attr : abi >= ABI_NET ? 16 : 8;
+    auto_close int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, size, 0);
+    if (ruleset < 0 || syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
+        return err_sys(err, "install landlock");
+    *ret_abi = abi;
+    return 0;
+}
+
+static int fill_filter(scmp_filter_ctx ctx, const struct confine_plan *plan)
+{
+    const unsigned thread = CLONE_VM | CLONE_THREAD | CLONE_SIGHAND;
+    int r = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+    for (size_t i = 0; r == 0 && i < plan->call_count; i++)
+        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, plan->calls[i], 0);
+    if (r == 0)
+        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
+                             SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+    if (r == 0)
+        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
+                             SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+    /* A thread yes, a process no. clone3's flags cannot be seen: ENOSYS, glibc then uses clone. */
+    if (r == 0 && plan->makes_threads)
+        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
+                             SCMP_A0(SCMP_CMP_MASKED_EQ, thread, thread));
+    return r;
+}
+
+static int install_seccomp(const struct confine_plan *plan, struct err *err)
+{
+    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(ENOSYS));
+    int r = ctx ? fill_filter(ctx, plan) : -ENOMEM;
+    if (r == 0)
+        r = seccomp_load(ctx);
+    seccomp_release(ctx);
+    return r < 0 ? err_set(err, "install the seccomp filter: %s", strerror(-r)) : 0;
+}
+
+/* ---- the proof --------------------------------------------------------------------------------
+ */
+
+static bool can_open_a_file(void)
+{
+    auto_close int fd = open("/etc/passwd", O_RDONLY | O_CLOEXEC);
+    return fd >= 0;
+}
+
+static bool can_list_a_directory(void)
+{
+    auto_close int fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd >= 0;
+}
+
+/* Port 1 of this machine: ECONNREFUSED would mean that it was allowed to ask. */
+static bool can_connect(void)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(1)};
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    auto_close int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    return fd >= 0 &&
+           (connect(fd, (struct sockaddr *)&to, sizeof to) == 0 || errno != EACCES); /* landlock */
+}
+
+static bool can_signal_its_parent(void)
+{
+    return kill(getppid(), 0) == 0;
+}
+
+static bool can_start_a_process(void)
+{
+    pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+    if (pid == 0)
+        _exit(0);
+    if (pid > 0)
+        (void)waitpid(pid, NULL, 0);
+    return pid >= 0;
+}
+
+static bool can_become_root(void)
+{
+    return syscall(SYS_setresuid, -1, 0, -1) == 0;
+}
+
+static bool can_be_dumped(void)
+{
+    return prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 1;
+}
+
+/* With nonsense for arguments: whatever it answers but ENOSYS, the kernel looked at them. */
+static bool can_call_what_is_not_listed(void)
+{
+    static const int calls[] = {
+        SYS_execve,     SYS_execveat,    SYS_ptrace,     SYS_mount,    SYS_move_mount,
+        SYS_unshare,    SYS_setns,       SYS_openat2,    SYS_bpf,      SYS_io_uring_setup,
+        SYS_kexec_load, SYS_init_module, SYS_pidfd_open, SYS_socket,   SYS_connect,
+        SYS_bind,       SYS_keyctl,      SYS_clone3,     SYS_unlinkat, SYS_process_vm_writev,
+    };
+    for (size_t i = 0; i < ARRAY_LEN(calls); i++)
+        if (syscall(calls[i], -1L, 0L, 0L, 0L, 0L, 0L) != -1 || errno != ENOSYS)
+            return true;
+    return false;
+}
+
+#define NEVER 1000
+static const struct {
+    const char *what;
+    bool (*can)(void);
+    int abi;                    /* landlock answers from this one on; NEVER: the filter only */
+    bool unless_threads, alone; /* `alone`: not when it is the user root, who has no such limit */
+} questions[] = {
+    {"open a file", can_open_a_file, 1, false, false},
+    {"list a directory", can_list_a_directory, 1, false, false},
+    {"connect to a TCP port", can_connect, ABI_NET, false, false},
+    {"signal its parent", can_signal_its_parent, ABI_SCOPE, false, false},
+    {"start a process", can_start_a_process, 0, true, true},
+    {"become root", can_become_root, 0, false, true},
+    {"be dumped", can_be_dumped, 0, false, false},
+    {"make a system call that is not listed", can_call_what_is_not_listed, NEVER, false, false},
+};
+
+static int prove(const struct confine_plan *plan, long abi, bool filtered, struct err *err)
+{
+    for (size_t i = 0; i < ARRAY_LEN(questions); i++) {
+        bool asked = filtered || (questions[i].abi <= abi &&
+                                  !(questions[i].unless_threads && plan->makes_threads) &&
+                                  !(questions[i].alone && geteuid() == 0));
+        if (asked && questions[i].can())
+            return err_set(err, "it gave that up, but it could still %s%s", questions[i].what,
+                           filtered ? "" : " if it were not for seccomp");
+    }
+    return 0;
+}
+
+int confine_self(const struct confine_plan *plan, struct err *err)
+{
+    long abi = 0;
+    int r = install_limits(plan, err);
+    if (r == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        r = err_sys(err, "set no_new_privs");
+    if (r == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+        r = err_sys(err, "become undumpable");
+    if (r == 0)
+        r = install_landlock(&abi, err);
+    if (r == 0)
+        r = prove(plan, abi, false, err);
+    if (r == 0)
+        r = install_seccomp(plan, err);
+    return r == 0 ? prove(plan, abi, true, err) : r;
+}
