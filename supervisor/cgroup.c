@@ -15,6 +15,7 @@
 
 #define CPU_PERIOD_US 100000u
 #define V1_SHARES_OF_WEIGHT(w) ((w)*1024 / 100) /* 100 is v2's default, 1024 v1's */
+#define SOCKETS_PART 8u /* of the memory limit, beside it: what v1 allows for socket buffers */
 
 /* The files of each version, by what they mean. */
 struct setting {
@@ -216,6 +217,8 @@ static size_t settings_for(const struct cgroup *cg, uint32_t kind, const struct 
         add(s, &n, v2 ? "memory.max" : "memory.limit_in_bytes", false, l->memory_bytes);
         add(s, &n, v2 ? "memory.swap.max" : "memory.memsw.limit_in_bytes", true,
             v2 ? l->swap_bytes : l->memory_bytes + l->swap_bytes);
+        if (!v2) /* buffers of TCP and UDP: no part of memory.limit_in_bytes, as they are in v2 */
+            add(s, &n, "memory.kmem.tcp.limit_in_bytes", true, l->memory_bytes / SOCKETS_PART);
     }
     if (kind & POLICY_CGROUP_PIDS)
         add(s, &n, "pids.max", false, l->pids_max);

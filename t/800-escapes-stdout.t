@@ -32,6 +32,14 @@ for (['held open by a child that is deaf' => '(trap "" TERM HUP; sleep 60) & ech
     like($r->{stdout} . $r->{stderr}, qr/out\n/, 'with its output');
     cmp_ok(time - $begin, '<', 4, 'in time');
 }
+# Closed while the run goes on: the end of the output is not the end of the run, nor the other way round.
+for (['both closed' => 'exec >&- 2>&-; sleep 0.2; touch closed-and-on', '', 0], ['one closed' => 'echo a; exec >&-; sleep 0.05; echo b >&2; exit 5', "a\n", 5], ['all three' => 'exec <&- >&- 2>&-; exit 4', '', 4],
+    ['closed by a child' => "perl -e 'close STDOUT; close STDERR; exit 0'; echo still", "still\n", 0], ['put upon each other' => 'exec 3>&1 1>&2 2>&3 3>&-; echo to-stderr; echo to-stdout >&2', "to-stdout\n", 0]) {
+    my ($what, $cmd, $out, $code) = @$_;
+    $r = $brood->sh(mallory => $cmd, timeout => 8);
+    is_deeply([@$r{qw(http reason exit_code stdout)}], [200, 'exit', $code, $out], "$what: answered as it was");
+}
+is($brood->sh(mallory => 'ls closed-and-on')->{stdout}, "closed-and-on\n", 'who closed its output ran on to its end');
 # A descriptor of the pipe sent away in a socket that nobody reads any more.
 $r = $brood->sh(mallory => q{exec python3 -c '
 import socket, array, os

@@ -51,9 +51,11 @@ test: ready-tests
 	@$(MAKE) --no-print-directory -j$$(nproc) all unit $B/brood-bench
 	@$(MAKE) --no-print-directory -j$$(nproc) MODE=fault all # for t/950-torture.t
 	@$(MAKE) --no-print-directory layers headers replay
-	B=$B prove --timer --exec '' $(UNIT) && B=$B prove --timer -It/lib t/*.t
+	B=$B prove --timer --exec '' $(UNIT) && B=$B tools/prove --timer -It/lib t/*.t
+# What takes long: other people's attackers, then mixed load for ten minutes.
+soak: all $B/brood-bench ; B=$B tools/adversaries && bench/soak $B $(SECONDS)
 # On a kernel with cgroup v2 only, in a virtual machine.
 test-cgroup2: all ; tools/cgroup2-vm $B t/430-limits.t t/470-nested.t t/800-escapes-cgroup.t t/840-confined.t t/910-stop.t
 asan: ; $(MAKE) MODE=asan all unit replay && B=build/asan prove --exec '' $(patsubst t/unit/%.c,build/asan/t/%,$(wildcard t/unit/*.c))
 all-modes: ; for m in asan release clang; do $(MAKE) MODE=$$m all unit replay || exit 1; done
-.PHONY: unit replay fuzz layers headers format bench check test test-cgroup2 asan all-modes
+.PHONY: unit replay fuzz layers headers format bench check test soak test-cgroup2 asan all-modes

@@ -14,6 +14,7 @@
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 #define X32 0x40000000
@@ -324,6 +325,15 @@ static void test_default_arguments(void)
            call3(SYS_ioctl, 0, TIOCGWINSZ, 0) == SECCOMP_RET_ALLOW &&
            call3(SYS_ioctl, 0, 0xffffffff80045430, 0) == SECCOMP_RET_ALLOW,
        "ioctl");
+    ok(call3(SYS_setsockopt, 3, SOL_SOCKET, SO_ATTACH_FILTER) == PERM &&
+           call3(SYS_setsockopt, 3, 1ull << 32 | SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF) == PERM &&
+           call3(SYS_setsockopt, 3, SOL_SOCKET, SO_REUSEADDR) == SECCOMP_RET_ALLOW &&
+           call3(SYS_setsockopt, 3, 6 /* IPPROTO_TCP */, 26) == SECCOMP_RET_ALLOW,
+       "setsockopt");
+    ok(call3(SYS_prctl, 62 /* PR_SCHED_CORE */, 1, 0) == PERM &&
+           call3(SYS_prctl, 1ull << 32 | 62, 1, 0) == PERM &&
+           call3(SYS_prctl, 15, 0, 0) == SECCOMP_RET_ALLOW,
+       "prctl");
     ok(call3(SYS_personality, 0xffffffff, 0, 0) == SECCOMP_RET_ALLOW &&
            call3(SYS_personality, UINT64_MAX, 0, 0) == SECCOMP_RET_ALLOW &&
            call3(SYS_personality, 0x40000, 0, 0) == PERM,
