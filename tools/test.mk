@@ -19,6 +19,10 @@ SECCOMP_USES := $(call arc,policy lib)
 $B/replay/seccomp_json: t/fuzz/seccomp_json.c t/fuzz/replay/main.c $(SECCOMP_USES)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< t/fuzz/replay/main.c $(SECCOMP_USES) -lseccomp -ljansson
+$B/replay/policy: t/fuzz/policy.c t/fuzz/replay/main.c $(SECCOMP_USES)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< t/fuzz/replay/main.c $(SECCOMP_USES) -lseccomp -ljansson -lyaml
+FUZZ_ALSO_policy := $(filter-out policy/load.c,$(wildcard policy/*.c)) -lseccomp -ljansson -lyaml
 FUZZ_ALSO_seccomp_json := policy/seccomp.c -lseccomp -ljansson
 FUZZ_ALSO_execute_json := $(JSON_SRC) -ljansson
 # A fuzz target without libFuzzer: replays the files named on its command line.
