@@ -37,8 +37,8 @@ USES_brood := protocol policy lib
 USES_brood-supervisor := supervisor policy volumes protocol lib
 OBJS_brood-supervisor := $B/zygote/names.o # the contract's words, all it may link of zygote/
 USES_brood-frontend := frontend protocol lib
-LIBS_brood := -lprotobuf-c -lseccomp
-LIBS_brood-supervisor := -lprotobuf-c -lseccomp -lcyaml -lyaml
+LIBS_brood := -lprotobuf-c -lseccomp -ljansson
+LIBS_brood-supervisor := -lprotobuf-c -lseccomp -ljansson -lcyaml -lyaml
 LIBS_brood-frontend := -lh2o-evloop -lwslay -lssl -lcrypto -ljansson -lseccomp -lprotobuf-c -lpthread
 
 obj = $(patsubst %.c,$B/%.o,$(wildcard $1/*.c))
@@ -49,6 +49,7 @@ all: $(PROGRAMS:%=$B/%) $B/brood-zygote.so
 $B/%.o: %.c | $B/protocol/brood.pb-c.h
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(CFLAGS_$(subst /,_,$*)) -c -o $@ $<
+$B/policy/seccomp_default.o: etc/seccomp/default.json # .incbin
 # The generated file is not ours to warn about; it is included by protocol/ only.
 $B/protocol/brood.pb-c.h: protocol/brood.proto
 	@mkdir -p $(@D)
@@ -86,18 +87,20 @@ include tools/test.mk
 
 deps: ; tools/deps
 ready: ; @tools/deps --check || tools/deps
+ready-tests: ; @tools/deps --tests --check || tools/deps --tests
 run: ready
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@if [ "$$(id -u)" = 0 ]; then exec $B/brood-supervisor $(ARGS); else exec sudo -E $B/brood-supervisor $(ARGS); fi
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/lib/brood $(DESTDIR)/etc/brood \
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/lib/brood $(DESTDIR)/etc/brood/seccomp \
 	  $(addprefix $(DESTDIR)$(PREFIX)/share/man/man,1 5 8)
 	install -m 755 $B/brood $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 $B/brood-supervisor $(DESTDIR)$(PREFIX)/sbin/
 	install -m 755 $B/brood-frontend $B/brood-zygote $B/brood-zygote.so $(DESTDIR)$(PREFIX)/lib/brood/
 	install -m 644 etc/brood.yaml $(DESTDIR)/etc/brood/brood.yaml.example
 	install -m 644 etc/policy.yaml $(DESTDIR)/etc/brood/policy.yaml.example
+	install -m 644 etc/seccomp/default.json $(DESTDIR)/etc/brood/seccomp/default.json.example
 	for s in 1 5 8; do install -m 644 man/*.$$s $(DESTDIR)$(PREFIX)/share/man/man$$s/; done
 clean: ; rm -rf build
 help: ; @sed -n '2,9s/^# \{0,1\}//p' Makefile
-.PHONY: all deps ready run install clean help
+.PHONY: all deps ready ready-tests run install clean help

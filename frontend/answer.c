@@ -21,9 +21,19 @@ static void put_ms(char *to, size_t room, uint64_t us)
     (void)snprintf(to, room, "%" PRIu64 ".%03u", us / 1000, (unsigned)(us % 1000));
 }
 
+/* The decoder has seen to it that the names need no escaping. */
+static void put_denied(char *to, size_t room, const struct proto_result *r)
+{
+    size_t n = 0;
+    *to = 0;
+    for (size_t i = 0; i < r->denied_count && n < room; i++)
+        n += (size_t)snprintf(to + n, room - n, "%s\"%s\"", i ? "," : "", r->denied[i].syscall);
+}
+
 static void format_facts(struct answer *a, const struct proto_result *r, const struct output out[2])
 {
     char code[16] = "null", signal[32] = "null", queue[32], wall[32], cpu[32];
+    char denied[PROTO_DENIED_MAX * (PROTO_SYSCALL_ROOM + 3)];
     const char *name = proto_signal_name(r->signal);
     if (r->exited)
         (void)snprintf(code, sizeof code, "%d", r->exit_code);
@@ -32,15 +42,17 @@ static void format_facts(struct answer *a, const struct proto_result *r, const s
     put_ms(queue, sizeof queue, r->queue_us);
     put_ms(wall, sizeof wall, r->wall_us);
     put_ms(cpu, sizeof cpu, r->cpu_us);
+    put_denied(denied, sizeof denied, r);
     (void)snprintf(a->facts, sizeof a->facts,
                    "\",\"exit_code\":%s,\"run_id\":%" PRIu64 ",\"reason\":\"%s\",\"signal\":%s,"
                    "\"queue_ms\":%s,\"wall_ms\":%s,\"cpu_ms\":%s,\"max_rss_kb\":%" PRIu64
                    ",\"stdout_bytes\":%" PRIu64 ",\"stderr_bytes\":%" PRIu64
-                   ",\"stdout_truncated\":%s,\"stderr_truncated\":%s,\"start\":\"%s\"}\n",
+                   ",\"stdout_truncated\":%s,\"stderr_truncated\":%s,\"start\":\"%s\","
+                   "\"denied\":[%s]}\n",
                    code, r->run_id, proto_reason_name(r->reason), signal, queue, wall, cpu,
                    r->max_rss_kb, out[0].total, out[1].total,
                    bool_name(output_is_truncated(&out[0])), bool_name(output_is_truncated(&out[1])),
-                   proto_start_name(r->start));
+                   proto_start_name(r->start), denied);
 }
 
 static struct answer_part raw(const char *text)

@@ -15,7 +15,7 @@ struct answer_part {
 struct answer {
     struct answer_part parts[5];
     size_t part, pos;
-    char facts[768];
+    char facts[768 + PROTO_DENIED_MAX * (PROTO_SYSCALL_ROOM + 3)];
 };
 
 void answer_init(struct answer *a, const struct proto_result *result, const struct output out[2],

@@ -1,153 +1,49 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* policy/compile - builds the plan at start, in the supervisor before it splits.
- *
- * The seccomp filter is a first one: everything is allowed but a list of calls that reach for other
- * namespaces, the kernel's configuration or its least-tested corners. Denied calls get EPERM, the
- * ones that libcs probe for get ENOSYS; never a silent kill. 32-bit and x32 entry get ENOSYS.
- * libseccomp exports BPF to a descriptor only, so a memfd carries it (seccomp_export_bpf(3)).
+/* policy/compile - builds the plan at start, in the supervisor before it splits: which layers this
+ * kernel has, and the seccomp filter (seccomp.c).
  */
 #include "policy/compile.h"
 #include "lib/err.h"
-#include "lib/fd.h"
 #include "policy/policy.h"
 #include <fcntl.h>
-#include <sched.h>
-#include <seccomp.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
-/* By name: libseccomp knows numbers of calls that Debian 12's headers do not. */
-static const char *const denied[] = {
-    "unshare",
-    "setns",
-    "mount",
-    "umount",
-    "umount2",
-    "pivot_root",
-    "chroot",
-    "move_mount",
-    "open_tree",
-    "fsopen",
-    "fsconfig",
-    "fsmount",
-    "fspick",
-    "mount_setattr",
-    "quotactl",
-    "quotactl_fd",
-    "swapon",
-    "swapoff",
-    "reboot",
-    "sethostname",
-    "setdomainname",
-    "init_module",
-    "finit_module",
-    "delete_module",
-    "kexec_load",
-    "kexec_file_load",
-    "bpf",
-    "perf_event_open",
-    "userfaultfd",
-    "add_key",
-    "request_key",
-    "keyctl",
-    "ptrace",
-    "process_vm_readv",
-    "process_vm_writev",
-    "kcmp",
-    "pidfd_getfd",
-    "open_by_handle_at",
-    "name_to_handle_at",
-    "acct",
-    "settimeofday",
-    "clock_settime",
-    "clock_adjtime",
-    "adjtimex",
-    "iopl",
-    "ioperm",
-    "syslog",
-    "vhangup",
-    "nfsservctl",
-    "lookup_dcookie",
-    "mbind",
-    "migrate_pages",
-    "move_pages",
-    "set_mempolicy",
-    "fanotify_init",
-    "vmsplice",
-    "modify_ldt",
-    "process_madvise",
-    "mq_open",
-};
-static const char *const unknown[] = {
-    "clone3",  "io_uring_setup", "io_uring_enter", "io_uring_register", "memfd_secret", "uselib",
-    "_sysctl", "sysfs",          "ustat",          "remap_file_pages",
-};
-
-static int add_rules(scmp_filter_ctx ctx)
+/* The text of a profile, NUL-terminated; the caller frees it. NULL: err. */
+static char *read_profile(const char *path, size_t *ret_len, struct err *err)
 {
-    int r = 0;
-    for (size_t i = 0; r == 0 && i < ARRAY_LEN(denied); i++) {
-        int nr = seccomp_syscall_resolve_name(denied[i]);
-        if (nr != __NR_SCMP_ERROR)
-            r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), nr, 0);
+    auto_close int fd = SYS(open(path, O_RDONLY | O_CLOEXEC));
+    auto_free char *text = fd < 0 ? NULL : malloc(POLICY_FILE_BYTES_MAX + 1);
+    size_t len = 0;
+    ssize_t n = text ? 1 : -1;
+    for (; n > 0 && len <= POLICY_FILE_BYTES_MAX; len += (size_t)n)
+        n = SYS(pread(fd, text + len, POLICY_FILE_BYTES_MAX + 1 - len, (off_t)len));
+    if (n < 0) {
+        (void)err_sys(err, "seccomp profile %s", path);
+        return NULL;
     }
-    for (size_t i = 0; r == 0 && i < ARRAY_LEN(unknown); i++) {
-        int nr = seccomp_syscall_resolve_name(unknown[i]);
-        if (nr != __NR_SCMP_ERROR)
-            r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), nr, 0);
+    if (len > POLICY_FILE_BYTES_MAX) {
+        (void)err_set(err, "seccomp profile %s: more than %u bytes", path, POLICY_FILE_BYTES_MAX);
+        return NULL;
     }
-    static const uint64_t flags[] = {CLONE_NEWNS,   CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC,
-                                     CLONE_NEWUSER, CLONE_NEWPID,    CLONE_NEWNET};
-    for (size_t i = 0; r == 0 && i < ARRAY_LEN(flags); i++)
-        r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(clone), 1,
-                             SCMP_A0(SCMP_CMP_MASKED_EQ, flags[i], flags[i]));
-    /* Terminal input injection: TIOCSTI and TIOCLINUX. The kernel compares 32 bits: mask them. */
-    static const uint64_t requests[] = {TIOCSTI, 0x541C};
-    for (size_t i = 0; r == 0 && i < ARRAY_LEN(requests); i++)
-        r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(ioctl), 1,
-                             SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffffu, requests[i]));
-    return r;
-}
-
-static int export_filter(scmp_filter_ctx ctx, struct policy_plan *plan, struct err *err)
-{
-    auto_close int fd = memfd_create("seccomp", MFD_CLOEXEC);
-    struct stat st;
-    if (fd < 0)
-        return err_sys(err, "memfd for the seccomp filter");
-    int r = seccomp_export_bpf(ctx, fd);
-    if (r < 0) {
-        errno = -r;
-        return err_sys(err, "export the seccomp filter");
-    }
-    if (fstat(fd, &st) < 0 || st.st_size % 8 != 0 || st.st_size > (off_t)sizeof plan->bpf)
-        return err_set(err, "seccomp filter of %lld bytes", (long long)st.st_size);
-    if (pread(fd, plan->bpf, (size_t)st.st_size, 0) != st.st_size)
-        return err_sys(err, "read the seccomp filter");
-    plan->bpf_len = (uint32_t)(st.st_size / 8);
-    return 0;
+    text[len] = 0;
+    *ret_len = len;
+    return ptr_take(&text);
 }
 
 static int compile_seccomp(struct policy_plan *plan, struct err *err)
 {
-    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
-    if (!ctx)
-        return err_set(err, "seccomp_init failed");
-    int r = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ERRNO(ENOSYS));
-    if (r == 0)
-        r = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2); /* a binary tree */
-    if (r == 0)
-        r = add_rules(ctx);
-    if (r < 0) {
-        errno = -r;
-        r = err_sys(err, "compile the seccomp filter");
-    } else {
-        r = export_filter(ctx, plan, err);
-    }
-    seccomp_release(ctx);
-    return r;
+    size_t bytes;
+    auto_free char *text = NULL;
+    const char *json = policy_seccomp_default(&bytes);
+    if (*plan->profile && strcmp(plan->profile, "default") != 0)
+        json = text = read_profile(plan->profile, &bytes, err);
+    if (!json)
+        return err->code;
+    int r = policy_seccomp_compile(json, bytes, plan->bpf, &plan->bpf_len, err);
+    return r < 0
+               ? err_wrap(err, "seccomp profile %.100s", *plan->profile ? plan->profile : "default")
+               : 0;
 }
 
 static const struct {

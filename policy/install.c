@@ -12,6 +12,7 @@
 #include <linux/filter.h>
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -24,6 +25,7 @@
 #define SCOPE_ABSTRACT_UNIX (1ull << 0) /* ABI 6 */
 #define SCOPE_SIGNAL (1ull << 1)        /* ABI 6 */
 #define FS_ALL_ABI1 ((1ull << 13) - 1)
+#define WAIT_KILLABLE_RECV (1ul << 5) /* SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV */
 #define FS_READ                                                                                    \
     (LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
 
@@ -156,13 +158,42 @@ int policy_landlock_read_only(void)
     return r < 0 ? r : policy_landlock_restrict(ruleset);
 }
 
-int policy_install_seccomp(const struct policy_plan *plan)
+/* Without a listener a notification would be ENOSYS: the same filter with EPERM in its place. */
+static int install_uncounted(const struct policy_plan *plan)
 {
+    struct sock_filter *copy =
+        mmap(NULL, sizeof plan->bpf, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (copy == MAP_FAILED)
+        return -errno;
+    memcpy(copy, plan->bpf, plan->bpf_len * sizeof *copy);
+    for (size_t i = 0; i < plan->bpf_len; i++)
+        if (copy[i].code == (BPF_RET | BPF_K) && copy[i].k == SECCOMP_RET_USER_NOTIF)
+            copy[i].k = SECCOMP_RET_ERRNO | EPERM;
+    struct sock_fprog prog = {.len = (unsigned short)plan->bpf_len, .filter = copy};
+    int r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) < 0 ? -errno : 0;
+    (void)munmap(copy, sizeof plan->bpf);
+    return r;
+}
+
+int policy_install_seccomp(const struct policy_plan *plan, int *ret_listener)
+{
+    *ret_listener = -1;
     if (!(plan->layers & POLICY_SECCOMP))
         return 0;
     struct sock_fprog prog = {.len = (unsigned short)plan->bpf_len,
                               .filter = (struct sock_filter *)(uintptr_t)plan->bpf};
-    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) < 0 ? -errno : 0;
+    /* The second flag is Linux 5.19: a call that is being answered is not restarted by signals, so
+     * it is counted once. */
+    static const unsigned long flags[] = {SECCOMP_FILTER_FLAG_NEW_LISTENER | WAIT_KILLABLE_RECV,
+                                          SECCOMP_FILTER_FLAG_NEW_LISTENER};
+    for (size_t i = 0; i < ARRAY_LEN(flags); i++) {
+        long fd = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags[i], &prog);
+        if (fd >= 0) {
+            *ret_listener = (int)fd;
+            return 0;
+        }
+    }
+    return install_uncounted(plan);
 }
 
 int policy_install_rlimits(const struct policy_plan *plan)

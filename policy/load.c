@@ -43,39 +43,6 @@ static int check_binds(const struct policy_plan *plan, struct err *err)
     return 0;
 }
 
-/* The text of a profile, NUL-terminated; the caller frees it. NULL: err. */
-static char *read_profile(const char *path, size_t *ret_len, struct err *err)
-{
-    auto_close int fd = SYS(open(path, O_RDONLY | O_CLOEXEC));
-    auto_free char *text = fd < 0 ? NULL : malloc(POLICY_FILE_BYTES_MAX + 1);
-    size_t len = 0;
-    ssize_t n = text ? 1 : -1;
-    for (; n > 0 && len <= POLICY_FILE_BYTES_MAX; len += (size_t)n)
-        n = SYS(pread(fd, text + len, POLICY_FILE_BYTES_MAX + 1 - len, (off_t)len));
-    if (n < 0) {
-        (void)err_sys(err, "seccomp profile %s", path);
-        return NULL;
-    }
-    if (len > POLICY_FILE_BYTES_MAX) {
-        (void)err_set(err, "seccomp profile %s: more than %u bytes", path, POLICY_FILE_BYTES_MAX);
-        return NULL;
-    }
-    text[len] = 0;
-    *ret_len = len;
-    return ptr_take(&text);
-}
-
-static int compile_profile(struct policy_plan *plan, struct err *err)
-{
-    size_t len;
-    if (strcmp(plan->profile, "default") == 0 || !(plan->layers & POLICY_SECCOMP))
-        return 0;
-    auto_free char *text = read_profile(plan->profile, &len, err);
-    if (!text)
-        return err->code;
-    return err_set(err, "seccomp profile %s: only \"default\" is known yet", plan->profile);
-}
-
 static int complete(struct policy_set *set, uint32_t optional, struct err *err)
 {
     for (uint32_t i = 0; i < set->count; i++) {
@@ -85,8 +52,6 @@ static int complete(struct policy_set *set, uint32_t optional, struct err *err)
         int r = check_binds(plan, err);
         if (r == 0)
             r = policy_complete(plan, optional & ~required, err);
-        if (r == 0)
-            r = compile_profile(plan, err);
         if (r < 0)
             return err_wrap(err, "policy %s", plan->name);
         plan->box = box_of(plan);

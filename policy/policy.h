@@ -147,6 +147,15 @@ void policy_show(const struct policy_set *set, uint32_t policy, char *ret, size_
  * layer and the remedy. Uses libseccomp; not after fork. */
 int policy_compile(const struct policy_limits *limits, uint32_t optional, struct policy_plan *ret,
                    struct err *err);
+/* An OCI seccomp profile as JSON to at most POLICY_BPF_MAX instructions. Refusals with EPERM are
+ * SECCOMP_RET_USER_NOTIF there. <0: err names the place. Uses libseccomp; not after fork. */
+int policy_seccomp_compile(const char *json, size_t bytes, uint64_t *ret_bpf, uint32_t *ret_len,
+                           struct err *err);
+/* The profile that policy_compile() takes: etc/seccomp/default.json as it was at build time. */
+const char *policy_seccomp_default(size_t *ret_bytes);
+/* "mount"; "syscall_999" for one that has no name. */
+void policy_syscall_name(uint32_t nr, char *ret, size_t room);
+#define POLICY_SYSCALL_NAME_ROOM 32
 /* "landlock,seccomp" -> bits; <0 with err for an unknown word. */
 int policy_parse_layers(const char *text, uint32_t *ret, struct err *err);
 /* The landlock ABI of the running kernel, 0 when it is missing or disabled (landlock(7)). */
@@ -171,8 +180,11 @@ int policy_landlock_scope(uint32_t rights);
 /* For a process of ours that only reads: no file may be written or executed, no TCP, no signal or
  * abstract socket to anyone outside, as far as the running kernel's ABI has it. */
 int policy_landlock_read_only(void);
-/* Loads the filter; needs no_new_privs. Irreversible, inherited. */
-int policy_install_seccomp(const struct policy_plan *plan);
+/* Loads the filter; needs no_new_privs. Irreversible, inherited. *ret_listener: where refused calls
+ * wait for their answer (seccomp_unotify(2)), the caller's; it must be read or closed, and by
+ * nobody who could make such a call. -1: this kernel, or whoever confined us, has no room for a
+ * listener; the calls are refused all the same. */
+int policy_install_seccomp(const struct policy_plan *plan, int *ret_listener);
 /* rlimits of a child except RLIMIT_CPU. */
 int policy_install_rlimits(const struct policy_plan *plan);
 /* Empties the bounding and ambient sets: nothing executed from here on has a capability. */

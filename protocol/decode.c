@@ -146,6 +146,23 @@ static int take_execute(const Brood__Wire__Execute *m, struct arena *arena, stru
     return r;
 }
 
+/* Names go into logs and JSON as they are. */
+static int take_denied(const Brood__Wire__Result *m, struct proto_result *r, struct err *err)
+{
+    if (m->n_denied > PROTO_DENIED_MAX)
+        return bad(err, "denied: %zu entries, allowed are %u", m->n_denied, PROTO_DENIED_MAX);
+    for (size_t i = 0; i < m->n_denied; i++) {
+        const char *name = m->denied[i]->syscall;
+        size_t len = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_");
+        if (len == 0 || name[len] || len >= PROTO_SYSCALL_ROOM)
+            return bad(err, "denied: not the name of a system call");
+        memcpy(r->denied[i].syscall, name, len + 1);
+        r->denied[i].times = m->denied[i]->times;
+    }
+    r->denied_count = m->n_denied;
+    return 0;
+}
+
 static int take_result(const Brood__Wire__Result *m, struct proto_msg *ret, struct err *err)
 {
     ret->tag = m->tag;
@@ -169,7 +186,7 @@ static int take_result(const Brood__Wire__Result *m, struct proto_msg *ret, stru
         .start = (enum proto_start)m->start,
         .output_bytes_max = m->output_bytes_max,
     };
-    return 0;
+    return take_denied(m, &ret->result, err);
 }
 
 static int take_hello(const Brood__Wire__Hello *m, struct proto_msg *ret)

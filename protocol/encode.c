@@ -64,8 +64,20 @@ static ssize_t encode_result(const struct proto_msg *msg, size_t head, char *scr
                              char **ret, struct err *err)
 {
     const struct proto_result *r = &msg->result;
+    Brood__Wire__Denied denied[PROTO_DENIED_MAX], *list[PROTO_DENIED_MAX];
     Brood__Wire__Result m;
     brood__wire__result__init(&m);
+    if (r->denied_count > PROTO_DENIED_MAX)
+        return err_set(err, "denied has %zu entries, allowed are %u", r->denied_count,
+                       PROTO_DENIED_MAX);
+    for (size_t i = 0; i < r->denied_count; i++) {
+        brood__wire__denied__init(&denied[i]);
+        denied[i].syscall = TEXT(r->denied[i].syscall);
+        denied[i].times = r->denied[i].times;
+        list[i] = &denied[i];
+    }
+    m.n_denied = r->denied_count;
+    m.denied = list;
     m.tag = msg->tag;
     m.outcome = r->outcome;
     m.field = TEXT(r->field);

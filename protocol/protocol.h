@@ -25,6 +25,8 @@ struct err;
 #define PROTO_REQUEST_ID_MAX 128u
 #define PROTO_POLICY_NAME_MAX 32u
 #define PROTO_LIST_MAX 1000u
+#define PROTO_DENIED_MAX 16u
+#define PROTO_SYSCALL_ROOM 32u
 #define PROTO_TIMEOUT_MS_MAX 86400000u /* one day: no configuration goes beyond */
 
 enum proto_type {
@@ -97,6 +99,11 @@ struct proto_execute {
     const char *request_id;
 };
 
+struct proto_denied {                 /* a system call that the policy refused to a run */
+    char syscall[PROTO_SYSCALL_ROOM]; /* of [a-z0-9_] */
+    uint32_t times;
+};
+
 struct proto_result {
     uint64_t tag;
     enum proto_outcome outcome;
@@ -109,6 +116,8 @@ struct proto_result {
     uint64_t queue_us, wall_us, cpu_us, max_rss_kb;
     uint64_t output_bytes_max; /* 0: the policy has none of its own */
     enum proto_start start;
+    struct proto_denied denied[PROTO_DENIED_MAX]; /* in the order of the first time */
+    size_t denied_count;
 };
 
 struct proto_hello {

@@ -11,6 +11,7 @@
 #include "lib/fd.h"
 #include "lib/log.h"
 #include "lib/packet.h"
+#include "policy/policy.h"
 #include "supervisor/engine.h"
 #include <inttypes.h>
 #include <sched.h>
@@ -21,14 +22,27 @@
 #define FORK_NS_MIN 10000u  /* less than any fork takes */
 #define OOM_NS_MIN 1000000u /* less than it takes to start a process and run out of memory */
 
+/* "mount:2,ptrace:1" */
+static void name_denied(const struct proto_result *r, char *ret, size_t room)
+{
+    size_t n = 0;
+    *ret = 0;
+    for (size_t i = 0; i < r->denied_count && n < room; i++)
+        n += (size_t)snprintf(ret + n, room - n, "%s%s:%u", i ? "," : "", r->denied[i].syscall,
+                              r->denied[i].times);
+}
+
 static void log_run(const struct run *run, const struct proto_result *r)
 {
+    char denied[PROTO_DENIED_MAX * (PROTO_SYSCALL_ROOM + 12)];
+    name_denied(r, denied, sizeof denied);
     LOG(INFO, "run", F_U64("run_id", run->id), F_STR("ns", run->ns->id),
         F_STR("request_id", run->request_id), F_STR("outcome", proto_outcome_name(r->outcome)),
         F_STR("reason", r->outcome == PROTO_OK ? proto_reason_name(r->reason) : ""),
         F_I64("exit_code", r->exited ? r->exit_code : -1),
         F_STR("start", proto_start_name(r->start)), F_MS("queue_ms", r->queue_us * 1000),
-        F_MS("wall_ms", r->wall_us * 1000), F_MS("cpu_ms", r->cpu_us * 1000));
+        F_MS("wall_ms", r->wall_us * 1000), F_MS("cpu_ms", r->cpu_us * 1000),
+        F_STR("denied", denied));
 }
 
 static void forget(struct run *run)
@@ -448,6 +462,18 @@ static void fail_step(struct run *run, const struct zyg_report *report)
     answer(run, &result);
 }
 
+/* The namespace's word: a number too many is none of ours. */
+static void take_denied(struct proto_result *result, const struct zyg_report *report)
+{
+    _Static_assert(ZYG_DENIALS_MAX == PROTO_DENIED_MAX, "");
+    _Static_assert(POLICY_SYSCALL_NAME_ROOM == PROTO_SYSCALL_ROOM, "");
+    for (size_t i = 0; i < report->denied_count && i < PROTO_DENIED_MAX; i++) {
+        struct proto_denied *one = &result->denied[result->denied_count++];
+        policy_syscall_name(report->denied[i].nr, one->syscall, sizeof one->syscall);
+        one->times = report->denied[i].times;
+    }
+}
+
 void run_finish(struct run *run, struct slot *s, const struct zyg_report *report)
 {
     struct engine *e = s->engine;
@@ -467,6 +493,7 @@ void run_finish(struct run *run, struct slot *s, const struct zyg_report *report
     result.cpu_us = report->cpu_ns / 1000;
     result.max_rss_kb = peak ? peak / 1024 : report->max_rss_kb;
     result.output_bytes_max = e->policies->plans[run->policy].limits.output_bytes_max;
+    take_denied(&result, report);
     e->total.runs++;
     e->total.reasons[result.reason]++;
     answer(run, &result);

@@ -69,6 +69,7 @@ static const struct {
     {"etc/os-release", "../usr/lib/os-release"},
     {"var/tmp", "../tmp"},
     {"dev/fd", "/proc/self/fd"},
+    {"dev/ptmx", "pts/ptmx"},
     {"dev/stdin", "/proc/self/fd/0"},
     {"dev/stdout", "/proc/self/fd/1"},
     {"dev/stderr", "/proc/self/fd/2"},
@@ -79,7 +80,15 @@ static const char *const copies[] = {
     "etc/ld.so.cache", "etc/ssl/openssl.cnf", "etc/protocols", "etc/services", "etc/mime.types",
 };
 
-static const char *const binds[] = {"usr", "etc/alternatives", "etc/ssl/certs", "etc/ld.so.conf.d"};
+static const char *const binds[] = {
+    "usr",
+    "etc/alternatives",
+    "etc/ssl/certs",
+    "etc/ld.so.conf.d",
+    "etc/java-11-openjdk", /* to which /usr/lib/jvm links: no class loads without */
+    "etc/java-17-openjdk",
+    "etc/java-21-openjdk",
+};
 static const char *const top[] = {"bin", "sbin", "lib", "lib32", "lib64", "libx32"};
 
 static const struct {
@@ -211,8 +220,8 @@ static int fill_dev(struct err *err)
         if (mknod(nodes[i].path, S_IFCHR | 0666, makedev(nodes[i].major, nodes[i].minor)) < 0 ||
             chmod(nodes[i].path, 0666) < 0)
             return err_sys(err, "root image: make %s", nodes[i].path);
-    if (mkdir("dev/shm", 0755) < 0)
-        return err_sys(err, "root image: make dev/shm");
+    if (mkdir("dev/shm", 0755) < 0 || mkdir("dev/pts", 0755) < 0)
+        return err_sys(err, "root image: make dev/shm and dev/pts");
     for (size_t i = 0; i < ARRAY_LEN(links); i++)
         if (symlink(links[i].target, links[i].path) < 0)
             return err_sys(err, "root image: link %s", links[i].path);

@@ -38,6 +38,8 @@ subtest 'facts' => sub {
     is_deeply([@$r{qw(stdout_bytes stderr_bytes)}], [4, 4], 'bytes counted');
     ok(!$r->{stdout_truncated} && !$r->{stderr_truncated}, 'nothing truncated');
     is(ref $r->{stdout_truncated}, 'JSON::PP::Boolean', 'which is a boolean');
+    is_deeply($r->{denied}, [], 'no call was refused');
+    is_deeply($brood->sh(alice => q{perl -e 'syscall 165, 0, 0, 0, 0, 0; syscall 101, 0, 0, 0, 0'})->{denied}, [qw(mount ptrace)], 'refused ones are named');
     my $next = $brood->sh(alice => 'sleep 0.2');
     isnt($next->{run_id}, $r->{run_id}, 'run ids differ');
     cmp_ok($next->{wall_ms}, '>=', 200, 'a sleep of 0.2 s takes that');

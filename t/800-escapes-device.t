@@ -28,9 +28,9 @@ for my $name (qw(disk mem kmsg kvm zero)) {
     for my $dir ('/tmp', '/home/user') { refused($got, "mknod $name $dir", qr/^(?:EPERM|EACCES)$/) }
 }
 my @opened = grep { /^open / && $got->{$_}[0] eq 'done' } keys %$got;
-is(join(' ', sort map { s/^open //r } @opened), 'full null random urandom zero', 'five harmless devices can be opened, no other');
+is(join(' ', sort map { s/^open //r } @opened), 'full null ptmx random urandom zero', 'five harmless devices can be opened, and terminals of its own');
 my $listed = $brood->sh(mallory => 'ls /dev')->{stdout};
-is($listed =~ s/\n/ /gr, 'fd full null random shm stderr stdin stdout tty urandom zero ', 'and that is all there is');
+is($listed =~ s/\n/ /gr, 'fd full null ptmx pts random shm stderr stdin stdout tty urandom zero ', 'and that is all there is');
 done($got, 'fifo', 'control: a fifo may be made');
 # A node that lies in the volume already (a hostile or careless operator's tar) is no device there.
 my $node = "$brood->{fs_root}/mallory/zero";

@@ -24,6 +24,19 @@ refused($got, $_, qr/^(?:EPERM|ENOTTY)$/) for 'take it', 'console';
 refused($got, "isatty *main::$_") for qw(STDIN STDOUT STDERR);
 is($brood->sh(mallory => 'cut -d " " -f 7 /proc/self/stat')->{stdout}, "0\n", 'tty_nr is 0');
 is($brood->sh(mallory => 'tty')->{stdout}, "not a tty\n", 'tty(1) agrees');
+# Terminals of its own there are, a few, which no other namespace sees or misses.
+my $grab = 'my @t; for (1 .. 64) { sysopen my $f, "/dev/ptmx", O_RDWR | 256 or last; push @t, $f } my $why = error(); report(count => 1, scalar @t); report(more => @t == 64, $why);';
+$got = attack($brood, mallory => $grab . ' sysopen my $s, "/dev/pts/0", O_RDWR | 256; call("tiocsti own" => 16, fileno($t[0]), 0x5412, "x"); spill("/tmp/holding", "1"); sleep 1;');
+is(said($got, 'count'), 32, 'of 64 terminals it gets 32');
+refused($got, 'more', qr/^(?:ENOSPC|EIO|EMFILE)$/);
+refused($got, 'tiocsti own', qr/^EPERM$/, 'typing into one of its own');
+is($brood->sh(mallory => 'echo /dev/pts/*')->{stdout}, "/dev/pts/ptmx\n", 'they are gone with the run');
+my $hoard = $brood->post(mallory => 'exec perl -MFcntl -e \'for (1 .. 32) { sysopen my $f, "/dev/ptmx", O_RDWR | 256 or die; push @t, $f } open my $h, ">", "holding"; close $h; sleep 20\'', timeout => 20);
+ok($brood->wait_file('holding'), 'while it holds all of its own');
+$got = attack($brood, bob => $grab . 'try("their terminal" => sub { @t = (); sysopen my $f, "/dev/pts/0", O_RDWR | 256 });');
+is(said($got, 'count'), 32, 'a neighbour has as many');
+refused($got, 'their terminal', qr/^ENOENT$/);
+$hoard = undef;
 # Of the session that started the service nothing is left either.
 for my $role (qw(zygote primordial)) {
     my ($pid) = $brood->pids($role);

@@ -15,6 +15,11 @@ $B/t/json: t/unit/json.c $(JSON_USES)
 $B/replay/execute_json: t/fuzz/execute_json.c t/fuzz/replay/main.c $(JSON_USES)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< t/fuzz/replay/main.c $(JSON_USES) -ljansson -lprotobuf-c
+SECCOMP_USES := $(call arc,policy lib)
+$B/replay/seccomp_json: t/fuzz/seccomp_json.c t/fuzz/replay/main.c $(SECCOMP_USES)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< t/fuzz/replay/main.c $(SECCOMP_USES) -lseccomp -ljansson
+FUZZ_ALSO_seccomp_json := policy/seccomp.c -lseccomp -ljansson
 FUZZ_ALSO_execute_json := $(JSON_SRC) -ljansson
 # A fuzz target without libFuzzer: replays the files named on its command line.
 $B/replay/%: t/fuzz/%.c t/fuzz/replay/main.c $(call arc,protocol lib)
@@ -42,7 +47,7 @@ $B/brood-bench: $(BENCH_OBJ) $(call arc,protocol lib)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $(BENCH_OBJ) $(call arc,protocol lib) -lprotobuf-c -lpthread
 bench: all $B/brood-bench ; bench/run $B
 check: all unit layers headers format replay ; B=$B prove --exec '' $(UNIT) && B=$B prove -It/lib $(or $(T),t/[0-4]*.t)
-test: ready
+test: ready-tests
 	@$(MAKE) --no-print-directory -j$$(nproc) all unit $B/brood-bench
 	@$(MAKE) --no-print-directory -j$$(nproc) MODE=fault all # for t/950-torture.t
 	@$(MAKE) --no-print-directory layers headers replay

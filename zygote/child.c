@@ -246,8 +246,10 @@ _Noreturn static void take_run(struct zyg *z)
  * restricted than it will be for the others. */
 static void become_first(struct zyg *z)
 {
-    if (policy_keep_caps(ZYG_KEPT_CAPS) < 0 || policy_install_seccomp(z->plan) < 0)
+    int listener;
+    if (policy_keep_caps(ZYG_KEPT_CAPS) < 0 || policy_install_seccomp(z->plan, &listener) < 0)
         _exit(1);
+    denials_hand_over(z, listener);
     zyg_forget_plan(z);
     await_promotion(z);
     char host[ZYG_NS_ID_ROOM] = "";

@@ -282,6 +282,7 @@ static void close_unused(struct zyg *z)
     fd_close(&z->ctl);
     fd_close(&z->sig_fd);
     fd_close(&z->pids_current);
+    denials_forget(z);
     for (size_t i = 0; i < z->procs_count; i++)
         fd_close(&z->procs_fd[i]);
 }

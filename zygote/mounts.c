@@ -91,6 +91,16 @@ static int mount_binds(const struct policy_set *set, const struct policy_plan *p
     return any && mount("/run/empty", ZYG_BINDS, NULL, MS_BIND, NULL) < 0 ? -errno : 0;
 }
 
+/* Terminals of its own. All namespaces share the kernel's 4096 (kernel.pty.max), of which it keeps
+ * 1024 for the host: hence a small maximum. */
+static int mount_terminals(void)
+{
+    if (mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
+              "newinstance,mode=0600,ptmxmode=0666,max=32") < 0)
+        return -errno;
+    return 0;
+}
+
 int zyg_mount_private(const struct policy_set *set, const struct policy_plan *plan)
 {
     if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "hidepid=invisible") < 0)
@@ -99,6 +109,8 @@ int zyg_mount_private(const struct policy_set *set, const struct policy_plan *pl
     int r = mask_proc();
     if (r == 0)
         r = mount_binds(set, plan);
+    if (r == 0)
+        r = mount_terminals();
     return r < 0 ? r : mount_tmp(plan->limits.tmp_bytes);
 }
 

@@ -109,6 +109,7 @@ static void report_done(struct zyg *z, struct zyg_report *report, uint64_t run_i
     report->event = ZYG_DONE;
     report->run_id = z->last_done = run_id;
     report->reason = reason(z, report);
+    denials_report(z, report);
     zyg_report(z, report);
 }
 
@@ -262,12 +263,17 @@ _Noreturn static void serve(struct zyg *z)
     z->patience = ZYG_CLEAN_RUNS;
     zyg_report(z, &(struct zyg_report){.event = ZYG_READY});
     for (;;) {
-        struct pollfd p[] = {{.fd = z->sig_fd, .events = POLLIN},
-                             {.fd = z->clock_fd, .events = POLLIN},
-                             {.fd = z->ctl, .events = POLLIN},
-                             {.fd = children_has_standby(z) ? -1 : z->run_fd, .events = POLLIN}};
-        if (poll(p, ARRAY_LEN(p), -1) < 0 && errno != EINTR)
-            _exit(1);
+        struct pollfd p[4 + ZYG_DENIALS_FDS] = {
+            {.fd = z->sig_fd, .events = POLLIN},
+            {.fd = z->clock_fd, .events = POLLIN},
+            {.fd = z->ctl, .events = POLLIN},
+            {.fd = children_has_standby(z) ? -1 : z->run_fd, .events = POLLIN}};
+        if (poll(p, ARRAY_LEN(p), denials_watch(z, p + 4)) < 0) {
+            if (errno != EINTR)
+                _exit(1);
+            continue;
+        }
+        denials_answer(z, p + 4);
         if (p[0].revents)
             on_child(z, &tally);
         if (p[1].revents)

@@ -94,12 +94,14 @@ void zyg_set_up(struct zyg *z)
             : 0;
     zyg_trim();
     zyg_forget_lean();
+    must(z, ZYG_STEP_SECCOMP, denials_prepare(z));
     z->reserve = children_fork(z, CHILD_FIRST);
     must(z, ZYG_STEP_FORK, z->reserve < 0 ? -errno : 0);
 }
 
 void zyg_assign(struct zyg *z, const struct zyg_order *order, int volume_fd)
 {
+    int listener;
     must(z, ZYG_STEP_VOLUME, zyg_mount_volume(volume_fd));
     (void)close(volume_fd);
     if (sethostname(order->ns_id, strlen(order->ns_id)) < 0)
@@ -111,6 +113,7 @@ void zyg_assign(struct zyg *z, const struct zyg_order *order, int volume_fd)
     must(z, ZYG_STEP_LANDLOCK, policy_landlock_restrict(z->ruleset));
     fd_close(&z->ruleset);
     must(z, ZYG_STEP_CAPS, policy_keep_caps(ZYG_KEPT_CAPS));
-    must(z, ZYG_STEP_SECCOMP, policy_install_seccomp(z->plan));
+    must(z, ZYG_STEP_SECCOMP, policy_install_seccomp(z->plan, &listener));
+    denials_listen(z, listener);
     zyg_forget_plan(z); /* one mapping less to fork */
 }

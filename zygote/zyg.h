@@ -4,6 +4,7 @@
 #include "policy/policy.h"
 #include "zygote/zygote.h"
 #include <linux/capability.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/types.h>
@@ -59,6 +60,16 @@ struct zyg_eval {
     bool (*watch)(void);
 };
 
+/* denials.c */
+struct zyg_denials {
+    int listener[2]; /* of pid 1's filter, and of its first child's; -1: none */
+    int handover[2]; /* over which that one comes; -1 */
+    uint32_t tokens; /* answers that may be given now */
+    uint64_t refilled_ns;
+    struct zyg_denied list[ZYG_DENIALS_MAX];
+    uint32_t count;
+};
+
 struct zyg {
     int ctl;      /* to the engine */
     int run_fd;   /* runs come here; read by standbys only */
@@ -88,6 +99,7 @@ struct zyg {
     int ruleset;                    /* landlock's, until then */
     uint32_t scoped;                /* policy_right bits by which children scope themselves */
     const struct zyg_eval *eval;
+    struct zyg_denials denials;
 };
 
 enum zyg_step {
@@ -164,6 +176,19 @@ bool children_mould_is_ready(const struct zyg *z);
 bool children_mould_is_joining(const struct zyg *z);
 /* Sees that the mould is either ready, or in none of the run's cgroups. */
 void children_settle_mould(struct zyg *z);
+/* denials.c. In pid 1: before its first child is forked, 0 or -errno; with the listener of its own
+ * filter, or -1; which descriptors to poll for it, and for how long at most (ms, -1: for ever);
+ * what came of that; and what is to be told of the run that has ended. */
+#define ZYG_DENIALS_FDS 3
+int denials_prepare(struct zyg *z);
+void denials_listen(struct zyg *z, int own_listener);
+int denials_watch(struct zyg *z, struct pollfd p[ZYG_DENIALS_FDS]);
+void denials_answer(struct zyg *z, const struct pollfd p[ZYG_DENIALS_FDS]);
+void denials_report(struct zyg *z, struct zyg_report *report);
+/* In the first child: its listener, or -1, goes to pid 1. */
+void denials_hand_over(struct zyg *z, int listener);
+/* In any child: these descriptors are pid 1's. */
+void denials_forget(struct zyg *z);
 #define ZYG_CLEAN_RUNS 2 /* in a row, before a mould is made */
 /* Binds the caller to one CPU, or to none. */
 void zyg_bind(const struct zyg *z, uint32_t cpu);

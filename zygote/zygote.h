@@ -67,6 +67,13 @@ enum zyg_event { ZYG_SPARE = 1, ZYG_READY, ZYG_DONE, ZYG_FAILED };
 /* Why a run ended, as far as pid 1 can see. */
 enum zyg_reason { ZYG_BY_ITSELF, ZYG_BY_TIMEOUT, ZYG_BY_CANCEL, ZYG_BY_STEP };
 
+/* Calls that a run was refused with EPERM, in the order of the first time. Further ones are refused
+ * all the same. */
+#define ZYG_DENIALS_MAX 16
+struct zyg_denied {
+    uint32_t nr, times; /* saturates */
+};
+
 struct zyg_report { /* zygote -> engine */
     uint32_t event;
     uint32_t reason; /* ZYG_DONE */
@@ -77,6 +84,8 @@ struct zyg_report { /* zygote -> engine */
     uint32_t survivors; /* processes that had to be killed after the run */
     uint64_t wall_ns, cpu_ns;
     uint64_t max_rss_kb; /* the largest single process */
+    struct zyg_denied denied[ZYG_DENIALS_MAX];
+    uint32_t denied_count, pad;
 };
 
 /* Set-up steps of a child that can fail and are reported home by number. */

@@ -19,6 +19,15 @@ static inline bool execute_is_same(const struct proto_execute *a, const struct p
     return same;
 }
 
+static inline bool denied_is_same(const struct proto_result *a, const struct proto_result *b)
+{
+    bool same = a->denied_count == b->denied_count;
+    for (size_t i = 0; same && i < a->denied_count; i++)
+        same = strcmp(a->denied[i].syscall, b->denied[i].syscall) == 0 &&
+               a->denied[i].times == b->denied[i].times;
+    return same;
+}
+
 static inline bool result_is_same(const struct proto_result *a, const struct proto_result *b)
 {
     return a->tag == b->tag && a->outcome == b->outcome && strcmp(a->field, b->field) == 0 &&
@@ -26,7 +35,8 @@ static inline bool result_is_same(const struct proto_result *a, const struct pro
            a->run_id == b->run_id && a->reason == b->reason && a->exited == b->exited &&
            a->exit_code == b->exit_code && a->signal == b->signal && a->queue_us == b->queue_us &&
            a->wall_us == b->wall_us && a->cpu_us == b->cpu_us && a->max_rss_kb == b->max_rss_kb &&
-           a->start == b->start && a->output_bytes_max == b->output_bytes_max;
+           a->start == b->start && a->output_bytes_max == b->output_bytes_max &&
+           denied_is_same(a, b);
 }
 
 static inline bool hello_is_same(const struct proto_hello *a, const struct proto_hello *b)

@@ -184,6 +184,35 @@ static void test_lists(void)
     refused(PROTO_NS_REMOVE, "namespace_id", "removing what is no namespace");
 }
 
+static void put_denied(const char *name)
+{
+    struct buf one = {.cap = 4096};
+    put_bytes(&one, 1, name, strlen(name));
+    put_u64(&one, 2, 3);
+    put_bytes(&wire, 16, one.data, one.len);
+    buf_fini(&one);
+}
+
+static void test_denied(void)
+{
+    static const char *const bad[] = {
+        "", "Mount", "a b", "a\"b", "a-b", "\303\251", "a234567890123456789012345678901_"};
+    wire.len = 0;
+    for (unsigned i = 0; i < PROTO_DENIED_MAX; i++)
+        put_denied("a234567890123456789012345678901");
+    accepted(PROTO_RESULT, "16 denied calls with names of 31 characters");
+    ok(got.result.denied_count == 16 && got.result.denied[15].times == 3 &&
+           strlen(got.result.denied[15].syscall) == 31,
+       "are there");
+    put_denied("mount");
+    refused(PROTO_RESULT, "denied", "... and one more");
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        wire.len = 0;
+        put_denied(bad[i]);
+        refused(PROTO_RESULT, "denied", "no name of a call");
+    }
+}
+
 static void test_enumerators(void)
 {
     static const struct {
@@ -380,6 +409,7 @@ int main(void)
     test_lengths();
     test_env();
     test_lists();
+    test_denied();
     test_enumerators();
     test_sizes();
     test_nul();
