@@ -371,6 +371,10 @@ static bool on_request(struct priv *p)
     struct answer answer = {0};
     struct err err = {0};
     ssize_t n = packet_recv(p->engine_sock, &req, sizeof req, call.fds, &call.nfds);
+    /* It left before it read our last words: that is told first, and once, and its own last word,
+     * DOWN, is still to be read. unix_release_sock() in the kernel's af_unix.c. */
+    if (n == -ECONNRESET)
+        n = packet_recv(p->engine_sock, &req, sizeof req, call.fds, &call.nfds);
     if (n == 0) {
         LOG(ERROR, "engine_died");
         return false;

@@ -65,6 +65,7 @@ sub begin {
 sub settle {
     return until_true(8, sub {
         return 1 if $brood->exited;
+        $brood->pids('primordial') or remove('base'); # the next activation starts another
         $brood->sh(base => 'echo hi')->{stdout} eq "hi\n" or return 0;
         for my $ns (grep { !/^(?:\.|base$)/ } $brood->volumes) { remove($ns) }
         return !grep { !/^(?:\.|base$)/ } $brood->volumes;

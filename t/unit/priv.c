@@ -11,6 +11,7 @@
 #include "policy/policy.h"
 #include "supervisor/settings.h"
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -196,8 +197,17 @@ static void test_counts(void)
     (void)packet_send(sock, &down, sizeof down, NULL, 0);
     ok(ended(1), "the engine may end the service with an error");
     begin();
+    (void)packet_send(sock, &far, sizeof far, NULL, 0); /* its reply stays unread */
+    down.slot = 0;
+    (void)packet_send(sock, &down, sizeof down, NULL, 0);
+    struct pollfd unread = {.fd = sock, .events = POLLIN};
+    (void)poll(&unread, 1, 10000);
     fd_close(&sock);
     int status;
+    (void)waitpid(pid, &status, 0);
+    ok(WIFEXITED(status) && WEXITSTATUS(status) == 0, "DOWN counts although a reply was not read");
+    begin();
+    fd_close(&sock);
     (void)waitpid(pid, &status, 0);
     ok(WIFEXITED(status) && WEXITSTATUS(status) == 1, "its death ends the service, too");
 }
