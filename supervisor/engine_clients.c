@@ -401,11 +401,15 @@ static void on_listener(struct loop_io *io, uint32_t events)
         loop_io_del(&e->loop, &e->listener);
 }
 
-int clients_listen(struct engine *e, int listen_fd)
+void clients_init(struct engine *e, int listen_fd)
 {
     TAILQ_INIT(&e->clients);
     arena_init(&arena, arena_storage, sizeof arena_storage);
     e->listener = (struct loop_io){.fd = listen_fd, .on_ready = on_listener};
+}
+
+int clients_accept(struct engine *e)
+{
     return loop_io_add(&e->loop, &e->listener, EPOLLIN);
 }
 

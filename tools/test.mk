@@ -51,6 +51,7 @@ test: ready-tests
 	@$(MAKE) --no-print-directory -j$$(nproc) all unit $B/brood-bench
 	@$(MAKE) --no-print-directory layers headers replay
 	B=$B prove --timer --exec '' $(UNIT) && B=$B prove --timer -It/lib t/*.t
+	@tools/isolation-layers $B
 # On a kernel with cgroup v2 only, in a virtual machine.
 test-cgroup2: all ; tools/cgroup2-vm $B t/430-limits.t t/800-escapes-cgroup.t t/910-stop.t
 asan: ; $(MAKE) MODE=asan all unit replay && B=build/asan prove --exec '' $(patsubst t/unit/%.c,build/asan/t/%,$(wildcard t/unit/*.c))

@@ -76,7 +76,8 @@ sub require_layer {
 # ---- start and stop -----------------------------------------------------------------------------
 
 # Starts an instance and waits until /ready says 200. tcp => 1 adds a TCP listener ({port}), config =>
-# TEXT a YAML file, dir => an older instance's directory, env => {..}, ready => 0: do not wait.
+# TEXT a YAML file, dir => an older instance's directory, env => {..}, ready => 0: do not wait, wrap =>
+# [..] a command that executes the service in its place.
 sub start {
     my ($class, %opt) = @_;
     require_layer('root');
@@ -84,7 +85,7 @@ sub start {
     my $dir = delete $opt{dir} // _temp_dir();
     my $self = bless {dir => $dir, http => "$dir/http.sock", socket => "$dir/brood.sock", log => "$dir/log",
         fs_root => "$dir/ns", pid => 0}, $class;
-    my ($tcp, $config, $env, $ready) = delete @opt{qw(tcp config env ready)};
+    my ($tcp, $config, $env, $ready, $wrap) = delete @opt{qw(tcp config env ready wrap)};
     $self->{port} = $tcp ? free_port() : 0;
     $opt{zygote} //= $ENV{BROOD_TEST_ZYGOTE} if $ENV{BROOD_TEST_ZYGOTE};
     if (defined $config) {
@@ -93,7 +94,7 @@ sub start {
     }
     my %flags = ('http-port' => $self->{port}, 'http-socket' => $self->{http}, socket => $self->{socket},
         'fs-root' => $self->{fs_root}, 'log-format' => 'json', %opt);
-    $self->{argv} = ["$build/brood-supervisor", map { ("--$_", $flags{$_}) } grep { defined $flags{$_} } sort keys %flags];
+    $self->{argv} = [@{$wrap // []}, "$build/brood-supervisor", map { ("--$_", $flags{$_}) } grep { defined $flags{$_} } sort keys %flags];
     $self->{env} = $env // {};
     push @instances, $self;
     $self->_spawn;
