@@ -69,6 +69,19 @@ enum cli_verdict { CLI_FINE, CLI_WARN, CLI_MISSING };
 void cli_say(enum cli_verdict verdict, const char *what, const char *remedy, const char *fmt, ...)
     PRINTF_LIKE(4, 5);
 
+/* A layer of isolation as an attacker's questions found it; the words are the protocol's. */
+struct cli_layer {
+    const char *name, *state;
+    bool required;
+    const char *question, *detail;
+};
+/* Notes it for --json, where it stands apart from what cli_say said. */
+void cli_layer(const struct cli_layer *layer, enum cli_verdict verdict, const char *remedy);
+/* Tells what the service, or one that is started for that, found; false: there is nothing. A NULL
+ * is left to the configuration. */
+bool cli_tell_layers(const struct proto_hello *hello);
+bool cli_probe_layers(const char *fs_root, const char *lib_dir, const char *image);
+
 /* Runs fn in a forked child, 10 s at most: its exit status, or -1 when it was killed or did not
  * end. With `ret_text` the child's stdout and stderr go there (the first room - 1 bytes), else to
  * /dev/null. */
@@ -80,4 +93,5 @@ void cli_probe_policy(void);  /* landlock, seccomp */
 void cli_probe_idmap(const char *fs_root);
 void cli_probe_bash(const char *lib_dir, const char *image);
 void cli_probe_limits(void);
-void cli_probe_service(const char *socket);
+/* True: there is one, and it told its layers. */
+bool cli_probe_service(const char *socket);

@@ -22,6 +22,35 @@
 #define ASK_MS 5000
 
 static bool something_is_missing;
+static FILE *json_layers, *json_checks; /* with --json: texts that are put together at the end */
+
+static void put_json_text(FILE *to, const char *before, const char *key, const char *text)
+{
+    (void)fprintf(to, "%s\"%s\": \"", before, key);
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (c == '"' || c == '\\')
+            (void)fprintf(to, "\\%c", c);
+        else if (c < 0x20 || c >= 0x7f) /* ours are ASCII; what a file system answers need not be */
+            (void)fprintf(to, "\\u%04x", c);
+        else
+            (void)fputc(c, to);
+    }
+    (void)fputc('"', to);
+}
+
+void cli_layer(const struct cli_layer *l, enum cli_verdict verdict, const char *remedy)
+{
+    if (!json_layers)
+        return;
+    put_json_text(json_layers, ftell(json_layers) > 0 ? ",\n    {" : "\n    {", "name", l->name);
+    put_json_text(json_layers, ", ", "state", l->state);
+    (void)fprintf(json_layers, ", \"required\": %s", l->required ? "true" : "false");
+    put_json_text(json_layers, ", ", "question", l->question);
+    put_json_text(json_layers, ", ", "detail", l->detail);
+    put_json_text(json_layers, ", ", "remedy", verdict == CLI_FINE ? "" : remedy);
+    (void)fputc('}', json_layers);
+}
 
 void cli_say(enum cli_verdict verdict, const char *what, const char *remedy, const char *fmt, ...)
 {
@@ -32,9 +61,20 @@ void cli_say(enum cli_verdict verdict, const char *what, const char *remedy, con
     (void)vsnprintf(detail, sizeof detail, fmt, ap);
     va_end(ap);
     something_is_missing |= verdict == CLI_MISSING;
-    (void)printf("%-8s %s: %s%s%s\n", words[verdict], what, detail,
-                 remedy && verdict != CLI_FINE ? " -> " : "",
-                 remedy && verdict != CLI_FINE ? remedy : "");
+    if (verdict == CLI_FINE || !remedy)
+        remedy = "";
+    if (!json_checks) {
+        (void)printf("%-8s %s: %s%s%s\n", words[verdict], what, detail, *remedy ? " -> " : "",
+                     remedy);
+        return;
+    }
+    if (strncmp(what, "layer ", 6) == 0) /* stands in the other list */
+        return;
+    put_json_text(json_checks, ftell(json_checks) > 0 ? ",\n    {" : "\n    {", "what", what);
+    put_json_text(json_checks, ", ", "verdict", words[verdict]);
+    put_json_text(json_checks, ", ", "detail", detail);
+    put_json_text(json_checks, ", ", "remedy", remedy);
+    (void)fputc('}', json_checks);
 }
 
 static void become_try(int out_fd)
@@ -101,7 +141,7 @@ int cli_try(int (*fn)(const void *arg), const void *arg, char *ret_text, size_t 
     return ended && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-void cli_probe_service(const char *socket)
+bool cli_probe_service(const char *socket)
 {
     const struct proto_msg *msg, ask = {.type = PROTO_STATS_REQUEST, .tag = 1};
     struct proto_hello hello;
@@ -109,13 +149,14 @@ void cli_probe_service(const char *socket)
     auto_close int sock = cli_connect(socket, &hello, &err);
     if (sock < 0) {
         cli_say(CLI_WARN, "service", NULL, "%s", err.text);
-        return;
+        return false;
     }
+    bool told = cli_tell_layers(&hello); /* before the next message takes its place */
     cli_say(hello.draining ? CLI_WARN : CLI_FINE, "service", "start it again when it has ended",
             "answers at %s%s", socket, hello.draining ? ", is stopping" : "");
     if (cli_ask(sock, &ask, ASK_MS, &msg, &err) < 0 || msg->type != PROTO_STATS) {
         cli_say(CLI_WARN, "zygote", NULL, "the service gives no statistics");
-        return;
+        return told;
     }
     for (size_t i = 0; i < msg->stats.count; i++) {
         const struct proto_stat *s = &msg->stats.entries[i];
@@ -126,6 +167,7 @@ void cli_probe_service(const char *socket)
                 s->value ? "the static fallback is in use: every run is an exec, slower"
                          : "the warm bash is in use");
     }
+    return told;
 }
 
 /* Beside this program in a build tree, in ../lib/brood when installed. */
@@ -147,39 +189,78 @@ static void find_lib_dir(char ret[PATH_MAX])
     }
 }
 
-int cli_doctor(int argc, char **argv)
+struct doctor {
+    const char *fs_root, *lib_dir, *image, *socket; /* NULL: not given */
+    bool json;
+};
+
+static int read_options(int argc, char **argv, struct doctor *ret)
 {
-    static const struct option options[] = {{"fs-root", required_argument, NULL, 'f'},
-                                            {"lib-dir", required_argument, NULL, 'l'},
-                                            {"image", required_argument, NULL, 'i'},
-                                            {"socket", required_argument, NULL, 's'},
-                                            {NULL, 0, NULL, 0}};
-    char beside[PATH_MAX] = "";
-    const char *env = getenv("SANDBOX_FS_ROOT"), *socket = NULL, *lib_dir = beside, *image = "/";
-    const char *fs_root = env && *env ? env : "./namespaces";
-    for (int c; (c = cli_option(argc, argv, ":s:", options)) != -1;) {
+    static const struct option options[] = {
+        {"fs-root", required_argument, NULL, 'f'}, {"lib-dir", required_argument, NULL, 'l'},
+        {"image", required_argument, NULL, 'i'},   {"json", no_argument, NULL, 'j'},
+        {"socket", required_argument, NULL, 's'},  {NULL, 0, NULL, 0}};
+    for (int c; (c = cli_option(argc, argv, ":js:", options)) != -1;) {
         if (c == 'f')
-            fs_root = optarg;
+            ret->fs_root = optarg;
         else if (c == 'l')
-            lib_dir = optarg;
+            ret->lib_dir = optarg;
         else if (c == 'i')
-            image = optarg;
+            ret->image = optarg;
+        else if (c == 'j')
+            ret->json = true;
         else if (c == 's')
-            socket = optarg;
+            ret->socket = optarg;
         else
             return CLI_USAGE;
     }
-    if (optind < argc) {
-        cli_complain("doctor: unexpected argument %s", argv[optind]);
-        return CLI_USAGE;
-    }
+    if (optind == argc)
+        return 0;
+    cli_complain("doctor: unexpected argument %s", argv[optind]);
+    return CLI_USAGE;
+}
+
+/* "service": it told what it found; "probe": asked now; "none": not asked. */
+static const char *examine(const struct doctor *d)
+{
+    char beside[PATH_MAX] = "";
+    const char *env = getenv("SANDBOX_FS_ROOT");
     find_lib_dir(beside);
     cli_probe_kernel();
     cli_probe_cgroups();
     cli_probe_policy();
-    cli_probe_idmap(fs_root);
-    cli_probe_bash(lib_dir, image);
+    cli_probe_idmap(d->fs_root ? d->fs_root : env && *env ? env : "./namespaces");
+    cli_probe_bash(d->lib_dir ? d->lib_dir : beside, d->image ? d->image : "/");
     cli_probe_limits();
-    cli_probe_service(cli_socket_path(socket));
+    if (cli_probe_service(cli_socket_path(d->socket)))
+        return "service";
+    return cli_probe_layers(d->fs_root, d->lib_dir, d->image) ? "probe" : "none";
+}
+
+int cli_doctor(int argc, char **argv)
+{
+    struct doctor doctor = {0};
+    char *layers = NULL, *checks = NULL;
+    size_t layers_len, checks_len;
+    if (read_options(argc, argv, &doctor) != 0)
+        return CLI_USAGE;
+    if (doctor.json) {
+        json_layers = open_memstream(&layers, &layers_len);
+        json_checks = open_memstream(&checks, &checks_len);
+        if (!json_layers || !json_checks) {
+            cli_complain("doctor: out of memory");
+            return CLI_FAILED;
+        }
+    }
+    const char *source = examine(&doctor);
+    if (doctor.json) {
+        (void)fclose(json_layers);
+        (void)fclose(json_checks);
+        (void)printf("{\n  \"ok\": %s,\n  \"layers_from\": \"%s\",\n  \"layers\": [%s],\n"
+                     "  \"checks\": [%s]\n}\n",
+                     something_is_missing ? "false" : "true", source, layers, checks);
+        free(layers);
+        free(checks);
+    }
     return cli_flush() && !something_is_missing ? CLI_OK : CLI_FAILED;
 }

@@ -54,12 +54,16 @@ static const struct {
      "\n"
      "Prints a line for each counter: name and value.\n"},
     {"doctor", "what this machine has and lacks", cli_doctor,
-     "usage: brood doctor [--fs-root DIR] [--lib-dir DIR] [--image DIR] [--socket PATH]\n"
+     "usage: brood doctor [--json] [--fs-root DIR] [--lib-dir DIR] [--image DIR] [--socket PATH]\n"
      "\n"
      "Prints a line for each thing the service needs: ok, warn or missing, and what to do about "
-     "it.\n"
-     "Exit status 1 when something required is missing. Some probes need root.\n"
+     "it;\n"
+     "then the layers of isolation as they were found by attacking them: by the running service "
+     "at its\n"
+     "start, or now by one that is started for it (root). Exit status 1 when something required "
+     "is missing.\n"
      "\n"
+     "  --json          the same as one JSON document (brood(1) has its shape)\n"
      "  --fs-root DIR   where namespaces are kept; default: $SANDBOX_FS_ROOT, then ./namespaces\n"
      "  --lib-dir DIR   where brood-zygote.so is; default: beside this program or in ../lib/brood\n"
      "  --image DIR     root image whose bash is used; default: /\n"},

@@ -15,8 +15,9 @@ struct front {
     struct parse_limits limits; /* from the last Hello, like the next two */
     uint64_t timeout_ms_max;
     bool greeted, draining, ending;
-    int null_fd; /* /dev/null, read-only, opened before the restrictions; of the process */
-    bool first;  /* of all threads: it sets what is the process's, such as the log */
+    char *capabilities; /* of the last Hello, as JSON; NULL: none yet */
+    int null_fd;        /* /dev/null, read-only, opened before the restrictions; of the process */
+    bool first;         /* of all threads: it sets what is the process's, such as the log */
     pthread_t thread;
 };
 
@@ -24,6 +25,9 @@ struct front {
 void routes_on_request(void *front, struct http_request *req);
 void routes_on_gone(void *front, struct http_request *req);
 void routes_on_end(void *front, struct http_request *req);
+
+/* capabilities.c: writes front->capabilities. */
+void capabilities_on_hello(struct front *f, const struct proto_hello *h);
 
 /* execute.c */
 void execute_on_request(struct front *f, struct http_request *req);

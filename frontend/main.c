@@ -71,6 +71,7 @@ static void on_hello(void *user, const struct proto_hello *h)
                                       .output_bytes_max = h->output_bytes_max};
     f->timeout_ms_max = h->timeout_ms_max;
     f->greeted = true;
+    capabilities_on_hello(f, h);
     http_server_set(f->server, &settings);
     if (f->first)
         log_init("frontend", (enum log_format)h->log_format, (enum log_level)h->log_level);

@@ -40,6 +40,15 @@ static void ready(struct front *f, struct http_request *req)
         http_respond(req, 200, NULL, text, sizeof text - 1);
 }
 
+static void capabilities(struct front *f, struct http_request *req)
+{
+    if (f->capabilities)
+        http_respond(req, 200, NULL, f->capabilities, strlen(f->capabilities));
+    else
+        answer_error(req, &(struct answer_error){503, "not_ready", 1000, NULL},
+                     "the engine has not been heard of yet");
+}
+
 static const struct {
     const char *path, *method, *also, *allow;
     bool while_draining;
@@ -48,6 +57,7 @@ static const struct {
     {"/execute", "POST", "POST", "POST", false, execute_on_request},
     {"/health", "GET", "HEAD", "GET, HEAD", true, health},
     {"/v1/health", "GET", "HEAD", "GET, HEAD", true, health},
+    {"/v1/capabilities", "GET", "HEAD", "GET, HEAD", true, capabilities},
     {"/ready", "GET", "HEAD", "GET, HEAD", true, ready},
 };
 

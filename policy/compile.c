@@ -46,37 +46,10 @@ static int compile_seccomp(struct policy_plan *plan, struct err *err)
                : 0;
 }
 
-static const struct {
-    const char *name;
-    enum policy_layer bit;
-} layer_names[] = {
-    {"landlock", POLICY_LANDLOCK},           {"seccomp", POLICY_SECCOMP},
-    {"cgroup-memory", POLICY_CGROUP_MEMORY}, {"cgroup-pids", POLICY_CGROUP_PIDS},
-    {"cgroup-cpu", POLICY_CGROUP_CPU},
-};
-
-int policy_parse_layers(const char *text, uint32_t *ret, struct err *err)
-{
-    *ret = 0;
-    while (*text) {
-        size_t len = strcspn(text, ","), i;
-        for (i = 0; i < ARRAY_LEN(layer_names); i++)
-            if (strlen(layer_names[i].name) == len && memcmp(layer_names[i].name, text, len) == 0)
-                break;
-        if (i == ARRAY_LEN(layer_names))
-            return err_set(err,
-                           "\"%.*s\": expected landlock, seccomp, cgroup-memory, "
-                           "cgroup-pids or cgroup-cpu",
-                           (int)len, text);
-        *ret |= (uint32_t)layer_names[i].bit;
-        text += len + (text[len] == ',');
-    }
-    return 0;
-}
-
 int policy_complete(struct policy_plan *plan, uint32_t optional, struct err *err)
 {
     plan->magic = POLICY_MAGIC;
+    plan->layers |= POLICY_CGROUPNS & ~optional;
     plan->landlock_abi = (uint32_t)policy_landlock_abi();
     if (plan->landlock_abi > 0)
         plan->layers |= POLICY_LANDLOCK;

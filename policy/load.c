@@ -48,6 +48,7 @@ static int complete(struct policy_set *set, uint32_t optional, struct err *err)
     for (uint32_t i = 0; i < set->count; i++) {
         struct policy_plan *plan = &set->plans[i];
         uint32_t required = plan->layers;
+        plan->required = required;
         plan->layers = 0;
         int r = check_binds(plan, err);
         if (r == 0)

@@ -78,14 +78,49 @@ struct policy_net {
     uint32_t resolvers[POLICY_NET_RESOLVERS_MAX]; /* DNS goes there only */
 };
 
-/* Layers that may be missing when the operator said so (optional_layers). */
+/* The layers of isolation: what one is called, and what it needs, stands in policy_layer_words. */
 enum policy_layer {
     POLICY_LANDLOCK = 1 << 0,
     POLICY_SECCOMP = 1 << 1,
     POLICY_CGROUP_MEMORY = 1 << 2,
     POLICY_CGROUP_PIDS = 1 << 3,
     POLICY_CGROUP_CPU = 1 << 4,
+    POLICY_USERNS = 1 << 5,
+    POLICY_MNTNS = 1 << 6,
+    POLICY_PIDNS = 1 << 7,
+    POLICY_NETNS = 1 << 8,
+    POLICY_IPCNS = 1 << 9,
+    POLICY_UTSNS = 1 << 10,
+    POLICY_CGROUPNS = 1 << 11,
+    POLICY_LANDLOCK_TCP = 1 << 12,
+    POLICY_LANDLOCK_SCOPE = 1 << 13,
+    POLICY_NO_NEW_PRIVS = 1 << 14,
+    POLICY_CAPABILITIES = 1 << 15,
+    POLICY_RLIMITS = 1 << 16,
+    POLICY_PROC = 1 << 17,
+    POLICY_IMAGE = 1 << 18,
+    POLICY_TMP = 1 << 19,
+    POLICY_DEVICES = 1 << 20,
+    POLICY_VOLUME = 1 << 21,
+    POLICY_DESCRIPTORS = 1 << 22,
 };
+#define POLICY_LAYERS 23
+
+enum policy_need {
+    POLICY_BASIC,    /* no service without it */
+    POLICY_MAY_LACK, /* required, unless the operator named it (optional_layers) */
+    POLICY_DEGRADES, /* its absence is told and no more; broken it is refused as the others */
+};
+
+struct policy_layer_word {
+    enum policy_layer layer;
+    const char *name;
+    enum policy_need need;
+    const char *remedy; /* kernel option, sysctl or what else it takes */
+};
+extern const struct policy_layer_word policy_layer_words[POLICY_LAYERS];
+/* Of one bit; NULL: it is none. */
+const struct policy_layer_word *policy_find_layer(uint32_t layer);
 
 struct policy_plan {
     uint32_t magic, bpf_len; /* instructions */
@@ -94,6 +129,7 @@ struct policy_plan {
     struct policy_limits limits;
     uint32_t landlock_abi; /* of the running kernel; 0: not there */
     uint32_t layers;       /* policy_layer bits that must be installed */
+    uint32_t required;     /* those that it cannot do without, whatever is optional */
     uint32_t rights;       /* policy_right bits wanted; the ABI decides which are there */
     struct policy_ports bind_ports, connect_ports;
     struct policy_net net;
@@ -156,7 +192,7 @@ const char *policy_seccomp_default(size_t *ret_bytes);
 /* "mount"; "syscall_999" for one that has no name. */
 void policy_syscall_name(uint32_t nr, char *ret, size_t room);
 #define POLICY_SYSCALL_NAME_ROOM 32
-/* "landlock,seccomp" -> bits; <0 with err for an unknown word. */
+/* "landlock,seccomp" -> bits; <0 with err for an unknown word, or a layer that is basic. */
 int policy_parse_layers(const char *text, uint32_t *ret, struct err *err);
 /* The landlock ABI of the running kernel, 0 when it is missing or disabled (landlock(7)). */
 int policy_landlock_abi(void);

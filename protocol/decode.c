@@ -189,7 +189,29 @@ static int take_result(const Brood__Wire__Result *m, struct proto_msg *ret, stru
     return take_denied(m, &ret->result, err);
 }
 
-static int take_hello(const Brood__Wire__Hello *m, struct proto_msg *ret)
+static int take_layers(const Brood__Wire__Hello *m, struct arena *arena, struct proto_hello *h,
+                       struct err *err)
+{
+    if (m->n_layers > PROTO_LAYERS_MAX)
+        return bad(err, "hello: %zu layers, allowed are %u", m->n_layers, PROTO_LAYERS_MAX);
+    struct proto_layer *layers = arena_alloc(arena, (m->n_layers + 1) * sizeof *layers);
+    for (size_t i = 0; layers && i < m->n_layers; i++) {
+        const Brood__Wire__Layer *l = m->layers[i];
+        if (l->state >= PROTO_LAYER_STATES)
+            return bad(err, "hello: unknown state of a layer");
+        layers[i] = (struct proto_layer){.name = l->name,
+                                         .state = (enum proto_layer_state)l->state,
+                                         .required = l->required,
+                                         .question = l->question,
+                                         .detail = l->detail};
+    }
+    h->layers = layers;
+    h->layer_count = m->n_layers;
+    return 0;
+}
+
+static int take_hello(const Brood__Wire__Hello *m, struct arena *arena, struct proto_msg *ret,
+                      struct err *err)
 {
     ret->hello = (struct proto_hello){
         .version = m->version,
@@ -207,8 +229,15 @@ static int take_hello(const Brood__Wire__Hello *m, struct proto_msg *ret)
         .log_format = m->log_format,
         .log_level = m->log_level,
         .draining = m->draining,
+        .queue_max = m->queue_max,
+        .max_wait_ms = m->max_wait_ms,
+        .zygote_execs = m->zygote_execs,
+        .kernel = m->kernel,
+        .landlock_abi = m->landlock_abi,
+        .cgroup_version = m->cgroup_version,
+        .networks = m->networks,
     };
-    return 0;
+    return take_layers(m, arena, &ret->hello, err);
 }
 
 static int take_stats(const Brood__Wire__Stats *m, struct arena *arena, struct proto_msg *ret,
@@ -278,7 +307,7 @@ static int take(enum proto_type type, const void *m, struct arena *arena, struct
 {
     switch (type) {
     case PROTO_HELLO:
-        return take_hello(m, ret);
+        return take_hello(m, arena, ret, err);
     case PROTO_EXECUTE:
         return take_execute(m, arena, ret, err);
     case PROTO_RESULT:

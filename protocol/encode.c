@@ -101,8 +101,20 @@ static ssize_t encode_hello(const struct proto_msg *msg, size_t head, char *scra
                             char **ret, struct err *err)
 {
     const struct proto_hello *h = &msg->hello;
+    Brood__Wire__Layer layers[PROTO_LAYERS_MAX], *list[PROTO_LAYERS_MAX];
     Brood__Wire__Hello m;
     brood__wire__hello__init(&m);
+    if (h->layer_count > PROTO_LAYERS_MAX)
+        return err_set(err, "%zu layers, allowed are %u", h->layer_count, PROTO_LAYERS_MAX);
+    for (size_t i = 0; i < h->layer_count; i++) {
+        brood__wire__layer__init(&layers[i]);
+        layers[i].name = TEXT(h->layers[i].name);
+        layers[i].state = h->layers[i].state;
+        layers[i].required = h->layers[i].required;
+        layers[i].question = TEXT(h->layers[i].question);
+        layers[i].detail = TEXT(h->layers[i].detail);
+        list[i] = &layers[i];
+    }
     m.version = h->version;
     m.server = TEXT(h->server);
     m.cmd_bytes_max = h->cmd_bytes_max;
@@ -118,6 +130,15 @@ static ssize_t encode_hello(const struct proto_msg *msg, size_t head, char *scra
     m.log_format = h->log_format;
     m.log_level = h->log_level;
     m.draining = h->draining;
+    m.queue_max = h->queue_max;
+    m.max_wait_ms = h->max_wait_ms;
+    m.zygote_execs = h->zygote_execs;
+    m.kernel = TEXT(h->kernel);
+    m.landlock_abi = h->landlock_abi;
+    m.cgroup_version = h->cgroup_version;
+    m.networks = h->networks;
+    m.n_layers = h->layer_count;
+    m.layers = list;
     return pack(&m.base, head, scratch, room, ret, err);
 }
 

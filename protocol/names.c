@@ -47,6 +47,18 @@ const char *proto_outcome_name(enum proto_outcome outcome)
     return (unsigned)outcome < PROTO_OUTCOMES ? outcomes[outcome] : "internal";
 }
 
+const char *proto_layer_state_name(enum proto_layer_state state)
+{
+    static const char *const names[PROTO_LAYER_STATES] = {"held", "broken", "absent"};
+    return (unsigned)state < PROTO_LAYER_STATES ? names[state] : "broken";
+}
+
+const char *proto_network_name(enum proto_network network)
+{
+    static const char *const names[PROTO_NETWORKS] = {"none", "egress"};
+    return (unsigned)network < PROTO_NETWORKS ? names[network] : "none";
+}
+
 const char *proto_signal_name(int signal)
 {
     static _Thread_local char text[24];

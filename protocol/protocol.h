@@ -120,6 +120,19 @@ struct proto_result {
     size_t denied_count;
 };
 
+/* A layer of isolation, as it was found by attacking it at the service's start. */
+enum proto_layer_state { PROTO_HELD, PROTO_BROKEN, PROTO_ABSENT, PROTO_LAYER_STATES };
+struct proto_layer {
+    const char *name;
+    enum proto_layer_state state;
+    bool required;
+    const char *question, *detail; /* what succeeded, or what else there is to say; may be "" */
+};
+#define PROTO_LAYERS_MAX 64u
+
+/* Bits of proto_hello.networks. */
+enum proto_network { PROTO_NETWORK_NONE, PROTO_NETWORK_EGRESS, PROTO_NETWORKS };
+
 struct proto_hello {
     uint32_t version;
     const char *server;
@@ -127,6 +140,13 @@ struct proto_hello {
     uint64_t body_bytes_max, connections_max, request_timeout_ms, idle_timeout_ms, write_timeout_ms;
     uint32_t log_format, log_level; /* enum log_format, enum log_level */
     bool draining;
+    uint64_t queue_max, max_wait_ms;
+    bool zygote_execs; /* the static fallback, not the warm bash */
+    const char *kernel;
+    uint32_t landlock_abi, cgroup_version; /* 0: none */
+    uint32_t networks;                     /* 1 << enum proto_network */
+    const struct proto_layer *layers;
+    size_t layer_count;
 };
 
 struct proto_stat {
@@ -196,6 +216,9 @@ int proto_connect(const char *path, struct err *err);
 const char *proto_reason_name(enum proto_reason reason);
 const char *proto_start_name(enum proto_start start);
 const char *proto_outcome_name(enum proto_outcome outcome);
+/* "held", "broken", "absent"; "none", "egress" */
+const char *proto_layer_state_name(enum proto_layer_state state);
+const char *proto_network_name(enum proto_network network);
 /* "KILL", "TERM", ... without SIG; NULL for 0; "RTMIN+3" style for real-time ones (static storage).
  */
 const char *proto_signal_name(int signal);

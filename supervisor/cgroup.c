@@ -358,6 +358,53 @@ int cgroup_limit(struct cgroup *cg, uint32_t slot, const struct policy_group *li
     return r;
 }
 
+static bool read_line_at(int dir_fd, const char *file, char *text, size_t room)
+{
+    auto_close int fd = openat(dir_fd, file, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, room - 1);
+    text[n > 0 ? n : 0] = 0;
+    text[strcspn(text, "\n")] = 0;
+    return n >= 0;
+}
+
+/* Does it limit as it was told to? False: err says what it does instead. */
+static bool limits_as_set(const struct cgroup *cg, int dir, uint32_t kind,
+                          const struct policy_group *limits, struct err *err)
+{
+    struct setting s[8];
+    char text[64];
+    size_t n = settings_for(cg, kind, limits, s);
+    for (size_t i = 0; i < n; i++) {
+        bool there = read_line_at(dir, s[i].file, text, sizeof text);
+        if ((!there && s[i].may_lack) || (there && strcmp(text, s[i].value) == 0))
+            continue;
+        (void)err_set(err, "%s is \"%s\" instead of %s", s[i].file, text, s[i].value);
+        return false;
+    }
+    return true;
+}
+
+uint32_t cgroup_find_broken(struct cgroup *cg, uint32_t slot, const struct policy_group *limits,
+                            struct err *err)
+{
+    static const uint32_t kinds[] = {POLICY_CGROUP_MEMORY, POLICY_CGROUP_PIDS, POLICY_CGROUP_CPU};
+    uint32_t broken = 0;
+    char name[16], text[64];
+    (void)snprintf(name, sizeof name, "s%u", slot);
+    for (size_t i = 0; i < cg->trees; i++) {
+        auto_close int dir = open_dir_at(cg->base_fd[i], name);
+        if (dir < 0 || !read_line_at(dir, join_file(cg), text, sizeof text) || !*text) {
+            (void)err_set(err, "no process of the run is in its cgroup");
+            broken |= cg->kind[i];
+            continue;
+        }
+        for (size_t k = 0; k < ARRAY_LEN(kinds); k++)
+            if (cg->kind[i] & kinds[k] && !limits_as_set(cg, dir, kinds[k], limits, err))
+                broken |= kinds[k];
+    }
+    return broken;
+}
+
 int cgroup_remove(struct cgroup *cg, uint32_t slot)
 {
     char name[16];

@@ -37,6 +37,11 @@ int cgroup_make(struct cgroup *cg, uint32_t slot, const struct policy_group *lim
  * other <0: some of them may be in force. */
 int cgroup_limit(struct cgroup *cg, uint32_t slot, const struct policy_group *limits,
                  struct err *err);
+/* Asks the kernel whether somebody lives in s<slot> and its limits read as they were set: the
+ * policy_layer bits of which that is not so, err saying what was found. A tree that is not there is
+ * not asked. */
+uint32_t cgroup_find_broken(struct cgroup *cg, uint32_t slot, const struct policy_group *limits,
+                            struct err *err);
 /* Removes s<slot>, dropping its page cache first. May take long: call it from a process of its own.
  * 0, or -EBUSY while something lives there. */
 int cgroup_remove(struct cgroup *cg, uint32_t slot);

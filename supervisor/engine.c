@@ -288,6 +288,8 @@ static void on_priv_word(struct engine *e, const struct priv_reply *reply, int *
                 F_STR("http_socket", e->set.http_socket), F_STR("socket", e->set.socket),
                 F_STR("zygote", e->zygote_execs ? "exec" : "bash"));
         }
+    } else if (reply->verb == PRIV_ASK_LIMITS) {
+        probe_on_limits(e, reply);
     } else if (reply->verb == PRIV_DISCARD_VOLUME) {
         ns_on_discarded(e, reply);
     } else if (reply->verb != PRIV_BEGIN_DRAIN) {
@@ -299,7 +301,19 @@ static void on_priv_word(struct engine *e, const struct priv_reply *reply, int *
 void engine_on_first_spare(struct engine *e)
 {
     if (!e->draining)
-        start_frontend(e);
+        probe_start(e);
+}
+
+void engine_on_proven(struct engine *e)
+{
+    int r = clients_accept(e);
+    if (r < 0) {
+        LOG(ERROR, "listen_failed", F_STR("error", strerror(-r)));
+        engine_down(e, 1);
+        return;
+    }
+    start_frontend(e);
+    slots_refill(e);
 }
 
 static void on_priv(struct loop_io *io, uint32_t events)
@@ -361,7 +375,11 @@ void engine_fill_hello(const struct engine *e, struct proto_hello *ret)
         .log_format = s->log_format,
         .log_level = s->log_level,
         .draining = e->draining,
+        .queue_max = s->queue_max,
+        .max_wait_ms = s->max_wait_ms,
+        .zygote_execs = e->zygote_execs,
     };
+    probe_fill_hello(ret);
 }
 
 int engine_run(const struct engine_start *start)
@@ -393,13 +411,12 @@ int engine_run(const struct engine_start *start)
     if (r == 0)
         r = fd_set_nonblock(start->priv_sock) < 0 ? -errno
                                                   : loop_io_add(&e->loop, &e->priv, EPOLLIN);
-    if (r == 0)
-        r = clients_listen(e, start->listen_fd);
     if (r < 0)
         die(1, "engine: %s", strerror(-r));
     struct err err;
     if (engine_confine(&err) < 0)
         die(1, "engine: %s", err.text);
+    clients_init(e, start->listen_fd);
     slots_init(e);
     ns_init(e);
     slots_refill(e);

@@ -93,6 +93,7 @@ struct run {
     uint64_t memory_bytes, pids_max;        /* less than the policy's; 0: as the policy says */
     enum proto_start start;
     bool cancelled;
+    bool is_probe;          /* our own: engine_probe.c waits for its result */
     struct loop_timer wait; /* max_wait, while queued */
     char request_id[PROTO_REQUEST_ID_MAX + 1];
     TAILQ_ENTRY(run) in_ns, in_client;
@@ -140,9 +141,9 @@ struct engine {
     uint32_t cpu_count;
     unsigned start_failures;
     uint64_t no_start_before_ns;
-    int fds_end;              /* descriptors from here on are for receiving only */
-    uint64_t refill_after_ns; /* the last activation is that long ago */
-    bool ever_started;
+    int fds_end;               /* descriptors from here on are for receiving only */
+    uint64_t refill_after_ns;  /* the last activation is that long ago */
+    bool ever_started, proven; /* proven: the layers hold, clients are served */
     struct loop_timer refill;
 
     struct ns *hash[ENGINE_HASH];
@@ -184,8 +185,10 @@ struct engine_start {
 int engine_run(const struct engine_start *start);
 /* Sends a request to priv now or as soon as it has answered others. Takes fds over. */
 void engine_ask_priv(struct engine *e, const struct priv_request *req, const int *fds, size_t nfds);
-/* A zygote could be had: now requests may come. */
+/* A zygote could be had: now it is asked whether its layers hold. */
 void engine_on_first_spare(struct engine *e);
+/* They do: now requests may come. */
+void engine_on_proven(struct engine *e);
 /* To be called when a run or the frontend ended: ends the service when it is draining and all is
  * done. */
 void engine_check_drained(struct engine *e);
@@ -281,10 +284,33 @@ void run_fail_policy(struct run *run, const char *why);
 void run_fail_limits(struct run *run, bool too_low);
 void run_cancel(struct run *run);
 
+/* ---- engine_probe.c: do the layers hold? -------------------------------------------------------
+ */
+
+struct probe_host { /* what the probe has to know, and the engine cannot find out any more */
+    struct zyg_probe_ask ask; /* host_ns is filled in */
+    uint32_t layers;          /* that are installed; of those that the machine may lack */
+    uint32_t optional;        /* that may be missing */
+    uint32_t required;        /* that may not, whatever is optional */
+    uint32_t cgroup_version;
+    bool only; /* brood-supervisor --probe: print the answers and stop */
+};
+/* Before the engine is forked. */
+void probe_note_host(const struct probe_host *host);
+/* Asks, with the one spare there is; ends in engine_on_proven or engine_down. */
+void probe_start(struct engine *e);
+void probe_on_result(struct engine *e, const struct proto_result *result);
+void probe_on_limits(struct engine *e, const struct priv_reply *reply);
+/* Names the layer behind a zygote's failure to set itself up, if one is; report may be NULL. */
+void probe_log_step(const struct zyg_report *report, const char *text);
+void probe_fill_hello(struct proto_hello *ret);
+
 /* ---- engine_clients.c: connections -------------------------------------------------------------
  */
 
-int clients_listen(struct engine *e, int listen_fd);
+/* Nobody is accepted before clients_accept. */
+void clients_init(struct engine *e, int listen_fd);
+int clients_accept(struct engine *e);
 void clients_stop_listening(struct engine *e);
 /* Takes a connected socket over; rights 0: the frontend's end of a pair. <0: -errno, the socket is
  * closed. */

@@ -182,6 +182,7 @@ static const char *const verb_names[PRIV_VERBS] = {
     [PRIV_LIMIT_ZYGOTE] = "limit_zygote",     [PRIV_END_ZYGOTE] = "end_zygote",
     [PRIV_DISCARD_VOLUME] = "discard_volume", [PRIV_START_FRONTEND] = "start_frontend",
     [PRIV_BEGIN_DRAIN] = "begin_drain",
+    [PRIV_ASK_LIMITS] = "ask_limits",
 };
 
 static size_t fill_stats(const struct engine *e, struct proto_stat s[STATS_MAX])
@@ -474,11 +475,15 @@ static void on_listener(struct loop_io *io, uint32_t events)
         loop_io_del(&e->loop, &e->listener);
 }
 
-int clients_listen(struct engine *e, int listen_fd)
+void clients_init(struct engine *e, int listen_fd)
 {
     TAILQ_INIT(&e->clients);
     arena_init(&arena, arena_storage, sizeof arena_storage);
     e->listener = (struct loop_io){.fd = listen_fd, .on_ready = on_listener};
+}
+
+int clients_accept(struct engine *e)
+{
     return loop_io_add(&e->loop, &e->listener, EPOLLIN);
 }
 

@@ -69,7 +69,10 @@ static void answer(struct run *run, struct proto_result *result)
     msg.result = *result;
     if (run->client)
         client_send(run->client, &msg);
-    log_run(run, result);
+    if (run->is_probe)
+        probe_on_result(run->ns->engine, result);
+    else
+        log_run(run, result);
     forget(run);
 }
 

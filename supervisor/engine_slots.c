@@ -115,9 +115,10 @@ static void act_offer(struct slot *s, struct event *ev)
     e->start_failures = 0;
     e->spare_count++;
     TAILQ_INSERT_TAIL(&e->spares, s, in_list);
-    if (!e->ever_started)
-        engine_on_first_spare(e);
+    bool first = !e->ever_started;
     e->ever_started = true;
+    if (first)
+        engine_on_first_spare(e);
     ns_serve_waiting(e);
     if (s->state == SLOT_SPARE && s->box != default_box(e))
         end_spare(s);
@@ -138,8 +139,10 @@ static void act_start_failed(struct slot *s, struct event *ev)
     LOG(ERROR, "zygote_start_failed", F_U64("slot", s->index), F_STR("error", text));
     end_zygote(s);
     ns_fail_waiting(e, text);
-    if (!e->ever_started)
-        engine_down(e, 1); /* what cannot start one zygote is not a service: fail closed */
+    if (e->ever_started)
+        return;
+    probe_log_step(ev->report, text);
+    engine_down(e, 1); /* what cannot start one zygote is not a service: fail closed */
 }
 
 static void act_lose_spare(struct slot *s, struct event *ev)
@@ -205,6 +208,8 @@ static void act_activation_failed(struct slot *s, struct event *ev)
     const char *text = ev->text ? ev->text : "the namespace was not ready in time";
     s->engine->total.activation_failures++;
     LOG(ERROR, "activation_failed", F_STR("ns", s->ns->id), F_STR("error", text));
+    if (!s->engine->proven)
+        probe_log_step(ev->report, text);
     end_zygote(s);
     ns_fail_queue(s->ns, PROTO_ACTIVATION_FAILED, text);
 }
@@ -265,6 +270,8 @@ static void act_fail_run(struct slot *s, struct event *ev)
     s->engine->total.zygotes_lost++;
     LOG(ERROR, "zygote_lost", F_STR("ns", s->ns->id), F_U64("run_id", run->id),
         F_STR("error", ev->text));
+    if (!s->engine->proven)
+        probe_log_step(ev->report, ev->text);
     end_zygote(s);
     s->engine->busy_count--;
     s->ns->running = NULL;
@@ -599,8 +606,8 @@ void slots_refill(struct engine *e)
     size_t room = e->set.active_max > e->bound_count ? e->set.active_max - e->bound_count : 0;
     size_t waiting = e->waiting_count - others;
     size_t want = (e->draining ? 0 : e->set.spares) + (waiting < room ? waiting : room);
-    if (!e->ever_started && want == 0)
-        want = 1; /* proves at start that one can be had */
+    if (!e->proven)
+        want = !e->ever_started; /* proves at start that one can be had, and that it holds */
     if (others > 0 && now < e->no_start_before_ns)
         (void)loop_timer_set(&e->loop, &e->refill, e->no_start_before_ns);
     if (e->stopping || e->spare_count + e->starting_count - count_starting_others(e) >= want)

@@ -34,6 +34,8 @@
 #define SPARE_SLOTS 64u /* beyond active and spare ones: those that are being ended */
 #define ENGINE_TALK_S 5
 
+static char probe_dir[] = "/tmp/brood-probe-XXXXXX";
+
 static int listen_tcp(const struct settings *set, int *ret, struct err *err)
 {
     struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons((uint16_t)set->http_port)};
@@ -98,8 +100,11 @@ static int start_cgroups(struct priv *p, uint32_t optional, struct err *err)
     char key[32];
     if (SYS(fstat(p->root_fd, &st)) < 0)
         return err_sys(err, "stat fs_root");
-    (void)snprintf(key, sizeof key, "brood-%llx-%llx", (unsigned long long)st.st_dev,
-                   (unsigned long long)st.st_ino);
+    if (p->probe_only) /* fs_root may be that of a service */
+        (void)snprintf(key, sizeof key, "brood-probe-%d", (int)getpid());
+    else
+        (void)snprintf(key, sizeof key, "brood-%llx-%llx", (unsigned long long)st.st_dev,
+                       (unsigned long long)st.st_ino);
     return cgroup_start(&p->cg, key, all & ~optional, err);
 }
 
@@ -127,22 +132,72 @@ static int prepare_process(struct priv *p, struct err *err)
     return p->sig_fd < 0 ? err_sys(err, "signalfd") : 0;
 }
 
+static uint32_t find_closed_port(const struct policy_ports *open)
+{
+    for (uint32_t port = UINT16_MAX, i; port > 0; port--) {
+        for (i = 0; i < open->count && open->port[i] != port; i++)
+            ;
+        if (i == open->count)
+            return port;
+    }
+    return 0;
+}
+
+/* What the probe asks for is the default policy's. */
+static void note_plan(struct probe_host *host, const struct policy_plan *plan)
+{
+    host->ask = (struct zyg_probe_ask){.nofile = plan->limits.nofile,
+                                       .fsize_bytes = plan->limits.fsize_bytes,
+                                       .nproc = plan->limits.nproc,
+                                       .tmp_bytes = plan->limits.tmp_bytes,
+                                       .landlock_abi = plan->landlock_abi,
+                                       .rights = plan->rights,
+                                       .closed_port = find_closed_port(&plan->bind_ports),
+                                       .network = plan->net.mode};
+    host->layers = plan->layers;
+    host->required = plan->required;
+}
+
+/* fs_root as it is, without its lock: a service may hold that. Where there is none, a directory
+ * that goes again at the end. */
+static int open_root_to_probe(struct priv *p, struct err *err)
+{
+    p->root_fd = open(p->set->fs_root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (p->root_fd >= 0)
+        return 0;
+    if (errno != ENOENT)
+        return err_sys(err, "fs_root %s", p->set->fs_root);
+    if (!mkdtemp(probe_dir) ||
+        (p->root_fd = open(probe_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+        return err_sys(err, "%s", probe_dir);
+    return 0;
+}
+
 static int open_everything(struct priv *p, struct peers *ret_peers, int *ret_lock_fd,
                            int *ret_engine_listen, struct err *err)
 {
     const struct settings *set = p->set;
-    uint32_t optional;
+    struct probe_host host = {.only = p->probe_only};
     int r = prepare_process(p, err);
     if (r == 0)
-        r = policy_parse_layers(set->optional_layers, &optional, err);
+        r = policy_parse_layers(set->optional_layers, &host.optional, err);
     if (r == 0)
         r = peers_parse(set->socket_users, set->socket_admins, ret_peers, err);
     if (r == 0)
         r = priv_load_policies(p, err);
     if (r == 0)
-        r = vol_root_open(set->fs_root, &p->root_fd, ret_lock_fd, err);
+        note_plan(&host, &p->policies->plans[0]);
     if (r == 0)
-        r = start_cgroups(p, optional, err);
+        r = p->probe_only ? open_root_to_probe(p, err)
+                          : vol_root_open(set->fs_root, &p->root_fd, ret_lock_fd, err);
+    if (r == 0)
+        r = start_cgroups(p, host.optional, err);
+    for (size_t i = 0; r == 0 && i < p->cg.trees; i++)
+        host.layers |= p->cg.kind[i];
+    host.cgroup_version = p->cg.trees ? (uint32_t)p->cg.version : 0;
+    probe_note_host(&host);
+    if (r < 0 || p->probe_only)
+        return r;
     if (r == 0)
         r = listen_tcp(set, &p->listeners[LISTEN_TCP], err);
     if (r == 0)
@@ -204,9 +259,22 @@ static int split(struct priv *p, const struct peers *peers, int engine_listen, s
                                                 .slot_count = p->slot_count}));
     }
     (void)close(pair[1]);
-    (void)close(engine_listen);
+    fd_close(&engine_listen);
     p->engine_sock = pair[0];
     return priv_confine(err);
+}
+
+/* The one flag without a value: out of argv, as the settings know only pairs. */
+static bool take_probe_flag(int *argc, char **argv)
+{
+    int kept = 1;
+    for (int i = 1; i < *argc; i++)
+        if (strcmp(argv[i], "--probe") != 0)
+            argv[kept++] = argv[i];
+    bool found = kept < *argc;
+    argv[kept < *argc ? kept : *argc] = NULL;
+    *argc = kept;
+    return found;
 }
 
 int main(int argc, char **argv)
@@ -223,6 +291,7 @@ int main(int argc, char **argv)
     p.set = &set;
     p.files = &files;
     int lock_fd = -1, engine_listen = -1;
+    p.probe_only = take_probe_flag(&argc, argv);
     int r = settings_load(argc, argv, &set, &files, &err);
     if (r == SETTINGS_HELP || r == SETTINGS_VERSION)
         return 0;
@@ -246,14 +315,19 @@ int main(int argc, char **argv)
         r = split(&p, &peers, engine_listen, &err);
     if (r == 0)
         status = priv_serve(&p);
-    else
+    else {
         LOG(ERROR, "start_failed", F_STR("error", err.text));
+        if (p.probe_only)
+            (void)printf("service\tbroken\trequired\tcan it be started?\t%s\t\n", err.text);
+    }
     if (engine_listen >= 0)
         (void)unlink(set.socket);
     if (p.listeners[LISTEN_HTTP_SOCKET] >= 0)
         (void)unlink(set.http_socket);
     if (r < 0)
         cgroup_stop(&p.cg, 0);
+    if (p.probe_only)
+        (void)rmdir(probe_dir); /* its name ends in XXXXXX when it was not needed */
     LOG(INFO, "stopped", F_I64("status", status));
     return status;
 }

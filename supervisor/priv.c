@@ -55,7 +55,8 @@ static void tell(struct priv *p, const struct priv_reply *reply, const int *fds,
         counted.failures = p->done[reply->verb].failures;
     }
     int r = packet_send(p->engine_sock, &counted, sizeof counted, fds, nfds);
-    if (r < 0 && r != -EPIPE && !p->going_down) {
+    /* EPIPE, or once ECONNRESET: it left, and its last word is still to be read. */
+    if (r < 0 && r != -EPIPE && r != -ECONNRESET && !p->going_down) {
         LOG(ERROR, "engine_stuck", F_STR("error", strerror(-r)));
         p->going_down = true;
         p->exit_status = 1;
@@ -182,19 +183,28 @@ static int start_zygote(struct priv *p, struct call *call, struct answer *ret, s
     return r;
 }
 
+static bool is_for_probe(const struct priv_request *req)
+{
+    return memcmp(req->ns_id, PRIV_PROBE_ID, sizeof PRIV_PROBE_ID) == 0;
+}
+
 static int attach_volume(struct priv *p, struct call *call, struct answer *ret, struct err *err)
 {
     const struct priv_request *req = call->req;
+    bool for_probe = is_for_probe(req);
     if (req->slot >= p->slot_count || p->slots[req->slot].userns < 0 || !p->slots[req->slot].used)
         return err_set(err, "attach_volume: bad slot");
-    if (!policy_serves(p->policies, p->slots[req->slot].box, req->ns_id)) {
+    if (!for_probe && !policy_serves(p->policies, p->slots[req->slot].box, req->ns_id)) {
         errno = ESTALE;
         return err_sys(err, "attach_volume: not this namespace's policy");
     }
-    int r = vol_attach(p->root_fd, req->ns_id, p->slots[req->slot].userns, &ret->fds[0], err);
+    int userns = p->slots[req->slot].userns;
+    int r = for_probe ? vol_attach_blank(p->root_fd, userns, &ret->fds[0], err)
+                      : vol_attach(p->root_fd, req->ns_id, userns, &ret->fds[0], err);
     if (r < 0)
         return r;
     ret->nfds = 1;
+    p->slots[req->slot].is_probe = for_probe;
     fd_close(&p->slots[req->slot].userns);
     return 0;
 }
@@ -214,6 +224,15 @@ static int limit_zygote(struct priv *p, struct call *call, struct answer *ret, s
     if (req->pids_max && req->pids_max < limits.pids_max)
         limits.pids_max = req->pids_max;
     return cgroup_limit(&p->cg, req->slot, &limits, err);
+}
+
+static int ask_limits(struct priv *p, struct call *call, struct answer *ret, struct err *err)
+{
+    if (call->req->slot >= p->slot_count || !p->slots[call->req->slot].used)
+        return err_set(err, "ask_limits: bad slot");
+    ret->detail =
+        cgroup_find_broken(&p->cg, call->req->slot, &p->policies->plans[0].limits.group, err);
+    return 0;
 }
 
 /* A copy of priv removes the cgroups of all slots that are ready for it; one copy at a time. */
@@ -256,6 +275,8 @@ static void on_remover_done(struct priv *p, int status)
     for (uint32_t i = 0; i < p->slot_count; i++) {
         if (!p->slots[i].removing)
             continue;
+        if (p->slots[i].is_probe)
+            vol_drop_blank(p->root_fd);
         p->slots[i] = (struct priv_slot){.pidfd = -1, .userns = -1};
         tell(p, &(struct priv_reply){.verb = PRIV_END_ZYGOTE, .slot = i}, NULL, 0);
     }
@@ -348,6 +369,7 @@ static const struct {
     [PRIV_START_ZYGOTE] = {ANY_PHASE, start_zygote, false, true},
     [PRIV_LIMIT_ZYGOTE] = {ANY_PHASE, limit_zygote, false, true},
     [PRIV_ATTACH_VOLUME] = {PRIV_SERVING | PRIV_DRAINING, attach_volume, true, true},
+    [PRIV_ASK_LIMITS] = {PRIV_STARTING, ask_limits, false, true},
     [PRIV_END_ZYGOTE] = {ANY_PHASE, end_zygote, false, false},
     [PRIV_DISCARD_VOLUME] = {PRIV_SERVING | PRIV_DRAINING, discard_volume, true, true},
     [PRIV_START_FRONTEND] = {PRIV_STARTING | PRIV_SERVING, start_frontend, false, true},
@@ -359,8 +381,17 @@ static bool is_well_formed(const struct priv_request *req, ssize_t len)
 {
     if (len != (ssize_t)sizeof *req || req->verb == 0 || req->verb >= PRIV_VERBS)
         return false;
+    if (req->verb == PRIV_ATTACH_VOLUME && is_for_probe(req))
+        return true;
     return !verbs[req->verb].names_volume || (memchr(req->ns_id, 0, sizeof req->ns_id) &&
                                               proto_ns_id_is_valid(req->ns_id, strlen(req->ns_id)));
+}
+
+/* The probe's volume belongs to the start, everybody else's to what comes after it. */
+static bool is_in_phase(const struct priv *p, const struct priv_request *req)
+{
+    bool for_probe = req->verb == PRIV_ATTACH_VOLUME && is_for_probe(req);
+    return (for_probe ? PRIV_STARTING : verbs[req->verb].phases) & p->phase;
 }
 
 /* Reads and does one request; false when the conversation is over. */
@@ -379,7 +410,7 @@ static bool on_request(struct priv *p)
         LOG(ERROR, "engine_died");
         return false;
     }
-    if (!is_well_formed(&req, n) || !(verbs[req.verb].phases & p->phase)) {
+    if (!is_well_formed(&req, n) || !is_in_phase(p, &req)) {
         LOG(ERROR, "bad_request_from_engine", F_I64("bytes", n),
             F_U64("verb", n >= (ssize_t)sizeof req.verb ? req.verb : 0), F_U64("phase", p->phase));
         for (size_t i = 0; n > 0 && i < call.nfds; i++)
@@ -560,7 +591,8 @@ static void end_everything(struct priv *p)
 int priv_serve(struct priv *p)
 {
     p->phase = PRIV_STARTING;
-    sweep(p); /* what an earlier service left */
+    if (!p->probe_only)
+        sweep(p); /* what an earlier service left */
     while (!p->going_down) {
         struct pollfd fds[] = {{.fd = p->engine_sock, .events = POLLIN},
                                {.fd = p->sig_fd, .events = POLLIN}};

@@ -22,7 +22,9 @@ enum priv_verb {
     PRIV_DISCARD_VOLUME, /* slot is a cookie; ns_id. Reply: detail 1 = there was none */
     PRIV_START_FRONTEND, /* + 1..PACKET_FDS_MAX engine connections */
     PRIV_BEGIN_DRAIN,    /* said after PRIV_DRAIN: no frontend will be started any more */
-    PRIV_DOWN,           /* slot is the exit status: end everything. No reply */
+    PRIV_ASK_LIMITS, /* slot: do its cgroups hold somebody, and limit as set? Reply: detail: bits
+                        of the layers that do not, text why */
+    PRIV_DOWN,       /* slot is the exit status: end everything. No reply */
     PRIV_VERBS,
     /* Told without being asked: */
     PRIV_DRAIN,           /* SIGTERM or SIGINT; detail: how many so far */
@@ -30,6 +32,10 @@ enum priv_verb {
     PRIV_FRONTEND_EXITED, /* detail: wait status */
     PRIV_POLICIES,        /* detail: generation; + the sealed policies in force from here on */
 };
+
+/* The namespace of the probe at start: no client can name it (proto_ns_id_is_valid), and its volume
+ * is a nameless directory that goes with the zygote. */
+#define PRIV_PROBE_ID ".probe"
 
 struct priv_request {
     uint32_t verb, slot;
@@ -62,7 +68,7 @@ struct priv_slot {
     pid_t pid;         /* 0: none */
     int pidfd, userns; /* userns: until its volume is attached */
     uint64_t box;      /* of its policy */
-    bool used, ending, removing;
+    bool used, ending, removing, is_probe;
 };
 
 struct priv {
@@ -77,11 +83,11 @@ struct priv {
     int compiled_fd; /* the compiler's memfd, -1 */
     bool compile_again;
     int primordial_sock; /* -1: no primordial */
-    bool execs, volumes_probed, going_down;
     enum priv_phase phase; /* set by priv_serve */
     struct {
         uint32_t calls, failures;
     } done[PRIV_VERBS];
+    bool execs, volumes_probed, going_down, probe_only;
     unsigned drains, sweep_skip;
     int exit_status;
     uint64_t down_by_ns; /* once draining: when patience ends; 0: no */

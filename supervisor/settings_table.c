@@ -273,6 +273,7 @@ void settings_print_help(void)
 {
     printf("usage: brood-supervisor [--config FILE] [--KEY VALUE | --KEY=VALUE]...\n\n"
            "  --config FILE                  YAML file; default /etc/brood/brood.yaml if there\n"
+           "  --probe                        ask whether the layers hold, print it, stop\n"
            "  --help, --version\n");
     for (int i = 0; i < SETTINGS_COUNT; i++) {
         const struct setting *s = &settings_table[i];

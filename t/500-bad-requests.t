@@ -103,13 +103,14 @@ subtest 'routes, methods, sizes, types' => sub {
 is_deeply([$brood->execute({namespace_id => 'control', cmd => 'echo ok'})]->[1]{stdout}, "ok\n", 'after all that it works');
 is($brood->find('ran'), undef, 'nothing ran');
 {
-    my $n = $brood->volumes;
+    my $count = sub { scalar grep { !/^\./ } $brood->volumes };
+    my $n = $count->();
     ok(!-e "$brood->{fs_root}/$_", "no $_") for 'x' x 65, '.x', '-a', '..x';
     $brood->sh(brandnew => 'true');
-    is(scalar($brood->volumes), $n + 1, 'a request that is right creates a namespace');
+    is($count->(), $n + 1, 'a request that is right creates a namespace');
     refused('one with a bad field', 400, 'timeout', body(namespace_id => 'never', timeout => -1));
     refused('one with a missing cwd', 400, 'cwd', body(namespace_id => 'brandnew', cwd => '/no/such'));
-    is(scalar($brood->volumes), $n + 1, 'a wrong one does not');
+    is($count->(), $n + 1, 'a wrong one does not');
 }
 
 subtest 'framing' => sub {

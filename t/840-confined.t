@@ -85,10 +85,11 @@ sub stats {
 }
 my $before = stats();
 cmp_ok($before->{priv_start_zygote_total}, '>=', 1, 'zygotes were started');
-is($before->{"priv_${_}_total"}, 1, "$_ once") for qw(attach_volume start_frontend);
+is($before->{priv_attach_volume_total}, 2, "a volume for the probe, and alice's");
+is($before->{"priv_${_}_total"}, 1, "$_ once") for qw(ask_limits start_frontend);
 is($before->{"priv_${_}_failed_total"}, 0, "$_: no failure") for qw(start_zygote attach_volume end_zygote discard_volume start_frontend begin_drain);
 $brood->sh(bob => 'true');
-is(stats()->{priv_attach_volume_total}, 2, 'one more namespace, one more volume');
+is(stats()->{priv_attach_volume_total}, 3, 'one more namespace, one more volume');
 $brood->sh(alice => 'true') for 1 .. 20;
 is_deeply([grep { /^priv_(?:attach|discard)/ && stats()->{$_} != $before->{$_} } sort keys %$before], ['priv_attach_volume_total'], 'warm runs ask nothing of root');
 

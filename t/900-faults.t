@@ -208,7 +208,7 @@ subtest 'the disk is full' => sub {
     is($brood->request(GET => '/ready')->{status}, 200, 'the service is ready');
     is($brood->sh(alice => 'rm -f f* big')->{exit_code}, 0, 'place is made');
     ok(until_true(10, sub { $brood->sh(carol => 'echo hi')->{http} == 200 }), 'now the new one works');
-    is(join(' ', grep { /^\./ && $_ ne '.lock' } $brood->volumes), '', 'nothing unfinished lies about');
+    is(join(' ', grep { /^\./ && $_ ne '.lock' } $brood->entries), '', 'nothing unfinished lies about');
     $brood->stop;
 };
 

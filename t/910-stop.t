@@ -17,7 +17,7 @@ sub is_nothing_left {
         is(join("\n", grep { !$before{$_} } $brood->mounts, grep { /brood/ } glob '/dev/shm/*'), '', 'no mount, no file in memory');
         is(join(' ', $brood->cgroup_dirs), '', 'no cgroup');
         ok(!-e $brood->{$_}, "no $_ socket") for qw(socket http);
-        is(join(' ', grep { /^\./ && $_ ne '.lock' } $brood->volumes), '', 'nothing unfinished in fs_root');
+        is(join(' ', grep { /^\./ && $_ ne '.lock' } $brood->entries), '', 'nothing unfinished in fs_root');
     };
 }
 
@@ -175,7 +175,7 @@ subtest 'left by a kill -9' => sub {
     $brood->_spawn;
     ok($brood->wait_ready(20), 'the next start works') or diag($brood->log_tail);
     is($brood->sh(alice => 'cat note.txt')->{stdout}, "kept\n", 'with the files');
-    ok(until_true(5, sub { !grep { /^\.(?:new|trash)/ } $brood->volumes }), 'unfinished creations and removals are gone');
+    ok(until_true(5, sub { !grep { /^\.(?:new|trash)/ } $brood->entries }), 'unfinished creations and removals are gone');
     $brood->stop;
     is_nothing_left($brood, 'after the next stop');
 };

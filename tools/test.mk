@@ -56,6 +56,7 @@ test: ready-tests
 	@$(MAKE) --no-print-directory -j$$(nproc) MODE=fault all # for t/950-torture.t
 	@$(MAKE) --no-print-directory layers headers replay
 	B=$B prove --timer --exec '' $(UNIT) && B=$B tools/prove --timer -It/lib t/*.t
+	@tools/isolation-layers $B
 # What takes long: other people's attackers, then mixed load for ten minutes.
 soak: all $B/brood-bench ; B=$B tools/adversaries && bench/soak $B $(SECONDS)
 # On a kernel with cgroup v2 only, in a virtual machine.

@@ -23,6 +23,7 @@
 #define BLANKS_MAX 8
 
 static unsigned temp_count;
+static long lent_blank = -1;                     /* of vol_attach_blank */
 static unsigned blanks[BLANKS_MAX], blank_count; /* made ahead by vol_prepare; a sweep takes them */
 
 int vol_root_open(const char *path, int *ret_root_fd, int *ret_lock_fd, struct err *err)
@@ -90,6 +91,7 @@ void vol_prepare(int root_fd)
 void vol_tidy(int root_fd)
 {
     char temp[TEMP_NAME_ROOM];
+    vol_drop_blank(root_fd);
     while (blank_count > 0)
         (void)unlinkat(root_fd, temp_name(temp, blanks[--blank_count]), AT_REMOVEDIR);
 }
@@ -139,6 +141,27 @@ int vol_attach(int root_fd, const char *ns_id, int userns_fd, int *ret_mount_fd,
     if (dir < 0)
         return err_sys(err, "open volume %s", ns_id);
     return clone_idmapped(dir, ns_id, userns_fd, ret_mount_fd, err);
+}
+
+int vol_attach_blank(int root_fd, int userns_fd, int *ret_mount_fd, struct err *err)
+{
+    char temp[TEMP_NAME_ROOM];
+    vol_drop_blank(root_fd);
+    lent_blank = take_blank(root_fd);
+    if (lent_blank < 0)
+        return err_sys(err, "create a volume");
+    auto_close int dir = SYS(
+        fd_open_beneath(root_fd, temp_name(temp, (unsigned)lent_blank), O_PATH | O_DIRECTORY, 0));
+    return dir < 0 ? err_sys(err, "open volume %s", temp)
+                   : clone_idmapped(dir, temp, userns_fd, ret_mount_fd, err);
+}
+
+void vol_drop_blank(int root_fd)
+{
+    char temp[TEMP_NAME_ROOM];
+    if (lent_blank >= 0)
+        (void)unlinkat(root_fd, temp_name(temp, (unsigned)lent_blank), AT_REMOVEDIR);
+    lent_blank = -1;
 }
 
 int vol_probe(int root_fd, int userns_fd, struct err *err)

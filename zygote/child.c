@@ -94,7 +94,7 @@ static bool text_ends(const char *bytes, uint32_t len)
 static const char *parse(size_t len, struct child_job *job)
 {
     const struct zyg_run *run = (const void *)message;
-    if (len < sizeof *run || run->magic != ZYG_RUN_MAGIC ||
+    if (len < sizeof *run || (run->magic != ZYG_RUN_MAGIC && run->magic != ZYG_PROBE_MAGIC) ||
         (uint64_t)run->cmd_bytes + run->env_bytes + run->cwd_bytes != len - sizeof *run)
         child_fail(CHILD_STEP_MESSAGE, EBADMSG);
     char *cmd = message + sizeof *run, *vars = cmd + run->cmd_bytes, *cwd = vars + run->env_bytes;
@@ -239,6 +239,8 @@ _Noreturn static void take_run(struct zyg *z)
     }
     merge_env(&job);
     close_others(z);
+    if (run->magic == ZYG_PROBE_MAGIC && run->cmd_bytes > sizeof(struct zyg_probe_ask))
+        probe_main(job.cmd, z->eval->execs);
     z->eval->run(&job);
 }
 

@@ -22,6 +22,18 @@ const char *zyg_step_name(uint32_t step)
     return step < ZYG_STEPS ? zyg_steps[step] : "unknown step";
 }
 
+static const uint32_t layers[ZYG_STEPS] = {
+    [ZYG_STEP_IDS] = POLICY_USERNS,        [ZYG_STEP_MOUNTS] = POLICY_PROC,
+    [ZYG_STEP_LOOPBACK] = POLICY_NETNS,    [ZYG_STEP_CGROUPS] = POLICY_CGROUPNS,
+    [ZYG_STEP_VOLUME] = POLICY_VOLUME,     [ZYG_STEP_LANDLOCK] = POLICY_LANDLOCK,
+    [ZYG_STEP_CAPS] = POLICY_CAPABILITIES, [ZYG_STEP_SECCOMP] = POLICY_SECCOMP,
+};
+
+uint32_t zyg_step_layer(uint32_t step)
+{
+    return step < ZYG_STEPS ? layers[step] : 0;
+}
+
 static const char *const child_steps[CHILD_STEPS] = {
     [CHILD_OK] = "none",
     [CHILD_STEP_MESSAGE] = "read the run",

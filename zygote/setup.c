@@ -38,7 +38,7 @@ static int make_cgroupns(struct zyg *z)
     for (size_t i = 0; i < z->procs_count; i++)
         if (write(z->procs_fd[i], "0", 1) < 0)
             return -errno;
-    int r = unshare(CLONE_NEWCGROUP) < 0 ? -errno : 0;
+    int r = unshare(CLONE_NEWCGROUP) < 0 && z->plan->layers & POLICY_CGROUPNS ? -errno : 0;
     for (size_t i = 0; i < z->joins_count; i++) {
         if (write(z->own_procs_fd[i], "0", 1) < 0)
             return -errno;

@@ -138,6 +138,9 @@ _Noreturn void child_main(struct zyg *z, enum child_kind kind);
 int child_cast(void *z);
 /* Ends a run whose set-up failed: pid 1 reports the step. */
 _Noreturn void child_fail(enum child_step step, int error);
+/* probe.c: asks instead of evaluating; `ask` as it came, `execs`: what is close-on-exec counts as
+ * closed. */
+_Noreturn void probe_main(const void *ask, bool execs);
 /* mould.c: a mould's whole life. */
 _Noreturn void mould_main(struct zyg *z);
 /* In pid 1, once: a page shared with all its children. NULL on error. */

@@ -48,6 +48,7 @@ struct zyg_order { /* engine -> zygote */
 
 #define ZYG_RUN_MAGIC 0x31677a62u
 #define ZYG_RETIRE_MAGIC 0x31727a62u /* in place of a run: the standby ends, and its reserve */
+#define ZYG_PROBE_MAGIC 0x31707a62u  /* a run whose cmd is a struct zyg_probe_ask: see below */
 #define ZYG_ANY_CPU UINT32_MAX
 
 struct zyg_run { /* engine -> standby child, followed by cmd\0, env_count x "NAME=value\0", cwd\0 */
@@ -60,6 +61,33 @@ struct zyg_run { /* engine -> standby child, followed by cmd\0, env_count x "NAM
     uint32_t cmd_bytes, env_bytes, cwd_bytes; /* with their NULs */
     uint32_t
         home_cpu; /* where the zygote should live from its next child on; ZYG_ANY_CPU: anywhere */
+};
+
+/* ---- probes (probe.c) ------------------------------------------------------------------------
+ *
+ * The child of such a run evaluates no command: it asks an attacker's questions, from exactly the
+ * state of a run, writes one struct zyg_probe_answer for each to its stdout, then one whose layer
+ * is 0, and lives on until its stdin ends. */
+
+enum { ZYG_NS_USER, ZYG_NS_MNT, ZYG_NS_PID, ZYG_NS_NET, ZYG_NS_IPC, ZYG_NS_UTS, ZYG_NS_CGROUP };
+#define ZYG_NS_KINDS 7
+#define ZYG_PROBE_QUESTIONS_MAX 96
+
+struct zyg_probe_ask {
+    uint64_t host_ns[ZYG_NS_KINDS]; /* inodes of the host's kernel namespaces; 0: unknown */
+    uint64_t nofile, fsize_bytes, nproc, tmp_bytes;
+    uint32_t landlock_abi; /* of the running kernel */
+    uint32_t rights;       /* enum policy_right, as the policy has them */
+    uint32_t closed_port;  /* with POLICY_TCP_BIND: one that is not to be had */
+    uint32_t network;      /* enum policy_network */
+};
+
+enum zyg_probe_state { ZYG_HELD, ZYG_BROKEN, ZYG_ABSENT, ZYG_PROBE_STATES };
+
+struct zyg_probe_answer {
+    uint32_t layer; /* one bit: enum policy_layer */
+    uint32_t state;
+    char question[56], detail[64];
 };
 
 enum zyg_event { ZYG_SPARE = 1, ZYG_READY, ZYG_DONE, ZYG_FAILED };
@@ -100,8 +128,9 @@ enum child_step {
 };
 const char *child_step_name(uint32_t step);
 
-/* Set-up steps of a zygote, for ZYG_FAILED. */
+/* Set-up steps of a zygote, for ZYG_FAILED; and the layer that step belongs to, 0: none. */
 const char *zyg_step_name(uint32_t step);
+uint32_t zyg_step_layer(uint32_t step);
 
 /* ---- primordial <-> priv --------------------------------------------------------------------- */
 

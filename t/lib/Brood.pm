@@ -251,12 +251,17 @@ sub wait_file {
     return $found;
 }
 
-# Names directly below fs_root: what exists.
-sub volumes {
+# Names directly below fs_root; volumes: without the directories made ahead.
+sub entries {
     my ($self) = @_;
     opendir my $dir, $self->{fs_root} or return ();
     my @names = sort grep { !/^\.\.?$/ } readdir $dir;
     return @names;
+}
+
+sub volumes {
+    my ($self) = @_;
+    return grep { !/^\.blank-/ } $self->entries;
 }
 
 # Every living process of the test's tree but the test itself: {pid, ppid, uid, nspid, exe, role}.

@@ -39,6 +39,18 @@ static inline bool result_is_same(const struct proto_result *a, const struct pro
            denied_is_same(a, b);
 }
 
+static inline bool layers_are_same(const struct proto_hello *a, const struct proto_hello *b)
+{
+    bool same = a->layer_count == b->layer_count;
+    for (size_t i = 0; same && i < a->layer_count; i++)
+        same = strcmp(a->layers[i].name, b->layers[i].name) == 0 &&
+               a->layers[i].state == b->layers[i].state &&
+               a->layers[i].required == b->layers[i].required &&
+               strcmp(a->layers[i].question, b->layers[i].question) == 0 &&
+               strcmp(a->layers[i].detail, b->layers[i].detail) == 0;
+    return same;
+}
+
 static inline bool hello_is_same(const struct proto_hello *a, const struct proto_hello *b)
 {
     return a->version == b->version && strcmp(a->server, b->server) == 0 &&
@@ -49,7 +61,11 @@ static inline bool hello_is_same(const struct proto_hello *a, const struct proto
            a->request_timeout_ms == b->request_timeout_ms &&
            a->idle_timeout_ms == b->idle_timeout_ms && a->write_timeout_ms == b->write_timeout_ms &&
            a->log_format == b->log_format && a->log_level == b->log_level &&
-           a->draining == b->draining;
+           a->draining == b->draining && a->queue_max == b->queue_max &&
+           a->max_wait_ms == b->max_wait_ms && a->zygote_execs == b->zygote_execs &&
+           strcmp(a->kernel, b->kernel) == 0 && a->landlock_abi == b->landlock_abi &&
+           a->cgroup_version == b->cgroup_version && a->networks == b->networks &&
+           layers_are_same(a, b);
 }
 
 static inline bool stats_are_same(const struct proto_msg *a, const struct proto_msg *b)

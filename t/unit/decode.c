@@ -148,6 +148,17 @@ static void test_env(void)
     ok(decode(PROTO_EXECUTE) == 0 && got.execute.env[0].value[0] == 0, "an empty value");
 }
 
+static void put_layers(size_t count, uint64_t state)
+{
+    struct buf layer = {.cap = 4096};
+    wire.len = 0;
+    put_bytes(&layer, 1, "netns", 5);
+    put_u64(&layer, 2, state);
+    for (size_t i = 0; i < count; i++)
+        put_bytes(&wire, 23, layer.data, layer.len);
+    buf_fini(&layer);
+}
+
 static void put_entries(size_t count, const char *name)
 {
     struct buf entry = {.cap = 1000};
@@ -169,6 +180,12 @@ static void test_lists(void)
     refused(PROTO_NS_LIST, "list", "... and one more");
     put_entries(1, "../x");
     refused(PROTO_NS_LIST, "namespace_id", "a list of what is no namespace");
+    put_layers(PROTO_LAYERS_MAX, PROTO_ABSENT);
+    accepted(PROTO_HELLO, "64 layers");
+    put_layers(PROTO_LAYERS_MAX + 1, PROTO_HELD);
+    refused(PROTO_HELLO, "layers", "... and one more");
+    put_layers(1, PROTO_LAYER_STATES);
+    refused(PROTO_HELLO, "layer", "a layer in no known state");
     put_entries(PROTO_LIST_MAX, "figure");
     accepted(PROTO_STATS, "1000 figures");
     put_entries(PROTO_LIST_MAX + 1, "figure");

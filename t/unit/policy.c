@@ -159,7 +159,7 @@ static void test_refusals(void)
     refused(DEFAULT("binds: ['usr:/opt/a']"), "/FROM:/opt/NAME", "a relative source");
     refused(DEFAULT("binds: ['/usr:/opt/a', '/etc:/opt/a']"), "stands twice", "two at one place");
     refused(DEFAULT("binds: ['/nowhere-at-all:/opt/a']"), "/nowhere-at-all", "a source that lacks");
-    refused(DEFAULT("required: [warp]"), "\"warp\": expected landlock", "an unknown layer");
+    refused(DEFAULT("required: [warp]"), "\"warp\": expected layers", "an unknown layer");
     refused(DEFAULT("seccomp: /nowhere.json"), "/nowhere.json", "a profile that lacks");
     refused("namespaces:\n- {match: 'a*b', policy: default}\n", "perhaps ending in *",
             "a * inside");

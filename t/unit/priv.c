@@ -138,6 +138,7 @@ static void test_phases(void)
           [PRIV_LIMIT_ZYGOTE] = true,
           [PRIV_END_ZYGOTE] = true,
           [PRIV_START_FRONTEND] = true,
+          [PRIV_ASK_LIMITS] = true,
           [PRIV_BEGIN_DRAIN] = true}},
         {"serving",
          {PRIV_START_FRONTEND, 0},

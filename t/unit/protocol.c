@@ -45,6 +45,11 @@ static const struct proto_env some_env[] = {{"GREETING", "hello"}, {"EMPTY", ""}
 static const struct proto_stat some_stats[] = {{"active", 3}, {"runs_total", 1000000}};
 static const struct proto_ns_entry some_ns[] = {{"bob", true, 2}, {"carol", false, 0}};
 
+static const struct proto_layer some_layers[] = {
+    {"userns", PROTO_HELD, true, "", "3 of 3 attempts failed"},
+    {"seccomp", PROTO_BROKEN, false, "can I call unshare?", "it works"},
+};
+
 /* The ones with an `example` stand in PROTOCOL.md under that name. */
 static const struct {
     const char *example;
@@ -65,7 +70,15 @@ static const struct {
                 .idle_timeout_ms = 60000,
                 .write_timeout_ms = 30000,
                 .log_format = 1,
-                .log_level = 1}}},
+                .log_level = 1,
+                .queue_max = 64,
+                .max_wait_ms = 10000,
+                .kernel = "6.12.1",
+                .landlock_abi = 6,
+                .cgroup_version = 2,
+                .networks = 1,
+                .layers = some_layers,
+                .layer_count = 2}}},
     {"Execute",
      {.type = PROTO_EXECUTE,
       .tag = 7,
