@@ -6,6 +6,7 @@
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 struct err;
 
 #define POLICY_BPF_MAX 4096
@@ -65,7 +66,8 @@ struct policy_bind { /* read-only, nosuid, nodev */
 enum policy_network { POLICY_NET_NONE, POLICY_NET_EGRESS };
 #define POLICY_NET_RULES_MAX 64
 #define POLICY_NET_RESOLVERS_MAX 4
-struct policy_net_rule { /* IPv4 CIDR and a port range: destinations that may be reached */
+#define POLICY_NET_DEVICE "eth0" /* in the netns of a namespace with egress */
+struct policy_net_rule {         /* IPv4 CIDR and a port range: destinations that may be reached */
     uint32_t addr, prefix;
     uint16_t port_first, port_last; /* 0..65535: any */
     uint8_t tcp, udp, pad[2];       /* 1: of that protocol */
@@ -77,6 +79,30 @@ struct policy_net {
     struct policy_net_rule rules[POLICY_NET_RULES_MAX];
     uint32_t resolvers[POLICY_NET_RESOLVERS_MAX]; /* DNS goes there only */
 };
+
+/* --- the network's text: net.c; in the supervisor and the CLI --- */
+
+/* Ranges that a rule reaches only when it lies within them as a whole: 0.0.0.0/0 does not mean the
+ * private ones. Some can not be listed at all. */
+#define POLICY_NET_SPECIALS 11
+struct policy_net_range {
+    uint32_t addr, prefix;
+    bool may_be_listed;
+    const char *name;
+};
+extern const struct policy_net_range policy_net_special[POLICY_NET_SPECIALS];
+/* The one that holds this whole CIDR; NULL: none does. */
+const struct policy_net_range *policy_net_find_special(uint32_t addr, uint32_t prefix);
+/* "[tcp://|udp://]ADDRESS[/BITS]:PORT[-PORT]", tcp unless said. Strict; *ret is written only on
+ * success. <0: err names the text and what was expected. */
+int policy_net_parse_rule(const char *text, struct policy_net_rule *ret, struct err *err);
+/* The address of a DNS server, "ADDRESS". */
+int policy_net_parse_resolver(const char *text, uint32_t *ret, struct err *err);
+/* "ADDRESS[/BITS]" without bits behind the prefix. */
+int policy_net_parse_cidr(const char *text, uint32_t *ret_addr, uint32_t *ret_prefix,
+                          struct err *err);
+/* In words, for people: several lines. */
+void policy_net_print(const struct policy_net *net, FILE *to);
 
 /* The layers of isolation: what one is called, and what it needs, stands in policy_layer_words. */
 enum policy_layer {
