@@ -38,13 +38,15 @@ USES_brood := protocol policy lib
 USES_brood-supervisor := supervisor policy volumes protocol lib
 OBJS_brood-supervisor := $B/zygote/names.o # the contract's words, all it may link of zygote/
 USES_brood-frontend := frontend protocol lib
+USES_brood-netd := net policy lib
 LIBS_brood := -lprotobuf-c -lseccomp -ljansson
 LIBS_brood-supervisor := -lprotobuf-c -lseccomp -ljansson -lcyaml -lyaml
+LIBS_brood-netd := -lnftables -lnl-3 # a program of its own, so that nobody else has these
 LIBS_brood-frontend := -lh2o-evloop -lwslay -lssl -lcrypto -ljansson -lseccomp -lprotobuf-c -lpthread
 
 obj = $(patsubst %.c,$B/%.o,$(wildcard $1/*.c))
 arc = $(foreach f,$1,$B/$f.a)
-PROGRAMS := brood brood-supervisor brood-frontend brood-zygote
+PROGRAMS := brood brood-supervisor brood-frontend brood-netd brood-zygote
 all: $(PROGRAMS:%=$B/%) $B/brood-zygote.so
 
 $B/%.o: %.c | $B/protocol/brood.pb-c.h
@@ -61,8 +63,8 @@ $B/protocol.a: $B/protocol/brood.pb-c.o
 $B/%.a:
 	@rm -f $@
 	ar rcs $@ $^
-$(foreach f,lib protocol policy volumes supervisor frontend cli,$(eval $B/$f.a: $(call obj,$f)))
-$(foreach p,brood-supervisor brood-frontend,$(eval $B/$p: $(OBJS_$p) $(call arc,$(USES_$p)); $$(CC) $$(LDFLAGS) -o $$@ $$^ $$(LIBS_$p)))
+$(foreach f,lib protocol policy volumes net supervisor frontend cli,$(eval $B/$f.a: $(call obj,$f)))
+$(foreach p,brood-supervisor brood-frontend brood-netd,$(eval $B/$p: $(OBJS_$p) $(call arc,$(USES_$p)); $$(CC) $$(LDFLAGS) -o $$@ $$^ $$(LIBS_$p)))
 $B/brood: $(call obj,cli) $(call arc,$(USES_brood)); $(CC) $(LDFLAGS) -o $@ $^ $(LIBS_brood)
 
 # zygote/: the same sources twice, never sanitised (they run inside bash, or static): bash_*.c make the
@@ -84,6 +86,9 @@ $B/brood-zygote: $(call zobj,zst,zygote/exec_eval.c)
 	$(CC) $(STATIC_LDFLAGS) -o $@ $^ $(ZLIBS) -lpthread
 
 include tools/test.mk
+CFLAGS_net_links := $(shell pkg-config --cflags libnl-3.0)
+CFLAGS_net_filter := $(CFLAGS_net_links)
+CFLAGS_net_netd := $(CFLAGS_net_links)
 -include $(shell find $B -name '*.d' 2>/dev/null)
 
 deps: ; tools/deps
@@ -97,7 +102,7 @@ install: all
 	  $(addprefix $(DESTDIR)$(PREFIX)/share/man/man,1 5 8)
 	install -m 755 $B/brood $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 $B/brood-supervisor $(DESTDIR)$(PREFIX)/sbin/
-	install -m 755 $B/brood-frontend $B/brood-zygote $B/brood-zygote.so $(DESTDIR)$(PREFIX)/lib/brood/
+	install -m 755 $B/brood-frontend $B/brood-netd $B/brood-zygote $B/brood-zygote.so $(DESTDIR)$(PREFIX)/lib/brood/
 	install -m 644 etc/brood.yaml $(DESTDIR)/etc/brood/brood.yaml.example
 	install -m 644 etc/policy.yaml $(DESTDIR)/etc/brood/policy.yaml.example
 	install -m 644 etc/seccomp/default.json $(DESTDIR)/etc/brood/seccomp/default.json.example

@@ -30,9 +30,18 @@ static void put_denied(char *to, size_t room, const struct proto_result *r)
         n += (size_t)snprintf(to + n, room - n, "%s\"%s\"", i ? "," : "", r->denied[i].syscall);
 }
 
+/* Only what had traffic says so. */
+static void put_net(char *to, size_t room, const struct proto_result *r)
+{
+    *to = 0;
+    if (r->net_rx_bytes || r->net_tx_bytes)
+        (void)snprintf(to, room, ",\"net_rx_bytes\":%" PRIu64 ",\"net_tx_bytes\":%" PRIu64,
+                       r->net_rx_bytes, r->net_tx_bytes);
+}
+
 static void format_facts(struct answer *a, const struct proto_result *r, const struct output out[2])
 {
-    char code[16] = "null", signal[32] = "null", queue[32], wall[32], cpu[32];
+    char code[16] = "null", signal[32] = "null", queue[32], wall[32], cpu[32], net[80];
     char denied[PROTO_DENIED_MAX * (PROTO_SYSCALL_ROOM + 3)];
     const char *name = proto_signal_name(r->signal);
     if (r->exited)
@@ -43,16 +52,17 @@ static void format_facts(struct answer *a, const struct proto_result *r, const s
     put_ms(wall, sizeof wall, r->wall_us);
     put_ms(cpu, sizeof cpu, r->cpu_us);
     put_denied(denied, sizeof denied, r);
+    put_net(net, sizeof net, r);
     (void)snprintf(a->facts, sizeof a->facts,
                    "\",\"exit_code\":%s,\"run_id\":%" PRIu64 ",\"reason\":\"%s\",\"signal\":%s,"
                    "\"queue_ms\":%s,\"wall_ms\":%s,\"cpu_ms\":%s,\"max_rss_kb\":%" PRIu64
                    ",\"stdout_bytes\":%" PRIu64 ",\"stderr_bytes\":%" PRIu64
-                   ",\"stdout_truncated\":%s,\"stderr_truncated\":%s,\"start\":\"%s\","
+                   ",\"stdout_truncated\":%s,\"stderr_truncated\":%s%s,\"start\":\"%s\","
                    "\"denied\":[%s]}\n",
                    code, r->run_id, proto_reason_name(r->reason), signal, queue, wall, cpu,
                    r->max_rss_kb, out[0].total, out[1].total,
                    bool_name(output_is_truncated(&out[0])), bool_name(output_is_truncated(&out[1])),
-                   proto_start_name(r->start), denied);
+                   net, proto_start_name(r->start), denied);
 }
 
 static struct answer_part raw(const char *text)

@@ -293,6 +293,75 @@ static int read_required(struct reading *r, struct policy_plan *plan, const char
     return result;
 }
 
+static int read_allow(struct reading *r, const char *where, yaml_node_t *value,
+                      struct policy_net *net)
+{
+    const char *item;
+    yaml_node_t *at;
+    int result = 0;
+    struct err why;
+    net->rule_count = 0;
+    memset(net->rules, 0, sizeof net->rules);
+    if (list_count(value) > POLICY_NET_RULES_MAX)
+        return bad(r, value, where, "expected at most %u", POLICY_NET_RULES_MAX);
+    while ((item = list_item(r, value, where, net->rule_count, &at, &result)))
+        if (policy_net_parse_rule(item, &net->rules[net->rule_count++], &why) < 0)
+            return bad(r, at, where, "%s", why.text);
+    return result;
+}
+
+static int read_resolvers(struct reading *r, const char *where, yaml_node_t *value,
+                          struct policy_net *net)
+{
+    const char *item;
+    yaml_node_t *at;
+    int result = 0;
+    struct err why;
+    net->resolver_count = 0;
+    memset(net->resolvers, 0, sizeof net->resolvers);
+    if (list_count(value) > POLICY_NET_RESOLVERS_MAX)
+        return bad(r, value, where, "expected at most %u", POLICY_NET_RESOLVERS_MAX);
+    while ((item = list_item(r, value, where, net->resolver_count, &at, &result)))
+        if (policy_net_parse_resolver(item, &net->resolvers[net->resolver_count++], &why) < 0)
+            return bad(r, at, where, "%s", why.text);
+    return result;
+}
+
+static int on_network_key(struct reading *r, void *ctx, const char *key, yaml_node_t *at,
+                          yaml_node_t *value)
+{
+    struct policy_plan *plan = ctx;
+    struct policy_net *net = &plan->net;
+    const char *text = text_of(value);
+    char where[80];
+    uint64_t kbit;
+    (void)snprintf(where, sizeof where, "policies.%s.network.%.20s", plan->name, key);
+    if (strcmp(key, "allow") == 0)
+        return read_allow(r, where, value, net);
+    if (strcmp(key, "resolvers") == 0)
+        return read_resolvers(r, where, value, net);
+    if (strcmp(key, "mode") == 0) {
+        if (!text || (strcmp(text, "none") != 0 && strcmp(text, "egress") != 0))
+            return bad(r, value, where, "expected none or egress, got \"%.40s\"",
+                       text ? text : "something else");
+        net->mode = *text == 'n' ? POLICY_NET_NONE : POLICY_NET_EGRESS;
+        return 0;
+    }
+    if (strcmp(key, "rate_kbit") != 0)
+        return bad(r, at, where, "unknown: expected mode, allow, resolvers or rate_kbit");
+    if (!text || num_parse_u64(text, 0, POLICY_NET_RATE_KBIT_MAX, &kbit) < 0)
+        return bad(r, value, where, "expected 0 to %u, got \"%.40s\"", POLICY_NET_RATE_KBIT_MAX,
+                   text ? text : "something else");
+    net->rate_kbit = (uint32_t)kbit;
+    return 0;
+}
+
+static int read_network(struct reading *r, struct policy_plan *plan, const char *where,
+                        yaml_node_t *value)
+{
+    return walk_mapping(r, value, where, on_network_key, plan);
+}
+
 static int read_base(struct reading *r, struct policy_plan *plan, const char *where,
                      yaml_node_t *value)
 {
@@ -304,8 +373,9 @@ static const struct {
     const char *key;
     read_fn *read;
 } others[] = {
-    {"base", read_base},   {"landlock", read_landlock}, {"seccomp", read_seccomp},
-    {"binds", read_binds}, {"env", read_env},           {"required", read_required},
+    {"base", read_base},         {"landlock", read_landlock}, {"seccomp", read_seccomp},
+    {"binds", read_binds},       {"network", read_network},   {"env", read_env},
+    {"required", read_required},
 };
 
 static int on_policy_key(struct reading *r, void *ctx, const char *key, yaml_node_t *at,

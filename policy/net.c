@@ -8,6 +8,7 @@
  */
 #include "lib/err.h"
 #include "policy/policy.h"
+#include <stdarg.h>
 
 #define CIDR(a, b, c, d) ((uint32_t)(a) << 24 | (b) << 16 | (c) << 8 | (d))
 
@@ -180,42 +181,55 @@ int policy_net_parse_resolver(const char *text, uint32_t *ret, struct err *err)
     return r;
 }
 
-static void print_rule(const struct policy_net_rule *rule, FILE *to)
+/* What did not fit is not there; the text always ends. */
+PRINTF_LIKE(3, 4) static void put(char **at, size_t *room, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(*at, *room, fmt, ap);
+    va_end(ap);
+    size_t used = n < 0 ? 0 : (size_t)n < *room ? (size_t)n : *room - 1;
+    *at += used;
+    *room -= used;
+}
+
+static void show_rule(const struct policy_net_rule *rule, char **at, size_t *room)
 {
     char addr[16];
     write_address(addr, rule->addr);
-    (void)fprintf(to, "  may reach %s/%u, %s port", addr, rule->prefix,
-                  rule->tcp && rule->udp ? "tcp and udp"
-                  : rule->udp            ? "udp"
-                                         : "tcp");
+    put(at, room, "  may reach %s/%u, %s port", addr, rule->prefix,
+        rule->tcp && rule->udp ? "tcp and udp"
+        : rule->udp            ? "udp"
+                               : "tcp");
     if (rule->port_first == rule->port_last)
-        (void)fprintf(to, " %u\n", rule->port_first);
+        put(at, room, " %u\n", rule->port_first);
     else
-        (void)fprintf(to, "s %u to %u\n", rule->port_first, rule->port_last);
+        put(at, room, "s %u to %u\n", rule->port_first, rule->port_last);
 }
 
-void policy_net_print(const struct policy_net *net, FILE *to)
+void policy_net_show(const struct policy_net *net, char *ret, size_t room)
 {
-    char addr[16];
+    char addr[16], *at = ret;
     if (net->mode == POLICY_NET_NONE) {
-        (void)fprintf(to, "network: none (loopback only)\n");
+        put(&at, &room, "network: none (loopback only)\n");
         return;
     }
-    (void)fprintf(to, "network: egress (IPv4; nobody can connect in)\n");
+    put(&at, &room, "network: egress (IPv4; nobody can connect in)\n");
     for (uint32_t i = 0; i < net->rule_count; i++)
-        print_rule(&net->rules[i], to);
+        show_rule(&net->rules[i], &at, &room);
     if (net->rule_count == 0)
-        (void)fprintf(to, "  may reach no address\n");
+        put(&at, &room, "  may reach no address\n");
     for (uint32_t i = 0; i < net->resolver_count; i++) {
         write_address(addr, net->resolvers[i]);
-        (void)fprintf(to, "  may ask %s for names\n", addr);
+        put(&at, &room, "  may ask %s for names\n", addr);
     }
-    (void)fprintf(to, "  port 53 %s\n",
-                  net->resolver_count ? "only there" : "nowhere: no resolver is listed");
-    (void)fprintf(to, "  private, link-local and the host's own addresses only where a line above "
-                      "lies within them\n");
+    put(&at, &room, "  port 53 %s\n",
+        net->resolver_count ? "only there" : "nowhere: no resolver is listed");
+    put(&at, &room,
+        "  private, link-local and the host's own addresses only where a line above lies within "
+        "them\n");
     if (net->rate_kbit)
-        (void)fprintf(to, "  at most %u kbit/s each direction\n", net->rate_kbit);
+        put(&at, &room, "  at most %u kbit/s each direction\n", net->rate_kbit);
     else
-        (void)fprintf(to, "  no limit of speed\n");
+        put(&at, &room, "  no limit of speed\n");
 }

@@ -6,7 +6,6 @@
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 struct err;
 
 #define POLICY_BPF_MAX 4096
@@ -66,6 +65,7 @@ struct policy_bind { /* read-only, nosuid, nodev */
 enum policy_network { POLICY_NET_NONE, POLICY_NET_EGRESS };
 #define POLICY_NET_RULES_MAX 64
 #define POLICY_NET_RESOLVERS_MAX 4
+#define POLICY_NET_RATE_KBIT_MAX 100000000u
 #define POLICY_NET_DEVICE "eth0" /* in the netns of a namespace with egress */
 struct policy_net_rule {         /* IPv4 CIDR and a port range: destinations that may be reached */
     uint32_t addr, prefix;
@@ -101,8 +101,9 @@ int policy_net_parse_resolver(const char *text, uint32_t *ret, struct err *err);
 /* "ADDRESS[/BITS]" without bits behind the prefix. */
 int policy_net_parse_cidr(const char *text, uint32_t *ret_addr, uint32_t *ret_prefix,
                           struct err *err);
-/* In words, for people: several lines. */
-void policy_net_print(const struct policy_net *net, FILE *to);
+/* In words, for people: several lines, cut to room. */
+void policy_net_show(const struct policy_net *net, char *ret, size_t room);
+#define POLICY_NET_WORDS_MAX 8192 /* room for the longest */
 
 /* The layers of isolation: what one is called, and what it needs, stands in policy_layer_words. */
 enum policy_layer {

@@ -205,7 +205,9 @@ void policy_show(const struct policy_set *set, uint32_t policy, char *ret, size_
     show_numbers(&o, plan);
     show_landlock(&o, plan);
     show_seccomp(&o, plan);
-    put(&o, "network: none (loopback only)\n");
+    char network[POLICY_NET_WORDS_MAX];
+    policy_net_show(&plan->net, network, sizeof network);
+    put(&o, "%s", network);
     for (uint32_t i = 0; i < plan->bind_count; i++)
         put(&o, "bind: %s at %s, read-only\n", plan->binds[i].from, plan->binds[i].to);
     const char *var = plan->env;

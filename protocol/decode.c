@@ -185,6 +185,8 @@ static int take_result(const Brood__Wire__Result *m, struct proto_msg *ret, stru
         .max_rss_kb = m->max_rss_kb,
         .start = (enum proto_start)m->start,
         .output_bytes_max = m->output_bytes_max,
+        .net_rx_bytes = m->net_rx_bytes,
+        .net_tx_bytes = m->net_tx_bytes,
     };
     return take_denied(m, &ret->result, err);
 }

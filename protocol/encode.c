@@ -94,6 +94,8 @@ static ssize_t encode_result(const struct proto_msg *msg, size_t head, char *scr
     m.max_rss_kb = r->max_rss_kb;
     m.start = r->start;
     m.output_bytes_max = r->output_bytes_max;
+    m.net_rx_bytes = r->net_rx_bytes;
+    m.net_tx_bytes = r->net_tx_bytes;
     return pack(&m.base, head, scratch, room, ret, err);
 }
 

@@ -114,7 +114,8 @@ struct proto_result {
     bool exited;
     int exit_code, signal;
     uint64_t queue_us, wall_us, cpu_us, max_rss_kb;
-    uint64_t output_bytes_max; /* 0: the policy has none of its own */
+    uint64_t output_bytes_max;           /* 0: the policy has none of its own */
+    uint64_t net_rx_bytes, net_tx_bytes; /* 0 without a network */
     enum proto_start start;
     struct proto_denied denied[PROTO_DENIED_MAX]; /* in the order of the first time */
     size_t denied_count;

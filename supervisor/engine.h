@@ -57,9 +57,9 @@ struct slot {
     uint64_t box;                     /* of the policy it was started with */
     struct policy_group group, asked; /* limits in force; those that priv was asked for */
     uint32_t home_cpu; /* where it lives while there is room; ZYG_ANY_CPU: not chosen yet */
-    int counters[CGROUP_COUNTERS];
-    uint64_t oom_seen, pids_seen; /* counters as they were before the run */
-    struct loop_timer timer;      /* the state's deadline */
+    int counters[PRIV_COUNTERS];
+    uint64_t oom_seen, pids_seen, rx_seen, tx_seen; /* counters as they were before the run */
+    struct loop_timer timer;                        /* the state's deadline */
     bool spare_came, reply_came;
     TAILQ_ENTRY(slot) in_list; /* free or spare */
 };

@@ -428,6 +428,16 @@ static void reset_counters(struct slot *s, const struct zyg_report *report, uint
         s->pids_seen = read_counter(s->counters[CGROUP_PIDS], "max ");
 }
 
+/* Bytes of the namespace's link since it was asked last. 0 without one. */
+static uint64_t take_bytes(const struct slot *s, enum priv_counter which, uint64_t *seen)
+{
+    if (s->counters[which] < 0)
+        return 0;
+    uint64_t now = read_counter(s->counters[which], ""), before = *seen;
+    *seen = now;
+    return now > before ? now - before : 0;
+}
+
 static const char *cwd_text(int error)
 {
     switch (error) {
@@ -497,6 +507,8 @@ void run_finish(struct run *run, struct slot *s, const struct zyg_report *report
     result.max_rss_kb = peak ? peak / 1024 : report->max_rss_kb;
     result.output_bytes_max = e->policies->plans[run->policy].limits.output_bytes_max;
     take_denied(&result, report);
+    result.net_rx_bytes = take_bytes(s, PRIV_NET_RX, &s->rx_seen);
+    result.net_tx_bytes = take_bytes(s, PRIV_NET_TX, &s->tx_seen);
     e->total.runs++;
     e->total.reasons[result.reason]++;
     answer(run, &result);

@@ -300,7 +300,7 @@ static void act_forget(struct slot *s, struct event *ev)
     struct engine *e = s->engine;
     struct ns *ns = s->ns;
     (void)ev;
-    for (size_t i = 0; i < CGROUP_COUNTERS; i++)
+    for (size_t i = 0; i < PRIV_COUNTERS; i++)
         fd_close(&s->counters[i]);
     s->ns = NULL;
     s->spare_came = s->reply_came = false;
@@ -417,15 +417,15 @@ static void on_timer(struct loop_timer *t)
 static void on_started(struct slot *s, const struct priv_reply *reply, int *fds, size_t nfds)
 {
     size_t n = 0;
-    if ((size_t)__builtin_popcount(reply->detail & ((1u << CGROUP_COUNTERS) - 1)) != nfds ||
+    if ((size_t)__builtin_popcount(reply->detail & ((1u << PRIV_COUNTERS) - 1)) != nfds ||
         engine_fds_are_short(s->engine, fds, nfds)) {
         step(s, &(struct event){.what = EV_BROKEN, .text = out_of_descriptors, .fd = -1});
         return;
     }
-    for (uint32_t i = 0; i < CGROUP_COUNTERS; i++)
+    for (uint32_t i = 0; i < PRIV_COUNTERS; i++)
         if (reply->detail & (1u << i))
             s->counters[i] = fd_take(&fds[n++]);
-    s->oom_seen = s->pids_seen = 0;
+    s->oom_seen = s->pids_seen = s->rx_seen = s->tx_seen = 0;
     s->engine->zygote_execs = reply->detail & PRIV_ZYGOTE_EXECS;
     s->reply_came = true;
     if (s->spare_came)
@@ -505,7 +505,7 @@ void slots_init(struct engine *e)
         *s = (struct slot){
             .engine = e, .index = i, .run_fd = -1, .ctl = {.fd = -1, .on_ready = on_ctl}};
         s->timer.on_due = on_timer;
-        for (size_t k = 0; k < CGROUP_COUNTERS; k++)
+        for (size_t k = 0; k < PRIV_COUNTERS; k++)
             s->counters[k] = -1;
         TAILQ_INSERT_TAIL(&e->free, s, in_list);
     }

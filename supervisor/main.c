@@ -206,6 +206,8 @@ static int open_everything(struct priv *p, struct peers *ret_peers, int *ret_loc
     if (r == 0)
         r = listen_unix(set->socket, SOCK_SEQPACKET, peers_has_others(ret_peers) ? 0666 : 0660,
                         ret_engine_listen, err);
+    if (r == 0)
+        r = priv_net_start(p, err);
     return r;
 }
 
@@ -261,7 +263,7 @@ static int split(struct priv *p, const struct peers *peers, int engine_listen, s
     (void)close(pair[1]);
     fd_close(&engine_listen);
     p->engine_sock = pair[0];
-    return priv_confine(err);
+    return priv_confine(p, err);
 }
 
 /* The one flag without a value: out of argv, as the settings know only pairs. */
@@ -284,6 +286,7 @@ int main(int argc, char **argv)
     static struct peers peers;
     static struct priv p = {.engine_sock = -1,
                             .primordial_sock = -1,
+                            .netd_sock = -1,
                             .root_fd = -1,
                             .policies_fd = -1,
                             .compiled_fd = -1};

@@ -29,6 +29,7 @@
 #define REMOVE_TRIES 400 /* x 5 ms: a cgroup is busy until its last zombie is reaped */
 #define END_MS 10000u    /* to reap everything when going down */
 #define CGROUPS_MS 5000u
+#define NETD_LIFE_MIN_MS 1000u
 #define DRAIN_SLACK_MS                                                                             \
     5000u /* what the engine gets beyond drain_ms before it is not waited for                      \
            */
@@ -67,13 +68,14 @@ static void tell(struct priv *p, const struct priv_reply *reply, const int *fds,
  */
 
 static int ask_primordial(struct priv *p, const struct zyg_birth *birth, const int *fds,
-                          size_t nfds, struct zyg_born *born, int ret_fds[2], struct err *err)
+                          size_t nfds, struct zyg_born *born, int ret_fds[3], struct err *err)
 {
     int got[PACKET_FDS_MAX];
+    size_t want = birth->net_address ? 3 : 2;
     size_t ngot = 0;
     int r = packet_send(p->primordial_sock, birth, sizeof *birth, fds, nfds);
     ssize_t n = r < 0 ? r : packet_recv(p->primordial_sock, born, sizeof *born, got, &ngot);
-    if (n != (ssize_t)sizeof *born || (born->error == 0) != (ngot == 2)) {
+    if (n != (ssize_t)sizeof *born || (born->error == 0) != (ngot == want)) {
         for (size_t i = 0; i < ngot; i++)
             fd_close(&got[i]);
         (void)kill(p->primordial,
@@ -85,13 +87,14 @@ static int ask_primordial(struct priv *p, const struct zyg_birth *birth, const i
         errno = born->error;
         return err_sys(err, "clone a zygote");
     }
-    ret_fds[0] = got[0];
-    ret_fds[1] = got[1];
+    for (size_t i = 0; i < want; i++)
+        ret_fds[i] = got[i];
     return 0;
 }
 
+/* *ret_netns: -1 without a network. */
 static int clone_zygote(struct priv *p, uint32_t slot, const struct call *call, const int *procs,
-                        int pids_current, struct err *err)
+                        int pids_current, int *ret_netns, struct err *err)
 {
     const struct settings *set = p->set;
     struct zyg_birth birth = {
@@ -103,7 +106,7 @@ static int clone_zygote(struct priv *p, uint32_t slot, const struct call *call, 
         .base_uid = (uint32_t)(set->uid_base + (uint64_t)slot * ZYG_UIDS_PER_SLOT),
     };
     struct zyg_born born;
-    int fds[PACKET_FDS_MAX] = {call->fds[0], call->fds[1]}, got[2] = {-1, -1};
+    int fds[PACKET_FDS_MAX] = {call->fds[0], call->fds[1]}, got[3] = {-1, -1, -1};
     size_t n = 2;
     for (size_t i = 0; i < p->cg.trees; i++)
         fds[n++] = procs[i];
@@ -114,14 +117,22 @@ static int clone_zygote(struct priv *p, uint32_t slot, const struct call *call, 
     birth.has_pids_current = pids_current >= 0;
     if (pids_current >= 0)
         fds[n++] = pids_current;
+    uint32_t policy_net = p->net ? p->net_of[birth.policy] : NET_POLICIES_MAX;
+    if (policy_net < NET_POLICIES_MAX) {
+        birth.net_address = net_ns_address(p->net->subnet, slot);
+        birth.net_gateway = net_host_address(p->net->subnet, slot);
+    }
     int r = ask_primordial(p, &birth, fds, n, &born, got, err);
-    if (r == 0)
-        p->slots[slot] = (struct priv_slot){.used = true,
-                                            .pid = born.pid,
-                                            .pidfd = got[0],
-                                            .userns = got[1],
-                                            .box = p->policies->plans[birth.policy].box};
-    return r;
+    if (r < 0)
+        return r;
+    p->slots[slot] = (struct priv_slot){.used = true,
+                                        .pid = born.pid,
+                                        .pidfd = got[0],
+                                        .userns = got[1],
+                                        .net = policy_net,
+                                        .box = p->policies->plans[birth.policy].box};
+    *ret_netns = got[2];
+    return 0;
 }
 
 /* Once: can the filesystem of fs_root be id-mapped? A service that cannot attach should not start.
@@ -151,7 +162,8 @@ static const struct policy_plan *find_plan(const struct priv *p, const struct pr
 static int start_zygote(struct priv *p, struct call *call, struct answer *ret, struct err *err)
 {
     uint32_t slot = call->req->slot;
-    int procs[CGROUP_TREES_MAX], counters[CGROUP_COUNTERS], r = 0;
+    int procs[CGROUP_TREES_MAX], counters[PRIV_COUNTERS], r = 0;
+    auto_close int netns = -1;
     const struct policy_plan *plan = find_plan(p, call->req, err);
     if (!plan)
         return err->code;
@@ -163,21 +175,26 @@ static int start_zygote(struct priv *p, struct call *call, struct answer *ret, s
         r = cgroup_make(&p->cg, slot, &plan->limits.group, procs, counters, err);
     if (r < 0)
         return r;
-    r = clone_zygote(p, slot, call, procs, counters[CGROUP_PIDS_CURRENT], err);
+    counters[PRIV_NET_RX] = counters[PRIV_NET_TX] = -1;
+    r = clone_zygote(p, slot, call, procs, counters[CGROUP_PIDS_CURRENT], &netns, err);
+    bool lives = r == 0;
+    if (lives && netns >= 0)
+        r = priv_net_attach(p, slot, netns, &counters[PRIV_NET_RX], err);
     for (size_t i = 0; i < CGROUP_TREES_MAX; i++)
         fd_close(&procs[i]);
     fd_close(&counters[CGROUP_PIDS_CURRENT]); /* the zygote's, not the engine's */
     ret->detail = p->execs ? PRIV_ZYGOTE_EXECS : 0;
-    for (uint32_t i = 0; i < CGROUP_COUNTERS; i++)
+    for (uint32_t i = 0; i < PRIV_COUNTERS; i++)
         if (counters[i] >= 0) {
             ret->detail |= 1u << i;
             ret->fds[ret->nfds++] = counters[i];
         }
-    if (r < 0) {
+    if (!lives) {
         (void)cgroup_remove(&p->cg, slot);
         return r;
     }
-    r = probe_volumes(p, slot, err);
+    if (r == 0)
+        r = probe_volumes(p, slot, err);
     if (r < 0)
         end_zygote_of(p, slot);
     return r;
@@ -448,6 +465,8 @@ static void on_zygote_gone(struct priv *p, pid_t pid)
         s->pid = 0;
         fd_close(&s->pidfd);
         fd_close(&s->userns);
+        if (p->net && s->net < NET_POLICIES_MAX)
+            priv_net_detach(p, i);
         if (s->ending)
             start_remover(p);
         return;
@@ -463,6 +482,17 @@ static void announce_policies(struct priv *p)
         (void)kill(p->primordial, SIGKILL);
     p->primordial = 0;
     fd_close(&p->primordial_sock);
+}
+
+/* Its rules stand without it, but nobody would see them removed; nor is one that dies at once of
+ * use. */
+static void replace_netd(struct priv *p, int status)
+{
+    struct err err;
+    LOG(ERROR, "netd_died", F_I64("status", status));
+    if (clock_now_ns() - p->netd_started_ns > NETD_LIFE_MIN_MS * CLOCK_NS_PER_MS &&
+        priv_net_start(p, &err) < 0)
+        LOG(ERROR, "netd_not_replaced", F_STR("error", err.text));
 }
 
 static void reap(struct priv *p)
@@ -489,6 +519,11 @@ static void reap(struct priv *p)
                 announce_policies(p);
             if (p->compile_again)
                 priv_start_compiler(p);
+        } else if (pid == p->netd) {
+            p->netd = 0;
+            fd_close(&p->netd_sock);
+            if (!p->going_down)
+                replace_netd(p, status);
         } else if (pid == p->remover) {
             on_remover_done(p, status);
         } else if (pid == p->sweeper) {
@@ -574,6 +609,7 @@ static void end_everything(struct priv *p)
     fd_close(&p->engine_sock);
     fd_close(&p->primordial_sock);
     kill_all(p);
+    fd_close(&p->netd_sock); /* netd cleans up and ends by itself */
     while (clock_now_ns() < until) {
         pid_t pid = waitpid(-1, NULL, WNOHANG);
         if (pid < 0)

@@ -7,6 +7,7 @@
  * first.
  */
 #pragma once
+#include "net/net.h"
 #include "supervisor/cgroup.h"
 #include <sys/types.h>
 struct settings;
@@ -14,7 +15,7 @@ struct settings_files;
 
 enum priv_verb {
     PRIV_START_ZYGOTE = 1, /* slot, policy; + ctl, run. Reply: + counters as `detail` says (bit =
-                              enum cgroup_counter) */
+                              enum cgroup_counter, then enum priv_counter) */
     PRIV_ATTACH_VOLUME,  /* slot, ns_id: creates the volume if absent. Reply: + a detached mount */
     PRIV_LIMIT_ZYGOTE,   /* slot, policy, memory_bytes, pids_max: its cgroup gets that policy's
                             limits, or less where less is asked. Reply: error EBUSY: it holds more */
@@ -59,6 +60,9 @@ struct priv_reply {
     char text[176];
 };
 
+/* A slot's counters: those of its cgroups, and of its link when it has one. */
+enum priv_counter { PRIV_NET_RX = CGROUP_COUNTERS, PRIV_NET_TX, PRIV_COUNTERS };
+
 #define PRIV_ZYGOTE_EXECS                                                                          \
     0x100u /* in detail of START_ZYGOTE's reply: the static fallback is in use */
 
@@ -68,6 +72,7 @@ struct priv_slot {
     pid_t pid;         /* 0: none */
     int pidfd, userns; /* userns: until its volume is attached */
     uint64_t box;      /* of its policy */
+    uint32_t net;      /* number in priv.net, NET_POLICIES_MAX: none */
     bool used, ending, removing, is_probe;
 };
 
@@ -79,10 +84,14 @@ struct priv {
     const struct policy_set *policies;
     uint32_t generation;
     int listeners[LISTENERS];
-    pid_t engine, frontend, primordial, remover, sweeper, compiler;
+    pid_t engine, frontend, primordial, netd, remover, sweeper, compiler;
     int compiled_fd; /* the compiler's memfd, -1 */
     bool compile_again;
     int primordial_sock; /* -1: no primordial */
+    int netd_sock;       /* -1: no netd */
+    uint64_t netd_started_ns;
+    struct net_config *net;        /* NULL: no policy had a network at the start */
+    uint32_t net_of[POLICIES_MAX]; /* a policy's number there; NET_POLICIES_MAX: none */
     enum priv_phase phase; /* set by priv_serve */
     struct {
         uint32_t calls, failures;
@@ -114,17 +123,34 @@ int priv_find_ids(const char *user, uint32_t fallback, struct priv_ids *ret, str
 int priv_become(const struct priv_ids *ids, struct err *err);
 /* Before the exec of a primordial: the capabilities that it keeps, through that exec. */
 int priv_become_primordial(struct err *err);
-/* Reduces this root process to the capabilities that its verbs and its children need, for good. <0:
- * err also names what could be regained. */
-int priv_confine(struct err *err);
+/* Before the exec of netd: its user, and CAP_NET_ADMIN through that exec. */
+int priv_become_netd(const struct priv_ids *ids, struct err *err);
+/* Reduces this root process to the capabilities that its verbs and its children need, for good;
+ * netd's only where there can be one. <0: err also names what could be regained. */
+int priv_confine(const struct priv *p, struct err *err);
 
 /* spawn.c ----------------------------------------------------------------------------------------
  */
 
+/* Starts netd. Sets netd, netd_sock. */
+int priv_start_netd(struct priv *p, struct err *err);
 /* Starts a primordial and waits for its hello. Sets primordial, primordial_sock, execs. */
 int priv_start_primordial(struct priv *p, struct err *err);
 /* Starts the frontend on the listeners with these engine connections. Sets frontend. */
 int priv_start_frontend(struct priv *p, const int *conns, size_t count, struct err *err);
+
+/* net.c ------------------------------------------------------------------------------------------
+ */
+
+/* For a set of policies that is about to be the one in force: netd gets their networks. <0: it
+ * could not, the old ones stay. */
+int priv_net_adopt(struct priv *p, const struct policy_set *set, struct err *err);
+/* Starts and configures netd where a policy has a network and none runs. */
+int priv_net_start(struct priv *p, struct err *err);
+/* Gives the slot its link, with the other end in that netns; counters as PRIV_NET_*. */
+int priv_net_attach(struct priv *p, uint32_t slot, int netns, int ret_counters[2], struct err *err);
+/* The slot's zygote is gone. */
+void priv_net_detach(struct priv *p, uint32_t slot);
 
 /* image.c ----------------------------------------------------------------------------------------
  */

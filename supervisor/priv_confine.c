@@ -24,25 +24,28 @@
 static const struct {
     uint64_t cap;
     bool primordial; /* it has it, too */
+    bool network;    /* only where a policy has one */
     const char *why;
 } kept[] = {
-    {CAP(SYS_ADMIN), true, "mounts, kernel namespaces, id-mapped volumes"},
-    {CAP(SETUID), true, "become frontend, sweeper, the owner of a userns; write uid_map"},
-    {CAP(SETGID), true, "the same for groups"},
-    {CAP(SYS_PTRACE), true, "open ns/user of a zygote, which is not dumpable"},
-    {CAP(KILL), false, "end engine, frontend and zygotes, which are other users"},
-    {CAP(CHOWN), false, "give a new volume to its user"},
-    {CAP(MKNOD), false, "/dev of the image of a primordial that is started later"},
-    {CAP(SETPCAP), false, "give the children fewer"},
-    {CAP(DAC_OVERRIDE), false,
+    {CAP(SYS_ADMIN), true, false, "mounts, kernel namespaces, id-mapped volumes"},
+    {CAP(SETUID), true, false, "become frontend, sweeper, the owner of a userns; write uid_map"},
+    {CAP(SETGID), true, false, "the same for groups"},
+    {CAP(SYS_PTRACE), true, false, "open ns/user of a zygote, which is not dumpable"},
+    {CAP(KILL), false, false, "end engine, frontend and zygotes, which are other users"},
+    {CAP(CHOWN), false, false, "give a new volume to its user"},
+    {CAP(MKNOD), false, false, "/dev of the image of a primordial that is started later"},
+    {CAP(SETPCAP), false, false, "give the children fewer"},
+    {CAP(DAC_OVERRIDE), false, false,
      "remove our cgroup from v1's root, which is 0555; open the tree to be swept"},
+    {.cap = CAP(NET_ADMIN), .network = true, .why = "hand it to netd"},
 };
+static bool has_network;
 
 static uint64_t kept_caps(bool by_primordial)
 {
     uint64_t all = 0;
     for (size_t i = 0; i < ARRAY_LEN(kept); i++)
-        if (kept[i].primordial || !by_primordial)
+        if ((kept[i].primordial || !by_primordial) && (has_network || !kept[i].network))
             all |= kept[i].cap;
     return all;
 }
@@ -80,7 +83,7 @@ int priv_become(const struct priv_ids *ids, struct err *err)
     return 0;
 }
 
-static int set_caps(uint64_t keep)
+static int bound_caps(uint64_t keep)
 {
     for (unsigned long cap = 0; cap < 64; cap++)
         if (!(keep & (1ull << cap)) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0) {
@@ -88,7 +91,13 @@ static int set_caps(uint64_t keep)
                 break; /* past the kernel's last capability */
             return -errno;
         }
-    return policy_keep_caps(keep);
+    return 0;
+}
+
+static int set_caps(uint64_t keep)
+{
+    int r = bound_caps(keep);
+    return r < 0 ? r : policy_keep_caps(keep);
 }
 
 /* Being root gives an exec'ed program nothing (see priv_confine), so what it keeps is inheritable
@@ -107,6 +116,27 @@ int priv_become_primordial(struct err *err)
         if ((keep & (1ull << cap)) && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) < 0)
             return err_sys(err, "keep capability %lu", cap);
     return prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 ? err_sys(err, "death signal") : 0;
+}
+
+/* Another user's: what stays permitted over the change of the uid is made ambient. */
+int priv_become_netd(const struct priv_ids *ids, struct err *err)
+{
+    const uint32_t keep = (uint32_t)CAP(NET_ADMIN);
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2] = {{keep, keep, keep}, {0, 0, 0}};
+    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0 || setgroups(0, NULL) < 0 ||
+        setresgid(ids->gid, ids->gid, ids->gid) < 0)
+        return err_sys(err, "become gid %u", (unsigned)ids->gid);
+    int r = bound_caps(keep);
+    errno = -r;
+    if (r < 0 || setresuid(ids->uid, ids->uid, ids->uid) < 0)
+        return err_sys(err, "become uid %u", (unsigned)ids->uid);
+    if (syscall(SYS_capset, &head, data) < 0 ||
+        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_NET_ADMIN, 0, 0) < 0)
+        return err_sys(err, "keep CAP_NET_ADMIN");
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return err_sys(err, "renounce privileges");
+    return setresuid((uid_t)-1, 0, (uid_t)-1) == 0 ? err_set(err, "root could be regained") : 0;
 }
 
 /* ---- priv itself ------------------------------------------------------------------------------
@@ -166,10 +196,13 @@ static const struct {
     {"dump core", can_dump_core},
 };
 
-int priv_confine(struct err *err)
+int priv_confine(const struct priv *p, struct err *err)
 {
+    has_network = p->net != NULL;
+    /* A netd that is started later keeps its capability over the change of its uid. */
     const unsigned long bits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED |
-                               SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED;
+                               SECBIT_NO_SETUID_FIXUP_LOCKED |
+                               (has_network ? 0 : SECBIT_KEEP_CAPS_LOCKED);
     const struct rlimit none = {0, 0};
     if (setrlimit(RLIMIT_CORE, &none) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
         return err_sys(err, "priv: become undumpable");

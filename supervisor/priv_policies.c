@@ -37,9 +37,14 @@ static int load(const struct settings *set, struct policy_set *ret, struct err *
                    .stack_bytes = set->stack_bytes,
                    .nproc = set->pids_max,
                    .tmp_bytes = set->tmp_bytes}};
+    struct settings_network net;
+    const char *name;
     int r = policy_parse_layers(set->optional_layers, &base.optional, err);
+    if (r == 0)
+        r = settings_read_network(set, &net, &name, err);
     if (r < 0)
         return r;
+    base.net = net.policy;
     auto_close int fd = SYS(open(set->policy_file, O_RDONLY | O_CLOEXEC));
     if (fd < 0 && (errno != ENOENT || strcmp(set->policy_file, SETTINGS_POLICY_FILE) != 0))
         return err_sys(err, "policy file %s", set->policy_file);
@@ -56,6 +61,11 @@ static int adopt(struct priv *p, int *fd, struct err *err)
     if (!policy_set_is_sound(map, len)) {
         (void)munmap((void *)(uintptr_t)map, len);
         return err_set(err, "the compiled policies are not sound");
+    }
+    int r = priv_net_adopt(p, map, err);
+    if (r < 0) {
+        (void)munmap((void *)(uintptr_t)map, len);
+        return r;
     }
     if (p->policies)
         (void)munmap((void *)(uintptr_t)p->policies, policy_set_bytes(p->policies));

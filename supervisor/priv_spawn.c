@@ -23,12 +23,14 @@
 #define HELLO_MS 10000
 #define ANSWER_S 5 /* a clone takes under a millisecond */
 #define FIRST_TARGET 3
+#define NETD_ANSWER_S 15
 #define MOVE_MAX (LISTENERS + PACKET_FDS_MAX)
 
 struct plan {
     const char *image; /* primordial: enter it; NULL: stay */
     const struct policy_set *policies;
     const struct priv_ids *ids; /* frontend: become them; NULL: stay root */
+    bool is_netd;               /* beside ids */
     const char *path;           /* "" with exec_fd */
     int exec_fd;
     char *const *argv, *const *env;
@@ -83,6 +85,8 @@ static int enter_image(const struct plan *plan, struct err *err)
 
 static int renounce(const struct plan *plan, struct err *err)
 {
+    if (plan->is_netd)
+        return priv_become_netd(plan->ids, err);
     return plan->ids ? priv_become(plan->ids, err) : priv_become_primordial(err);
 }
 
@@ -171,20 +175,55 @@ int priv_start_frontend(struct priv *p, const int *conns, size_t count, struct e
     return r < 0 ? r : spawn(&plan, &p->frontend, err);
 }
 
+static int set_patience(int sock, time_t seconds, struct err *err)
+{
+    struct timeval patience = {.tv_sec = seconds};
+    if (SYS(setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience)) < 0 ||
+        SYS(setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience)) < 0)
+        return err_sys(err, "deadline of a socket");
+    return 0;
+}
+
+/* Without a death signal: it has to clean up, and does when its socket ends. */
+int priv_start_netd(struct priv *p, struct err *err)
+{
+    char path[PATH_MAX];
+    int pair[2];
+    struct priv_ids ids;
+    char *argv[] = {(char[]){"brood-netd"}, NULL}, *env[] = {(char[]){"LANG=C.UTF-8"}, NULL};
+    struct plan plan = {
+        .ids = &ids, .is_netd = true, .path = path, .exec_fd = -1, .argv = argv, .env = env};
+    ids.uid = ids.gid = (uid_t)(p->set->uid_base - ZYG_UIDS_PER_SLOT - 3);
+    (void)snprintf(path, sizeof path, "%.4000s/brood-netd", p->set->lib_dir);
+    int r = packet_pair(pair, false);
+    if (r < 0) {
+        errno = -r;
+        return err_sys(err, "socket pair");
+    }
+    plan.moves = 1;
+    plan.move[0].from = pair[1];
+    plan.move[0].to = NET_SOCK_FD;
+    r = set_patience(pair[0], NETD_ANSWER_S, err);
+    if (r == 0)
+        r = spawn(&plan, &p->netd, err);
+    (void)close(pair[1]);
+    if (r < 0)
+        (void)close(pair[0]);
+    else
+        p->netd_sock = pair[0];
+    return r;
+}
+
 static int await_hello(int sock, struct err *err)
 {
     struct zyg_born hello;
     struct pollfd pfd = {.fd = sock, .events = POLLIN};
-    struct timeval patience = {.tv_sec = ANSWER_S};
     int fds[PACKET_FDS_MAX];
     size_t nfds;
     if (poll(&pfd, 1, HELLO_MS) != 1 ||
         packet_recv(sock, &hello, sizeof hello, fds, &nfds) != (ssize_t)sizeof hello)
         return err_set(err, "no hello from the primordial");
-    if (SYS(setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience)) < 0 ||
-        SYS(setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience)) < 0)
-        return err_sys(err, "deadline of the primordial's socket");
-    return 0;
+    return set_patience(sock, ANSWER_S, err);
 }
 
 static int start_primordial_as(struct priv *p, bool execs, struct err *err)

@@ -270,6 +270,23 @@ static int check_layers(struct settings_reading *r)
     return setting_refuse(r, setting_find("optional_layers"), "%s", err.text);
 }
 
+static int check_network(struct settings_reading *r)
+{
+    struct settings_network net;
+    const char *name;
+    struct err err;
+    uint64_t slots = r->set->active_max + r->set->spares + SLOTS_BESIDE;
+    if (settings_read_network(r->set, &net, &name, &err) < 0)
+        return setting_refuse(r, setting_find(name), "%s", err.text);
+    uint64_t room = (1ull << (31 - net.prefix)) - 1; /* pairs, without the first */
+    if (r->set->network_mode == POLICY_NET_EGRESS && slots > room)
+        return setting_refuse(r, setting_find("network.subnet"),
+                              "expected room for %" PRIu64
+                              " pairs of addresses (active_max + spares + %d), got %" PRIu64,
+                              slots, SLOTS_BESIDE, room);
+    return 0;
+}
+
 static int check_together(struct settings_reading *r)
 {
     const struct settings *set = r->set;
@@ -298,6 +315,8 @@ static int check_together(struct settings_reading *r)
     if (*set->http_socket && strcmp(set->http_socket, set->socket) == 0)
         return setting_refuse(r, setting_find("http.socket"), "expected another path than socket");
     int bad = check_layers(r);
+    if (bad == 0)
+        bad = check_network(r);
     return bad < 0 ? bad : check_listen(r);
 }
 

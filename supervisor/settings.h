@@ -9,12 +9,14 @@
  */
 #pragma once
 #include "lib/log.h"
+#include "policy/policy.h"
 #include <limits.h>
 struct err;
 
 #define SETTINGS_POLICY_FILE "/etc/brood/policy.yaml"
 
 enum settings_memory { SETTINGS_MEMORY_RECYCLED, SETTINGS_MEMORY_FRESH };
+enum settings_bool { SETTINGS_FALSE, SETTINGS_TRUE };
 enum settings_zygote { SETTINGS_ZYGOTE_AUTO, SETTINGS_ZYGOTE_BASH, SETTINGS_ZYGOTE_EXEC };
 
 struct settings {
@@ -62,6 +64,14 @@ struct settings {
     uint64_t tmp_bytes;    /* /tmp and /dev/shm together; 64 MiB; below half of memory */
     uint64_t nofile, fsize_bytes, stack_bytes; /* 1024, 1 GiB, 8 MiB */
 
+    /* network of the default policy, and the links of all (fixed at start) */
+    enum policy_network network_mode; /* none|egress */
+    char network_allow[4096];         /* "" ; comma list, policy_net_parse_rule() */
+    char network_resolvers[128];      /* "" ; comma list of addresses */
+    uint64_t network_rate_kbit;       /* 0: no limit */
+    char network_subnet[32];          /* 10.213.0.0/16 */
+    enum settings_bool network_manage_forwarding;
+
     /* log (R) */
     enum log_format log_format; /* text|json */
     enum log_level log_level;
@@ -71,6 +81,11 @@ struct settings {
 struct settings_files {
     int yaml_fd, dotenv_fd;
     char yaml_path[PATH_MAX], dotenv_path[PATH_MAX];
+};
+
+struct settings_network {
+    struct policy_net policy;
+    uint32_t subnet, prefix;
 };
 
 enum { SETTINGS_HELP = 1, SETTINGS_VERSION = 2 };
@@ -84,3 +99,6 @@ int settings_load(int argc, char **argv, struct settings *ret, struct settings_f
 int settings_reload(const struct settings_files *files, struct settings *ret, struct err *err);
 /* Copies from `fresh` what may change while the service runs (the keys marked R). */
 void settings_apply(struct settings *set, const struct settings *fresh);
+/* The group `network` as numbers. <0: err says what was wrong with the setting *ret_name. */
+int settings_read_network(const struct settings *set, struct settings_network *ret,
+                          const char **ret_name, struct err *err);

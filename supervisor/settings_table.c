@@ -24,6 +24,8 @@
 
 static const char *const zygote_words[] = {"auto", "bash", "exec", NULL};
 static const char *const memory_words[] = {"recycled", "fresh", NULL};
+static const char *const network_words[] = {"none", "egress", NULL};
+static const char *const bool_words[] = {"false", "true", NULL};
 static const char *const format_words[] = {"text", "json", NULL};
 static const char *const level_words[] = {"debug", "info", "warn", "error", NULL};
 
@@ -89,6 +91,12 @@ const struct setting settings_table[SETTINGS_COUNT] = {
     FIXED("limits.nofile", nofile, 16, 1048576, "1024", "open files of a process"),
     FIXED("limits.fsize_mb", fsize_bytes, KIB, 16 * TIB, "1024", "size of a file"),
     FIXED("limits.stack_kb", stack_bytes, 64 * KIB, GIB, "8192", "stack of a process"),
+    {.name = "network.mode", .type = SETTING_WORD, false, AT(network_mode), 0, 0, "none", network_words, .help = "none (loopback only) or egress"},
+    TEXT("network.allow", network_allow, 0, "", .help = "comma list of [tcp://|udp://]ADDRESS[/BITS]:PORT[-PORT]"),
+    TEXT("network.resolvers", network_resolvers, 0, "", .help = "comma list of DNS servers"),
+    FIXED("network.rate_kbit", network_rate_kbit, 0, 100000000, "0", "speed of a namespace each way; 0: no limit"),
+    TEXT("network.subnet", network_subnet, 1, "10.213.0.0/16", .help = "private addresses for the namespaces' links"),
+    {.name = "network.manage_forwarding", .type = SETTING_WORD, false, AT(network_manage_forwarding), 0, 0, "false", bool_words, .help = "true: net.ipv4.ip_forward may be switched on"},
     {.name = "log.format", .type = SETTING_WORD, true, AT(log_format), 0, 0, "text", format_words, .help = "text or json"},
     {.name = "log.level", .type = SETTING_WORD, true, AT(log_level), 0, 0, "info", level_words, .help = "debug, info, warn or error"},
 };

@@ -2,7 +2,7 @@
 # tools/test.mk - included by the Makefile: tests, checks, fuzzing, benchmark.
 UNIT := $(patsubst t/unit/%.c,$B/t/%,$(wildcard t/unit/*.c))
 FUZZ := $(patsubst t/fuzz/%.c,%,$(wildcard t/fuzz/*.c))
-UNIT_ARCS := $(call arc,supervisor policy volumes protocol lib)
+UNIT_ARCS := $(call arc,supervisor net policy volumes protocol lib)
 $B/t/%: t/unit/%.c $(UNIT_ARCS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(UNIT_ARCS) $(LIBS_brood-supervisor)
@@ -25,6 +25,10 @@ $B/replay/policy: t/fuzz/policy.c t/fuzz/replay/main.c $(SECCOMP_USES)
 FUZZ_ALSO_policy := $(filter-out policy/load.c,$(wildcard policy/*.c)) -lseccomp -ljansson -lyaml
 FUZZ_ALSO_seccomp_json := policy/seccomp.c -lseccomp -ljansson
 FUZZ_ALSO_execute_json := $(JSON_SRC) -ljansson
+$B/replay/policy_net: t/fuzz/policy_net.c t/fuzz/replay/main.c $B/policy/net.o $(call arc,lib)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< t/fuzz/replay/main.c $B/policy/net.o $(call arc,lib)
+FUZZ_ALSO_policy_net := policy/net.c
 # A fuzz target without libFuzzer: replays the files named on its command line.
 $B/replay/%: t/fuzz/%.c t/fuzz/replay/main.c $(call arc,protocol lib)
 	@mkdir -p $(@D)

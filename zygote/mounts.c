@@ -6,6 +6,7 @@
  * A new proc needs an existing one that nothing covers (mount_too_revealing in the kernel's
  * fs/namespace.c): the image's /proc is that one and is covered here by the new one.
  */
+#include "lib/fd.h"
 #include "zygote/zyg.h"
 #include <fcntl.h>
 #include <sys/mount.h>
@@ -62,15 +63,53 @@ static int mask_proc(void)
     return 0;
 }
 
-static int mount_tmp(uint64_t bytes)
+static int write_text(const char *path, const char *text)
 {
+    auto_close int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    return fd < 0 || fd_write_all(fd, text, strlen(text)) < 0 ? -errno : 0;
+}
+
+/* The image knows no DNS: over its two files come ones that name the policy's resolvers. They lie
+ * in the part of the tmpfs that nothing will lead to. */
+static int mount_resolvers(const struct policy_net *net)
+{
+    static const char *const targets[] = {"/etc/nsswitch.conf", "/etc/resolv.conf"};
+    static const char *const sources[] = {"/dev/shm/nsswitch.conf", "/dev/shm/resolv.conf"};
+    char servers[POLICY_NET_RESOLVERS_MAX * 32] = "";
+    for (uint32_t i = 0; i < net->resolver_count && i < POLICY_NET_RESOLVERS_MAX; i++) {
+        uint32_t a = net->resolvers[i];
+        size_t len = strlen(servers);
+        (void)snprintf(servers + len, sizeof servers - len, "nameserver %u.%u.%u.%u\n", a >> 24,
+                       a >> 16 & 255, a >> 8 & 255, a & 255);
+    }
+    int r = write_text(sources[0], "passwd: files\ngroup: files\nhosts: files dns\n"
+                                   "protocols: files\nservices: files\n");
+    if (r == 0)
+        r = write_text(sources[1], servers);
+    for (size_t i = 0; r == 0 && i < ARRAY_LEN(targets); i++)
+        if (mount(sources[i], targets[i], NULL, MS_BIND, NULL) < 0 ||
+            mount(NULL, targets[i], NULL,
+                  MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
+            r = -errno;
+    return r;
+}
+
+static int mount_tmp(const struct policy_plan *plan)
+{
+    uint64_t bytes = plan->limits.tmp_bytes;
     char options[96];
     (void)snprintf(options, sizeof options, "size=%llu,nr_inodes=%llu,mode=0755",
                    (unsigned long long)bytes, (unsigned long long)(bytes / 4096 + 64));
     if (mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, options) < 0 ||
         mkdir("/dev/shm/tmp", 0700) < 0 || chmod("/dev/shm/tmp", 01777) < 0 ||
-        mkdir("/dev/shm/shm", 0700) < 0 || chmod("/dev/shm/shm", 01777) < 0 ||
-        mount("/dev/shm/tmp", "/tmp", NULL, MS_BIND, NULL) < 0 ||
+        mkdir("/dev/shm/shm", 0700) < 0 || chmod("/dev/shm/shm", 01777) < 0)
+        return -errno;
+    if (plan->net.mode == POLICY_NET_EGRESS && plan->net.resolver_count > 0) {
+        int r = mount_resolvers(&plan->net);
+        if (r < 0)
+            return r;
+    }
+    if (mount("/dev/shm/tmp", "/tmp", NULL, MS_BIND, NULL) < 0 ||
         mount("/dev/shm/shm", "/dev/shm", NULL, MS_BIND, NULL) < 0)
         return -errno;
     return 0;
@@ -111,7 +150,7 @@ int zyg_mount_private(const struct policy_set *set, const struct policy_plan *pl
         r = mount_binds(set, plan);
     if (r == 0)
         r = mount_terminals();
-    return r < 0 ? r : mount_tmp(plan->limits.tmp_bytes);
+    return r < 0 ? r : mount_tmp(plan);
 }
 
 int zyg_mount_volume(int mount_fd)

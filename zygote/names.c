@@ -15,6 +15,7 @@ static const char *const zyg_steps[ZYG_STEPS] = {
     [ZYG_STEP_CAPS] = "drop capabilities",
     [ZYG_STEP_SECCOMP] = "install seccomp",
     [ZYG_STEP_FORK] = "fork a standby",
+    [ZYG_STEP_NETWORK] = "bring the network up",
 };
 
 const char *zyg_step_name(uint32_t step)

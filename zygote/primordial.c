@@ -77,12 +77,20 @@ _Noreturn static void become_zygote(struct zyg *z, int go_fd)
     zyg_serve(z);
 }
 
-/* Clones one zygote; on success fds[0] is its pidfd and fds[1] its userns, both the caller's. */
-static int give_birth(const struct zyg_birth *birth, struct zyg *z, int priv_fd, int fds[2],
+static int open_ns(pid_t pid, const char *name)
+{
+    char path[64];
+    (void)snprintf(path, sizeof path, "/proc/%d/ns/%s", (int)pid, name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+/* Clones one zygote; on success fds are its pidfd, userns and, with a network, netns, all the
+ * caller's. */
+static int give_birth(const struct zyg_birth *birth, struct zyg *z, int priv_fd, int fds[3],
                       struct zyg_born *born)
 {
-    int go[2], pidfd = -1;
-    char path[64];
+    int go[2], pidfd = -1, userns = -1, netns = -1;
     if (pipe2(go, O_CLOEXEC) < 0)
         return -errno;
     if (setegid(birth->owner_uid) < 0 || seteuid(birth->owner_uid) < 0)
@@ -102,20 +110,22 @@ static int give_birth(const struct zyg_birth *birth, struct zyg *z, int priv_fd,
         return -saved;
     }
     int r = map_ids(pid, birth->base_uid);
-    (void)snprintf(path, sizeof path, "/proc/%d/ns/user", (int)pid);
-    int userns = r < 0 ? -1 : open(path, O_RDONLY | O_CLOEXEC);
-    if (r == 0 && userns < 0)
-        r = -errno;
+    if (r == 0 && (userns = open_ns(pid, "user")) < 0)
+        r = userns;
+    if (r == 0 && birth->net_address && (netns = open_ns(pid, "net")) < 0)
+        r = netns;
     if (r == 0 && write(go[1], "g", 1) != 1)
         r = -EPIPE;
     (void)close(go[1]); /* without the "g" the zygote exits by itself */
     if (r < 0) {
+        fd_close(&netns);
         fd_close(&userns);
         fd_close(&pidfd);
         return r;
     }
     fds[0] = pidfd;
     fds[1] = userns;
+    fds[2] = netns;
     born->pid = pid;
     return 0;
 }
@@ -137,13 +147,14 @@ static const struct policy_set *map_policies(int fd)
 static void answer(int priv_fd, const struct zyg_birth *birth, struct zyg *z)
 {
     struct zyg_born born = {0};
-    int fds[2] = {-1, -1};
+    int fds[3] = {-1, -1, -1};
     int r = give_birth(birth, z, priv_fd, fds, &born);
     born.error = -r;
-    if (packet_send(priv_fd, &born, sizeof born, fds, r == 0 ? 2 : 0) < 0)
+    if (packet_send(priv_fd, &born, sizeof born, fds, r < 0 ? 0 : birth->net_address ? 3 : 2) < 0)
         _exit(1);
     fd_close(&fds[0]);
     fd_close(&fds[1]);
+    fd_close(&fds[2]);
 }
 
 void primordial_serve(int priv_fd, int plan_fd, const struct zyg_eval *eval)
@@ -175,6 +186,8 @@ void primordial_serve(int priv_fd, int plan_fd, const struct zyg_eval *eval)
         z.run_fd = fds[1];
         z.procs_count = birth.procs_count;
         z.moulds = watched && birth.moulds;
+        z.net_address = birth.net_address;
+        z.net_gateway = birth.net_gateway;
         z.joins_count = birth.joins_count;
         for (size_t i = 0; i < birth.procs_count; i++)
             z.procs_fd[i] = fds[2 + i];

@@ -100,6 +100,7 @@ struct zyg {
     uint32_t scoped;                /* policy_right bits by which children scope themselves */
     const struct zyg_eval *eval;
     struct zyg_denials denials;
+    uint32_t net_address, net_gateway; /* 0: loopback only */
 };
 
 enum zyg_step {
@@ -113,6 +114,7 @@ enum zyg_step {
     ZYG_STEP_CAPS,
     ZYG_STEP_SECCOMP,
     ZYG_STEP_FORK,
+    ZYG_STEP_NETWORK,
     ZYG_STEPS,
 };
 
@@ -131,6 +133,8 @@ _Noreturn void zyg_serve(struct zyg *z);
 int zyg_mount_private(const struct policy_set *set, const struct policy_plan *plan);
 int zyg_mount_volume(int mount_fd);
 int zyg_loopback_up(void);
+/* Waits for POLICY_NET_DEVICE and brings it up with that address and a route by that gateway. */
+int zyg_egress_up(uint32_t address, uint32_t gateway);
 /* child.c: the standby's whole life. The first one is forked before its zygote has a namespace. */
 enum child_kind { CHILD_STANDBY, CHILD_RESERVE, CHILD_FIRST };
 _Noreturn void child_main(struct zyg *z, enum child_kind kind);

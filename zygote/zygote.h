@@ -146,9 +146,12 @@ struct zyg_birth { /* priv -> primordial; descriptors: ctl, run, `procs_count` c
     uint32_t owner_uid; /* of the userns: outside every mapped range, one per slot */
     uint32_t policy;    /* index in the set behind ZYG_PLAN_FD */
     uint32_t base_uid;  /* first host uid of the slot's 65,536 */
+    /* IPv4 in host byte order; 0: loopback only. Else POLICY_NET_DEVICE will appear in its
+     * netns, and the answer carries that. */
+    uint32_t net_address, net_gateway;
 };
 
-struct zyg_born {  /* primordial -> priv; descriptors on success: pidfd, userns */
+struct zyg_born {  /* primordial -> priv; descriptors on success: pidfd, userns, perhaps netns */
     int32_t error; /* 0 or errno */
     int32_t pid;
     uint32_t step; /* which one failed, see primordial.c */

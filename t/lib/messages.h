@@ -36,6 +36,7 @@ static inline bool result_is_same(const struct proto_result *a, const struct pro
            a->exit_code == b->exit_code && a->signal == b->signal && a->queue_us == b->queue_us &&
            a->wall_us == b->wall_us && a->cpu_us == b->cpu_us && a->max_rss_kb == b->max_rss_kb &&
            a->start == b->start && a->output_bytes_max == b->output_bytes_max &&
+           a->net_rx_bytes == b->net_rx_bytes && a->net_tx_bytes == b->net_tx_bytes &&
            denied_is_same(a, b);
 }
 
