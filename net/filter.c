@@ -29,6 +29,7 @@
 #define CONNTRACK_USUAL 65536u
 
 static bool guards; /* forwarding is on for our sake; asked of the kernel when netd starts */
+static int forward_fd = -1;
 static const char forward_path[] = "/proc/sys/net/ipv4/ip_forward";
 
 static uint64_t read_number(const char *path, uint64_t otherwise)
@@ -42,10 +43,21 @@ static uint64_t read_number(const char *path, uint64_t otherwise)
     return strtoull(text, NULL, 10);
 }
 
+int filter_open(struct err *err)
+{
+    forward_fd = SYS(open(forward_path, O_RDWR | O_CLOEXEC));
+    return forward_fd < 0 ? err_sys(err, "open %s", forward_path) : 0;
+}
+
+static bool forwards(void)
+{
+    char text[2] = "";
+    return pread(forward_fd, text, 1, 0) == 1 && *text != '0';
+}
+
 static int write_forwarding(const char *value)
 {
-    auto_close int fd = open(forward_path, O_WRONLY | O_CLOEXEC);
-    return fd < 0 || write(fd, value, 1) != 1 ? -errno : 0;
+    return pwrite(forward_fd, value, 1, 0) != 1 ? -errno : 0;
 }
 
 /* Runs commands of nft(8); the kernel's or the parser's complaint in err. */
@@ -94,7 +106,7 @@ static uint32_t connections_of(uint32_t slots)
 int filter_load(const struct net_config *config, struct err *err)
 {
     struct buf text = {.cap = RULES_BYTES_MAX};
-    bool is_on = read_number(forward_path, 0) != 0;
+    bool is_on = forwards();
     if (!is_on && !config->manages_forwarding)
         return err_set(err, "this host does not forward: set net.ipv4.ip_forward=1 (sysctl(8)), or "
                             "network.manage_forwarding: true");

@@ -2,12 +2,12 @@
 /* net/netd - brood-netd: the network of namespaces that have one.
  *
  * Started by priv when a policy says `egress`, under a uid of its own with CAP_NET_ADMIN and
- * nothing else. It reads the fixed structs of net/net.h from priv, parses no text, and waits for
- * them and for the kernel's word that its rules were removed: first a configuration, then slots
- * that come and go. A packet that the phase does not allow ends the conversation, and the end of
- * the conversation ends netd: links first, then rules, so that there is never a link without rules.
- * SIGTERM and SIGINT are not its own business: a terminal's ^C must not take it before the
- * namespaces.
+ * nothing else. It gives up writing files, reads the fixed structs of net/net.h from priv, parses
+ * no text, and waits for them and for the kernel's word that its rules were removed: first a
+ * configuration, then slots that come and go. A packet that the phase does not allow ends the
+ * conversation, and the end of the conversation ends netd: links first, then rules, so that there
+ * is never a link without rules. SIGTERM and SIGINT are not its own business: a terminal's ^C must
+ * not take it before the namespaces.
  */
 #include "net/netd.h"
 #include "lib/err.h"
@@ -200,8 +200,10 @@ int main(void)
     (void)signal(SIGPIPE, SIG_IGN);
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     log_init("netd", LOG_FORMAT_TEXT, LOG_LEVEL_INFO);
-    if (links_open(&n.links, &err) < 0 || filter_watch(&n.watch, &err) < 0)
+    if (filter_open(&err) < 0 || links_open(&n.links, &err) < 0 || filter_watch(&n.watch, &err) < 0)
         die(1, "%s", err.text);
+    if (policy_landlock_abi() > 0 && policy_landlock_read_only() < 0)
+        die(1, "give up writing files: %s", strerror(errno));
     serve(&n);
     clean_up(&n);
     return 0;

@@ -27,6 +27,8 @@ uint32_t rules_group(uint32_t key, uint32_t policy);
 /* ---- filter.c: the table in the kernel, through libnftables -------------------------------------
  */
 
+/* Once, before this process gives up writing files. */
+int filter_open(struct err *err);
 /* Loads the rules of a configuration, in one step. <0: the old ones are still there. */
 int filter_load(const struct net_config *config, struct err *err);
 /* Removes the table and what was switched on for it. */
