@@ -86,18 +86,43 @@ static void test_boxes(void)
                "  c: {base: a, nofile: 64}\n  d: {base: a, tmp_mb: 8}\n"
                "  e: {base: a, landlock: {tcp_bind: none}}\n"
                "  f: {base: a, landlock: {tcp_bind: [80]}}\n"
-               "  g: {base: a, binds: ['/usr/share:/opt/share']}\n");
+               "  g: {base: a, binds: ['/usr/share:/opt/share']}\n"
+               "  h: {base: a, network: {mode: egress, allow: ['192.0.2.0/24:80']}}\n"
+               "  i: {base: h, network: {rate_kbit: 9}}\n");
     uint64_t a = plan("a")->box;
     ok(a && plan("b")->box == a, "what the next run can have needs no other zygote");
-    for (const char *at = "cdefg"; *at; at++) {
+    for (const char *at = "cdefghi"; *at; at++) {
         char name[2] = {*at, 0};
         const struct policy_plan *p = plan(name);
         ok(p->magic && p->box != a, "%s needs one", name);
-        for (const char *k = "cdefg"; k < at; k++) {
+        for (const char *k = "cdefghi"; k < at; k++) {
             char earlier[2] = {*k, 0};
             ok(plan(earlier)->box != p->box, "... and not %s's", earlier);
         }
     }
+}
+
+static void test_network(void)
+{
+    ok(load("policies:\n  a:\n    network:\n      mode: egress\n      allow: "
+            "['udp://10.0.0.0/8:1-9']\n"
+            "      resolvers: [192.0.2.53, 192.0.2.54]\n      rate_kbit: 1000\n"
+            "  b: {base: a, network: {allow: []}}\n  c: {base: a, network: {mode: none}}\n") == 0,
+       "networks %s", err.text);
+    const struct policy_net *a = &plan("a")->net, *b = &plan("b")->net, *c = &plan("c")->net;
+    ok(a->mode == POLICY_NET_EGRESS && a->rule_count == 1 && a->rules[0].udp &&
+           a->rules[0].port_last == 9 && a->resolver_count == 2 && a->resolvers[1] == 0xc0000236 &&
+           a->rate_kbit == 1000,
+       "a network is read");
+    ok(b->mode == POLICY_NET_EGRESS && b->rule_count == 0 && b->resolver_count == 2,
+       "another keeps what it does not name");
+    ok(c->mode == POLICY_NET_NONE && plan("default")->net.mode == POLICY_NET_NONE, "none");
+    refused(DEFAULT("network: {mode: full}"), "expected none or egress", "an unknown mode");
+    refused(DEFAULT("network: {open: all}"), "policies.default.network.open: unknown", "a key");
+    refused(DEFAULT("network: {allow: ['10.0.0.1/8:1']}"), "expected 10.0.0.0/8", "bits behind /8");
+    refused(DEFAULT("network: {allow: '1.2.3.4:1'}"), "expected a list", "a rule that is no list");
+    refused(DEFAULT("network: {resolvers: ['::1']}"), "IPv6 is not supported", "an IPv6 resolver");
+    refused(DEFAULT("network: {rate_kbit: -1}"), "expected 0 to 100000000", "a negative speed");
 }
 
 static void test_matches(void)
@@ -240,6 +265,7 @@ int main(void)
 {
     test_values();
     test_boxes();
+    test_network();
     test_matches();
     test_refusals();
     test_soundness();
