@@ -38,6 +38,10 @@ $net->seen;
 is($net->inside($zygote, 'perl', '-e', $say, $own, '203.0.113.10', 7000), 'sent answer', 'control: it may ask');
 is(scalar(() = $net->seen), 1, 'and was heard');
 my ($other) = grep { $_ ne $own } map { /inet (10\.213\.\d+\.)(\d+)/ ? $1 . ($2 + 1) : () } split /\n/, `ip -o -4 addr`;
+my ($link) = map { /(brd[0-9a-f]{6}-\d+)\s+inet \Q${\($own =~ s{(\d+)$}{$1 - 1}er)}\E/ ? $1 : () } split /\n/, `ip -o -4 addr`;
+ok($link, "the host's end is $link");
+# Two layers look at that: the rules and the kernel's rp_filter. Each must do alone; here the rules.
+spew("/proc/sys/net/ipv4/conf/$_/rp_filter", '0') for 'all', $link;
 for my $fake ($other, '10.213.9.9', '192.0.2.2', '192.0.2.1', '203.0.113.11', '8.8.8.8', '127.0.0.2') {
     $net->inside($zygote, qw(ip addr add), "$fake/32", qw(dev eth0));
     my $said = $net->inside($zygote, 'perl', '-e', $say, $fake, '203.0.113.10', 7000);
@@ -62,8 +66,6 @@ my $six = q{use Socket qw(:all); my ($addr, $port, $scope) = @ARGV; socket my $s
     vec(my $set = '', fileno $s, 1) = 1; print select($set, undef, undef, 0.3) && defined recv($s, my $l, 200, 0) ? "answer" : "silence"};
 socket my $listener, AF_INET6, SOCK_DGRAM, 0 or die;
 bind $listener, pack_sockaddr_in6(7777, inet_pton(AF_INET6, '::')) or die "bind: $!";
-my ($link) = map { /(brd[0-9a-f]{6}-\d+)\s+inet \Q${\($own =~ s{(\d+)$}{$1 - 1}er)}\E/ ? $1 : () } split /\n/, `ip -o -4 addr`;
-ok($link, "the host's end is $link");
 is(`ip -o -6 addr show dev $link`, '', 'which has no IPv6 address');
 system qw(ip -6 addr add fe80::1/64 nodad dev), $link; # as if it had
 my ($scope) = $net->inside($zygote, qw(ip -o link show eth0)) =~ /^(\d+)/;

@@ -7,7 +7,7 @@ use Brood::Attack;
 use Brood::Net;
 
 my $net = Brood::Net->new;
-my $brood = Brood->start($net->egress('network-allow' => '203.0.113.0/24:80, 10.99.0.0/24:5432, 0.0.0.0/0:8080, udp://203.0.113.10:7000',
+my $brood = Brood->start($net->egress('network-allow' => '203.0.113.0/24:80, 10.99.0.0/24:5432, 0.0.0.0/0:8080, udp://203.0.113.10:7000, udp://203.0.113.0/24:1-99, 203.0.113.54:53',
     'network-resolvers' => '203.0.113.53', 'namespaces-spares' => 1));
 # A neighbour that listens on everything it has, and says who came.
 my $conn = $brood->post(victim => 'exec perl -', timeout => 120, stdin => <<'PERL');
