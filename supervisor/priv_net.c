@@ -176,7 +176,8 @@ int priv_net_adopt(struct priv *p, const struct policy_set *set, struct err *err
     int r = 0;
     for (uint32_t i = 0; i < set->count; i++)
         wanted |= set->plans[i].net.mode != POLICY_NET_NONE;
-    if (!wanted && !p->net)
+    /* A probe may be beside a service of the same fs_root: its links are not a probe's to touch. */
+    if ((!wanted && !p->net) || p->probe_only)
         return 0;
     if (p->net)
         draft = *p->net;
