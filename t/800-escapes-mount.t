@@ -35,7 +35,7 @@ unlike($before, qr/^(?!.* (?:ro|rw)[^ ]*,?nosuid)/m, 'no mount without nosuid');
 my @dev_allowed = grep { !/ \S*nodev\S* / } split /\n/, $before;
 is(join("\n", grep { !m{ /(?:null)? /(?:dev|proc/)} } @dev_allowed), '', 'no mount without nodev but /dev and the masks made of its null');
 my @writable = sort map { (split)[4] } grep { (split)[5] =~ /^rw/ } split /\n/, $before;
-is_deeply([grep { !m{^/(?:dev/shm|home/user|proc|tmp)$} } @writable], [], 'writable are home, /tmp, /dev/shm and proc only');
+is_deeply([grep { !m{^/(?:dev/shm|dev/pts|home/user|proc|tmp)$} } @writable], [], 'writable are home, /tmp, /dev/shm, /dev/pts and proc only');
 control(on_host($attack), qw(tmpfs bind proc open_tree fsopen));
 
 $brood->stop;

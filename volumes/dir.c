@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/mount.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -264,6 +265,13 @@ _Noreturn static void sweep_child(int root_fd, const char *name)
 
 static bool is_ours_to_sweep(const char *name)
 {
+    char lent[TEMP_NAME_ROOM];
+    int maker;
+    if (lent_blank >= 0 && strcmp(name, temp_name(lent, (unsigned)lent_blank)) == 0)
+        return false; /* somebody lives there */
+    if (sscanf(name, ".blank-%d-", &maker) == 1 && maker > 0 && maker != (int)getpid() &&
+        kill(maker, 0) == 0)
+        return false; /* a probe beside us, of the same fs_root */
     return strncmp(name, ".new-", 5) == 0 || strncmp(name, ".blank-", 7) == 0 ||
            strncmp(name, ".trash-", 7) == 0;
 }

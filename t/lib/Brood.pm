@@ -352,7 +352,8 @@ sub cgroups {
 # Every cgroup directory that is named after this instance's fs_root, used or not.
 sub cgroup_dirs {
     my ($self) = @_;
-    my $key = sprintf 'brood-%x-%x', (stat $self->{fs_root})[0, 1];
+    my @stat = stat $self->{fs_root} or return ();
+    my $key = sprintf 'brood-%x-%x', @stat[0, 1];
     my @found;
     no warnings 'File::Find'; # others come and go
     for my $mount (map { (split)[4] } grep { / - cgroup2? / } split /\n/, slurp('/proc/self/mountinfo')) {
