@@ -91,8 +91,10 @@ static void put_networks(struct doc *d, uint32_t networks)
 
 void capabilities_on_hello(struct front *f, const struct proto_hello *h)
 {
-    static const char features[] = ",\"features\":[\"cmd\",\"stdin\",\"env\",\"cwd\",\"timeout\","
-                                   "\"limits.cpu_ms\",\"limits.max_output_bytes\",\"base64\"]}\n";
+    static const char features[] =
+        ",\"features\":[\"cmd\",\"stdin\",\"env\",\"cwd\",\"timeout\","
+        "\"limits.cpu_ms\",\"limits.memory_mb\",\"limits.pids\","
+        "\"limits.max_output_bytes\",\"policy\",\"denied\",\"base64\"]}\n";
     struct doc d = {.at = malloc(ROOM)};
     free(ptr_take(&f->capabilities));
     if (!d.at)

@@ -380,6 +380,10 @@ void engine_fill_hello(const struct engine *e, struct proto_hello *ret)
         .zygote_execs = e->zygote_execs,
     };
     probe_fill_hello(ret);
+    for (uint32_t i = 0; i < e->policies->count; i++)
+        ret->networks |=
+            1u << (e->policies->plans[i].net.mode == POLICY_NET_EGRESS ? PROTO_NETWORK_EGRESS
+                                                                       : PROTO_NETWORK_NONE);
 }
 
 int engine_run(const struct engine_start *start)

@@ -181,8 +181,7 @@ static const char *const verb_names[PRIV_VERBS] = {
     [PRIV_START_ZYGOTE] = "start_zygote",     [PRIV_ATTACH_VOLUME] = "attach_volume",
     [PRIV_LIMIT_ZYGOTE] = "limit_zygote",     [PRIV_END_ZYGOTE] = "end_zygote",
     [PRIV_DISCARD_VOLUME] = "discard_volume", [PRIV_START_FRONTEND] = "start_frontend",
-    [PRIV_BEGIN_DRAIN] = "begin_drain",
-    [PRIV_ASK_LIMITS] = "ask_limits",
+    [PRIV_BEGIN_DRAIN] = "begin_drain",       [PRIV_ASK_LIMITS] = "ask_limits",
 };
 
 static size_t fill_stats(const struct engine *e, struct proto_stat s[STATS_MAX])

@@ -404,7 +404,6 @@ void probe_fill_hello(struct proto_hello *ret)
     ret->kernel = probe.kernel.release;
     ret->landlock_abi = host.ask.landlock_abi;
     ret->cgroup_version = host.cgroup_version;
-    ret->networks = 1u << PROTO_NETWORK_NONE;
     ret->layers = probe.told;
     ret->layer_count = probe.e && probe.e->proven ? POLICY_LAYERS : 0;
 }

@@ -92,7 +92,7 @@ struct priv {
     uint64_t netd_started_ns;
     struct net_config *net;        /* NULL: no policy had a network at the start */
     uint32_t net_of[POLICIES_MAX]; /* a policy's number there; NET_POLICIES_MAX: none */
-    enum priv_phase phase; /* set by priv_serve */
+    enum priv_phase phase;         /* set by priv_serve */
     struct {
         uint32_t calls, failures;
     } done[PRIV_VERBS];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* t/fuzz/policy - any bytes as a policy file: refused with a reason that names a line, or a set whose
- * counts, indices and texts are within bounds and can be shown in words.
+/* t/fuzz/policy - any bytes as a policy file: refused with a reason that names a line, or a set
+ * whose counts, indices and texts are within bounds and can be shown in words.
  */
 #include "policy/policy.h"
 #include "lib/err.h"
