@@ -65,9 +65,11 @@ struct priv_reply {
 enum { LISTEN_TCP, LISTEN_HTTP_SOCKET, LISTENERS };
 
 struct priv_slot {
-    pid_t pid;         /* 0: none */
-    int pidfd, userns; /* userns: until its volume is attached */
-    uint64_t box;      /* of its policy */
+    pid_t pid;                 /* 0: none */
+    int pidfd, userns;         /* userns: until its volume is attached */
+    uint64_t box;              /* of its policy */
+    struct policy_group group; /* its limits */
+    char ns_id[72];            /* whose it is; "": nobody's yet, or the probe's */
     bool used, ending, removing, is_probe;
 };
 
@@ -81,8 +83,8 @@ struct priv {
     int listeners[LISTENERS];
     pid_t engine, frontend, primordial, remover, sweeper, compiler;
     int compiled_fd; /* the compiler's memfd, -1 */
-    bool compile_again;
-    int primordial_sock; /* -1: no primordial */
+    bool compile_again, reload_later;
+    int primordial_sock;   /* -1: no primordial */
     enum priv_phase phase; /* set by priv_serve */
     struct {
         uint32_t calls, failures;
