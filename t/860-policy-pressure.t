@@ -107,40 +107,43 @@ subtest 'who changes policies all the time does not keep others from starting' =
     my $brood = Brood->start('policy-file' => $policy, 'namespaces-spares' => 1);
     my (%on, %next);
     my $more = sub { $on{$_[0]} = $brood->post("a-$_[0]" => ':', policy => $next{$_[0]}++ % 2 ? 'other' : 'another') };
-    $more->($_) for 1 .. 12;
+    $more->($_) for 1 .. 100;
     my (@took, $churn);
-    for my $i (1 .. 30) {
+    for my $i (1 .. 8) {
         my $begin = time;
         my $victim = $brood->post("k-$i" => ':');
         until (my $there = $victim->readable) {
             for (grep { $on{$_}->readable } keys %on) { $brood->result($on{$_}, 10); $more->($_); $churn++ }
-            last if time - $begin > 10;
+            last if time - $begin > 5;
             select undef, undef, undef, 0.001;
         }
-        $brood->result($victim, 10);
         push @took, time - $begin;
+        last if $took[-1] > 5;
+        $brood->result($victim, 10);
     }
     $brood->result($_, 20) for values %on;
+    ok($churn, 'they did change');
     diag sprintf 'median %.0f ms, worst %.0f ms, %d others', 1000 * median(@took), 1000 * (sort { $a <=> $b } @took)[-1], $churn;
-    cmp_ok(median(@took), '<', 1, 'a cold start beside it');
+    cmp_ok((sort { $a <=> $b } @took)[-1], '<', 3, 'a cold start beside it');
     $brood->stop;
 };
 
-subtest 'a reload while the layers are proven' => sub {
-    for my $delay (map { $_ * 0.002 } 0 .. 25) {
+# Before the first zygote has proven the layers nothing may change under it.
+subtest 'a reload at any moment of a start' => sub {
+    (my $new = $text) =~ s/memory_mb: 256/memory_mb: 300, nofile: 77/;
+    for my $ms (map { 2 * $_ } 2 .. 12) {
         spew($policy, $text);
         my $brood = Brood->start('policy-file' => $policy, ready => 0);
-        until_true(5, sub { (slurp($brood->{log}) // '') =~ /"event":"primordial"/ });
-        select undef, undef, undef, $delay;
-        (my $new = $text) =~ s/memory_mb: 256/memory_mb: 300, nofile: 77/;
+        select undef, undef, undef, $ms / 1000;
         spew($policy, $new);
         kill HUP => $brood->{pid};
-        my $ready = $brood->wait_ready(6);
-        ok(0, "not ready with SIGHUP after $delay s") or diag $brood->log_tail if !$ready;
-        $brood->{pid} ? (kill(KILL => $brood->{pid}), $brood->wait_exit(5)) : 0;
-        last if !$ready;
+        next if $ms < 10 && until_true(0.2, sub { $brood->exited });    # it did not listen to signals yet
+        ok($brood->wait_ready(10), "ready, with SIGHUP after $ms ms") or diag $brood->log_tail;
+        is($brood->sh(alice => 'ulimit -n')->{stdout}, "77\n", '... and what was read then is in force')
+          if until_true(5, sub { slurp($brood->{log}) =~ /"event":"policies"/ });
+        kill KILL => $brood->{pid};
+        $brood->wait_exit(5);
     }
-    pass('it is ready whenever that came');
 };
 
 done_testing;
