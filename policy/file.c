@@ -590,6 +590,22 @@ static int read_document(struct reading *r)
     return result;
 }
 
+/* What stands behind a `---` would be read by nobody. */
+static int expect_end(struct reading *r, yaml_parser_t *parser)
+{
+    yaml_document_t more;
+    if (!yaml_parser_load(parser, &more))
+        return err_set(r->err, "%.90s:%zu: not YAML: %.100s", r->path,
+                       parser->problem_mark.line + 1,
+                       parser->problem ? parser->problem : "out of memory");
+    const yaml_node_t *root = yaml_document_get_root_node(&more);
+    int result = root ? err_set(r->err, "%.90s:%zu: expected one document, got another", r->path,
+                                root->start_mark.line + 1)
+                      : 0;
+    yaml_document_delete(&more);
+    return result;
+}
+
 int policy_read_file(const char *text, size_t len, const char *path, struct policy_set *set,
                      struct err *err)
 {
@@ -602,6 +618,8 @@ int policy_read_file(const char *text, size_t len, const char *path, struct poli
     if (yaml_parser_load(&parser, &r.doc)) {
         result = read_document(&r);
         yaml_document_delete(&r.doc);
+        if (result == 0)
+            result = expect_end(&r, &parser);
     } else {
         result = err_set(err, "%.90s:%zu: not YAML: %.100s", path, parser.problem_mark.line + 1,
                          parser.problem ? parser.problem : "out of memory");

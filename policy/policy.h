@@ -201,6 +201,11 @@ bool policy_set_is_sound(const struct policy_set *set, size_t len);
 const struct policy_match *policy_find_match(const struct policy_set *set, const char *ns_id);
 /* Index of the policy of that name, or -1. */
 int policy_find(const struct policy_set *set, const char *name);
+/* May a run of this namespace have that policy? */
+bool policy_may_have(const struct policy_set *set, uint32_t policy, const char *ns_id);
+/* May a zygote with these limits serve it? */
+bool policy_has_group(const struct policy_set *set, const struct policy_group *group,
+                      const char *ns_id);
 /* May a zygote with that box serve this namespace? */
 bool policy_serves(const struct policy_set *set, uint64_t box, const char *ns_id);
 /* The compiled form in words, one fact a line, NUL-terminated and cut to room. */

@@ -66,12 +66,27 @@ int policy_find(const struct policy_set *set, const char *name)
     return -1;
 }
 
-bool policy_serves(const struct policy_set *set, uint64_t box, const char *ns_id)
+bool policy_may_have(const struct policy_set *set, uint32_t policy, const char *ns_id)
 {
     const struct policy_match *m = policy_find_match(set, ns_id);
     uint32_t allowed = m ? 1u << m->policy | m->may_ask : 1u;
+    return policy < set->count && allowed & 1u << policy;
+}
+
+bool policy_has_group(const struct policy_set *set, const struct policy_group *group,
+                      const char *ns_id)
+{
     for (uint32_t i = 0; i < set->count; i++)
-        if (allowed & 1u << i && set->plans[i].box == box)
+        if (policy_may_have(set, i, ns_id) &&
+            memcmp(&set->plans[i].limits.group, group, sizeof *group) == 0)
+            return true;
+    return false;
+}
+
+bool policy_serves(const struct policy_set *set, uint64_t box, const char *ns_id)
+{
+    for (uint32_t i = 0; i < set->count; i++)
+        if (policy_may_have(set, i, ns_id) && set->plans[i].box == box)
             return true;
     return false;
 }

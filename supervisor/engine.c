@@ -265,7 +265,9 @@ static void on_priv_word(struct engine *e, const struct priv_reply *reply, int *
             reload(e, reply->detail, fds);
         return;
     case PRIV_POLICIES:
-        if (nfds == 1)
+        if (nfds != 1)
+            engine_down(e, 1); /* priv is ahead of us */
+        else
             take_policies(e, reply->detail, &fds[0]);
         return;
     case PRIV_FRONTEND_EXITED:

@@ -56,6 +56,7 @@ struct slot {
     bool has_standby;                 /* not retired */
     uint64_t box;                     /* of the policy it was started with */
     struct policy_group group, asked; /* limits in force; those that priv was asked for */
+    uint64_t asked_for;               /* id of the run that needs them */
     uint32_t home_cpu; /* where it lives while there is room; ZYG_ANY_CPU: not chosen yet */
     int counters[PRIV_COUNTERS];
     uint64_t oom_seen, pids_seen, rx_seen, tx_seen; /* counters as they were before the run */
@@ -268,6 +269,9 @@ void ns_on_discarded(struct engine *e, const struct priv_reply *reply);
 void run_accept(struct client *client, const struct proto_execute *exec, int fds[], size_t nfds);
 /* Sets the run's policy from its namespace and what it asked for. NULL; or why not. */
 const char *run_choose_policy(struct engine *e, struct run *run);
+/* The same for a queued run under other policies than it was accepted with; its deadline and its
+ * processor time become no longer than they allow. */
+const char *run_choose_anew(struct engine *e, struct run *run);
 /* The limits under which it is to run. */
 struct policy_group run_limits(const struct engine *e, const struct run *run);
 /* Sends it to the slot. 0, or -errno: the zygote is gone and the run is still whole. */

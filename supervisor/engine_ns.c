@@ -186,6 +186,8 @@ void ns_enqueue(struct ns *ns, struct run *run)
     leave_idle(ns);
     if (ns->slot && ns->slot->state == SLOT_READY && ns->queued == 1) {
         slot_want_run(ns->slot);
+        if (ns->queued > 0 && !run->wait.slot) /* other limits or another zygote come first */
+            begin_waiting(run);
         return;
     }
     begin_waiting(run);
@@ -231,6 +233,10 @@ void ns_settle(struct ns *ns)
     struct engine *e = ns->engine;
     if (!ns->slot || ns->running)
         return;
+    if (ns->removing) { /* asked for before it was ready to end */
+        slot_end(ns->slot);
+        return;
+    }
     if (!TAILQ_EMPTY(&ns->queue)) {
         slot_want_run(ns->slot);
         return;
@@ -268,7 +274,7 @@ static void choose_anew(struct ns *ns)
 {
     struct run *run, *next;
     for (run = TAILQ_FIRST(&ns->queue); run; run = next) {
-        const char *why = run_choose_policy(ns->engine, run);
+        const char *why = run_choose_anew(ns->engine, run);
         next = TAILQ_NEXT(run, in_ns);
         if (!why)
             continue;

@@ -141,6 +141,24 @@ const char *run_choose_policy(struct engine *e, struct run *run)
     return NULL;
 }
 
+const char *run_choose_anew(struct engine *e, struct run *run)
+{
+    const char *why = run_choose_policy(e, run);
+    const struct policy_limits *l = &e->policies->plans[run->policy].limits;
+    uint64_t most = or_else(l->timeout_ms_max, e->set.timeout_ms_max);
+    uint64_t cpu_s = (l->cpu_ms_max + 999) / 1000;
+    struct zyg_run *head = run->message;
+    if (why || !head)
+        return why;
+    if (run->timeout_ms > most)
+        run->timeout_ms = most;
+    if (cpu_s && (!run->cpu_s || run->cpu_s > cpu_s))
+        run->cpu_s = cpu_s;
+    head->timeout_ns = run->timeout_ms * CLOCK_NS_PER_MS;
+    head->cpu_s = run->cpu_s;
+    return NULL;
+}
+
 /* A request only tightens: what it asks for beyond its policy is refused, naming the field. */
 static const char *find_loose(const struct engine *e, const struct run *run,
                               const struct proto_execute *exec, const char **ret_field)

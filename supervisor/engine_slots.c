@@ -19,6 +19,7 @@
 #define REPORT_MS 1000u       /* beyond deadline and grace: the engine's second clock */
 #define CANCEL_MS 1000u       /* from ZYG_CANCEL to the report */
 #define STARTS_AT_ONCE 4u     /* zygotes on their way */
+#define OTHERS_AT_ONCE 3u     /* of them not for the pool, which is not to run dry meanwhile */
 #define REFILL_PAUSE_MS 10u   /* a pool is refilled after the requests that used it */
 #define START_BACKOFF_MS 100u /* doubled by each failure in a row */
 #define START_BACKOFF_MAX_MS 5000u
@@ -199,7 +200,7 @@ static void act_assign(struct slot *s, struct event *ev)
     if (r < 0)
         step(s, &(struct event){
                     .what = EV_BROKEN, .text = "the zygote does not take its volume", .fd = -1});
-    else if (next && fits_box(s, next) && fits_limits(s, next, &limits))
+    else if (next && !s->ns->removing && fits_box(s, next) && fits_limits(s, next, &limits))
         (void)send_run(s);
 }
 
@@ -447,8 +448,9 @@ static void on_limit_reply(struct slot *s, const struct priv_reply *reply)
     if (s->state != SLOT_LIMITING)
         return;
     if (reply->error) {
-        s->asked = (struct policy_group){0}; /* unknown: the next run asks again */
-        if (next && reply->error != ESTALE) {
+        bool is_its = next && next->id == s->asked_for; /* or another came first meanwhile */
+        s->asked = (struct policy_group){0};            /* unknown: the next run asks again */
+        if (is_its && reply->error != ESTALE) {
             LOG(WARN, "limits_refused", F_STR("ns", s->ns->id), F_STR("error", reply->text));
             ns_dequeue(next);
             run_fail_limits(next, reply->error == EBUSY);
@@ -583,6 +585,7 @@ static size_t count_starting_others(const struct engine *e)
 static size_t start_others(struct engine *e)
 {
     size_t starting = e->policies->count > 1 ? count_starting_others(e) : 0, waiting = 0;
+    size_t started = 0;
     struct ns *ns;
     if (e->policies->count == 1)
         return 0;
@@ -592,9 +595,12 @@ static size_t start_others(struct engine *e)
         if (!run || e->policies->plans[run->policy].box == default_box(e))
             continue;
         waiting++;
-        if (waiting > starting && e->starting_count < STARTS_AT_ONCE &&
-            clock_now_ns() >= e->no_start_before_ns && !start_one(e, run->policy))
+        if (waiting <= starting || starting + started >= OTHERS_AT_ONCE ||
+            e->starting_count >= STARTS_AT_ONCE || clock_now_ns() < e->no_start_before_ns)
+            continue;
+        if (!start_one(e, run->policy))
             break;
+        started++;
     }
     return waiting;
 }
@@ -642,9 +648,13 @@ void slot_attach(struct slot *s, struct ns *ns)
 {
     struct engine *e = s->engine;
     struct priv_request req = {.verb = PRIV_ATTACH_VOLUME, .slot = s->index};
+    const struct run *next = ns_peek_next(ns);
     TAILQ_REMOVE(&e->spares, s, in_list);
     e->spare_count--;
     e->bound_count++;
+    if (!next ||
+        memcmp(&s->group, &e->policies->plans[next->policy].limits.group, sizeof s->group) != 0)
+        s->group = (struct policy_group){0}; /* priv may put others in their place */
     e->total.activations++;
     s->state = SLOT_ATTACHING;
     s->ns = ns;
@@ -667,6 +677,7 @@ static void ask_limits(struct slot *s, const struct run *run, const struct polic
                                .pids_max = limits->pids_max};
     s->state = SLOT_LIMITING;
     s->asked = *limits;
+    s->asked_for = run->id;
     arm(s, STEP_MS);
     engine_ask_priv(s->engine, &req, NULL, 0);
 }

@@ -130,7 +130,8 @@ static int clone_zygote(struct priv *p, uint32_t slot, const struct call *call, 
                                         .pidfd = got[0],
                                         .userns = got[1],
                                         .net = policy_net,
-                                        .box = p->policies->plans[birth.policy].box};
+                                        .box = p->policies->plans[birth.policy].box,
+                                        .group = p->policies->plans[birth.policy].limits.group};
     *ret_netns = got[2];
     return 0;
 }
@@ -205,6 +206,19 @@ static bool is_for_probe(const struct priv_request *req)
     return memcmp(req->ns_id, PRIV_PROBE_ID, sizeof PRIV_PROBE_ID) == 0;
 }
 
+/* What it was started with, or given since, may be another namespace's. */
+static int limit_as_owner(struct priv *p, uint32_t slot, const char *ns_id, struct err *err)
+{
+    const struct policy_match *m = policy_find_match(p->policies, ns_id);
+    const struct policy_group *group = &p->policies->plans[m ? m->policy : 0].limits.group;
+    if (policy_has_group(p->policies, &p->slots[slot].group, ns_id))
+        return 0;
+    int r = cgroup_limit(&p->cg, slot, group, err);
+    if (r == 0)
+        p->slots[slot].group = *group;
+    return r;
+}
+
 static int attach_volume(struct priv *p, struct call *call, struct answer *ret, struct err *err)
 {
     const struct priv_request *req = call->req;
@@ -215,6 +229,8 @@ static int attach_volume(struct priv *p, struct call *call, struct answer *ret, 
         errno = ESTALE;
         return err_sys(err, "attach_volume: not this namespace's policy");
     }
+    if (!for_probe && limit_as_owner(p, req->slot, req->ns_id, err) < 0)
+        return err->code;
     int userns = p->slots[req->slot].userns;
     int r = for_probe ? vol_attach_blank(p->root_fd, userns, &ret->fds[0], err)
                       : vol_attach(p->root_fd, req->ns_id, userns, &ret->fds[0], err);
@@ -222,6 +238,8 @@ static int attach_volume(struct priv *p, struct call *call, struct answer *ret, 
         return r;
     ret->nfds = 1;
     p->slots[req->slot].is_probe = for_probe;
+    if (!for_probe)
+        (void)snprintf(p->slots[req->slot].ns_id, sizeof p->slots[0].ns_id, "%s", req->ns_id);
     fd_close(&p->slots[req->slot].userns);
     return 0;
 }
@@ -235,12 +253,19 @@ static int limit_zygote(struct priv *p, struct call *call, struct answer *ret, s
         return err->code;
     if (req->slot >= p->slot_count || !p->slots[req->slot].used)
         return err_set(err, "limit_zygote: bad slot");
+    struct priv_slot *s = &p->slots[req->slot];
+    if (*s->ns_id && !policy_may_have(p->policies, req->policy, s->ns_id)) {
+        errno = ESTALE;
+        return err_sys(err, "limit_zygote: not this namespace's policy");
+    }
     struct policy_group limits = plan->limits.group;
     if (req->memory_bytes && req->memory_bytes < limits.memory_bytes)
         limits.memory_bytes = req->memory_bytes;
     if (req->pids_max && req->pids_max < limits.pids_max)
         limits.pids_max = req->pids_max;
-    return cgroup_limit(&p->cg, req->slot, &limits, err);
+    int r = cgroup_limit(&p->cg, req->slot, &limits, err);
+    s->group = limits;
+    return r;
 }
 
 static int ask_limits(struct priv *p, struct call *call, struct answer *ret, struct err *err)
@@ -564,6 +589,13 @@ static void hand_over_files(struct priv *p)
     tell(p, &reply, fds, n);
 }
 
+static void reload(struct priv *p)
+{
+    p->reload_later = false;
+    hand_over_files(p);
+    priv_start_compiler(p);
+}
+
 static void on_signals(struct priv *p)
 {
     struct signalfd_siginfo info;
@@ -577,8 +609,9 @@ static void on_signals(struct priv *p)
             tell(p, &(struct priv_reply){.verb = PRIV_DRAIN, .detail = p->drains}, NULL, 0);
             break;
         case SIGHUP:
-            hand_over_files(p);
-            priv_start_compiler(p);
+            p->reload_later = p->phase == PRIV_STARTING;
+            if (!p->reload_later)
+                reload(p);
             break;
         default:
             break;
@@ -642,6 +675,9 @@ int priv_serve(struct priv *p)
         }
         if (fds[1].revents)
             on_signals(p);
+        /* While the layers are being proven nothing changes under them. */
+        if (p->reload_later && p->phase != PRIV_STARTING)
+            reload(p);
         if (p->down_by_ns && clock_now_ns() > p->down_by_ns) {
             LOG(ERROR, "drain_overdue");
             p->exit_status = 1;

@@ -69,10 +69,12 @@ enum priv_counter { PRIV_NET_RX = CGROUP_COUNTERS, PRIV_NET_TX, PRIV_COUNTERS };
 enum { LISTEN_TCP, LISTEN_HTTP_SOCKET, LISTENERS };
 
 struct priv_slot {
-    pid_t pid;         /* 0: none */
-    int pidfd, userns; /* userns: until its volume is attached */
-    uint64_t box;      /* of its policy */
-    uint32_t net;      /* number in priv.net, NET_POLICIES_MAX: none */
+    pid_t pid;                 /* 0: none */
+    int pidfd, userns;         /* userns: until its volume is attached */
+    uint64_t box;              /* of its policy */
+    struct policy_group group; /* its limits */
+    char ns_id[72];            /* whose it is; "": nobody's yet, or the probe's */
+    uint32_t net;              /* number in priv.net, NET_POLICIES_MAX: none */
     bool used, ending, removing, is_probe;
 };
 
@@ -86,7 +88,7 @@ struct priv {
     int listeners[LISTENERS];
     pid_t engine, frontend, primordial, netd, remover, sweeper, compiler;
     int compiled_fd; /* the compiler's memfd, -1 */
-    bool compile_again;
+    bool compile_again, reload_later;
     int primordial_sock; /* -1: no primordial */
     int netd_sock;       /* -1: no netd */
     uint64_t netd_started_ns;

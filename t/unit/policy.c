@@ -148,6 +148,9 @@ static void test_matches(void)
 
 static void test_refusals(void)
 {
+    refused(DEFAULT("pids: 9") "\n---\nnamespaces: []\n", "p.yaml:6: expected one document",
+            "a second document");
+    refused(DEFAULT("pids: 9") "\n---\n: [", "p.yaml:", "what is no YAML behind it");
     refused(DEFAULT("memory: 5"), "p.yaml:3: policies.default.memory: unknown", "an unknown key");
     refused(DEFAULT("memory_mb: x"), "expected a whole number from 16 to 1048576 MiB", "a word");
     refused(DEFAULT("memory_mb: 15"), "got \"15\"", "too little");

@@ -23,6 +23,7 @@
 static char root[] = "/tmp/brood-priv-XXXXXX";
 static int sock;
 static pid_t pid;
+static const struct policy_set *sets; /* NULL: the default policy alone, no slot in use */
 
 /* priv in a child, its engine here. */
 static void begin(void)
@@ -58,6 +59,11 @@ static void begin(void)
                       .slot_count = SLOTS};
     for (size_t i = 0; i < SLOTS; i++)
         slots[i].pidfd = slots[i].userns = -1;
+    if (sets) {
+        policies = *sets;
+        slots[1].used = slots[2].used = true;
+        (void)snprintf(slots[1].ns_id, sizeof slots[1].ns_id, "tight-1");
+    }
     log_init("priv", LOG_FORMAT_TEXT, (enum log_level)(LOG_LEVEL_ERROR + 1));
     _exit(priv_serve(&p));
 }
@@ -213,6 +219,35 @@ static void test_counts(void)
     ok(WIFEXITED(status) && WEXITSTATUS(status) == 1, "its death ends the service, too");
 }
 
+/* An engine in foreign hands asks for what is another namespace's. */
+static void test_limits(void)
+{
+    static struct policy_set two = {.magic = POLICY_SET_MAGIC, .count = 3, .match_count = 1};
+    struct priv_request req = request(PRIV_LIMIT_ZYGOTE, 1, "");
+    struct priv_reply reply;
+    two.matches[0] = (struct policy_match){.pattern = "tight-*", .policy = 1, .may_ask = 1u << 2};
+    sets = &two;
+    begin();
+    req.generation = 1;
+    req.policy = 0;
+    ok(reply_to(&req, &reply) && reply.error == ESTALE, "a namespace's limits are its policy's");
+    req.policy = 1;
+    ok(reply_to(&req, &reply) && !reply.error, "... which it gets");
+    req.policy = 2;
+    ok(reply_to(&req, &reply) && !reply.error, "or one it may ask for");
+    req.policy = 3;
+    ok(reply_to(&req, &reply) && reply.error == ESTALE, "one that there is not");
+    req.policy = 1;
+    req.generation = 2;
+    ok(reply_to(&req, &reply) && reply.error == ESTALE, "and none of other policies");
+    req = request(PRIV_LIMIT_ZYGOTE, 2, "");
+    req.generation = 1;
+    ok(reply_to(&req, &reply) && !reply.error, "who is nobody's yet may have any");
+    fd_close(&sock);
+    (void)waitpid(pid, NULL, 0);
+    sets = NULL;
+}
+
 int main(void)
 {
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
@@ -232,6 +267,7 @@ int main(void)
     test_name("a name of ours", ".trash-1-1", 11);
     test_phases();
     test_counts();
+    test_limits();
     (void)rmdir(root);
     return tap_done();
 }
