@@ -1,177 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-# kill -9 of each process in each state of a slot (ARCHITECTURE.md, "States of a slot" and "What survives what"), and in
-# the probe, the removal, the reload and the drain. A state is held, not hit: whoever would end it is stopped
-# (SIGSTOP), the victim is killed, the others go on. Then the request has its honest answer in time, the next one
-# works; or, when engine or priv was the victim, the service ends with an error and its next start finds a clean
+# kill -9 of each process in each state of a slot (ARCHITECTURE.md, "States of a slot" and "What survives what"). A
+# state is held, the victim is killed, the others go on. Then the request has its honest answer in time and the next
+# one works; or, when engine or priv was the victim, the service ends with an error and its next start finds a clean
 # house and all files.
 use lib 't/lib';
 use Brood;
-use Time::HiRes qw(time);
+use Brood::Killed;
 
 require_layer('root', 'cgroup');
-use constant IN_TIME => 8; # seconds, for what takes milliseconds on a quiet machine
-
-my $NARROW = {limits => {pids => 20}}; # other cgroup limits than those of the default policy
-my %before = map { $_ => 1 } Brood->mounts;
-
-# ---- what is there ------------------------------------------------------------------------------
-
-sub start {
-    return Brood->start('namespaces-spares' => 1, 'namespaces-standby-idle-ms' => 3600000, @_);
-}
-
-sub stats {
-    my ($brood) = @_;
-    my $text = `${\Brood::build()}/brood stats --socket $brood->{socket} 2>/dev/null`;
-    return {$text =~ /^(\w+) +(\d+)$/mg};
-}
-
-sub wait_stat {
-    my ($brood, $name, $value) = @_;
-    my $now;
-    until_true(IN_TIME, sub { $now = stats($brood)->{$name} // -1; $now == $value }) or fail("$name is $now instead of $value");
-}
-
-sub state_of {
-    my ($pid) = @_;
-    return (slurp("/proc/$pid/stat") // '') =~ /\) (\w) / ? $1 : 'gone';
-}
-
-sub stop {
-    my ($pid) = @_;
-    kill STOP => $pid;
-    until_true(IN_TIME, sub { state_of($pid) eq 'T' }) or fail("$pid stops instead of " . state_of($pid));
-    return $pid;
-}
-
-sub kill_now {
-    my ($pid) = @_;
-    kill KILL => $pid;
-    until_true(IN_TIME, sub { state_of($pid) =~ /^(?:Z|X|gone)$/ }) or fail("$pid dies");
-}
-
-# The spare, once there is exactly one.
-sub spare {
-    my ($brood) = @_;
-    wait_stat($brood, spares => 1);
-    my @spares = grep { (slurp("/proc/$_/mountinfo") // 'gone: /home/user ') !~ m{ /home/user } } $brood->pids('zygote');
-    return @spares == 1 ? $spares[0] : diag("spares: @spares") && undef;
-}
-
-sub gid {
-    return (slurp("/proc/$_[0]/status") // '') =~ /^Gid:\s+(\d+)/m ? $1 : -1;
-}
-
-# Whom a zygote keeps beside the run with that number: {run, mould, reserve => pid}, or of a spare {child => pid}.
-sub kept_by {
-    my ($brood, $zygote, $run_nspid) = @_;
-    my $is = sub {
-        my ($p) = @_;
-        return 'child' if !$run_nspid;
-        return $p->{nspid}[-1] == $run_nspid ? 'run' : gid($p->{pid}) == gid($zygote) ? 'reserve' : 'mould';
-    };
-    return {map { ($is->($_) => $_->{pid}) } grep { $_->{ppid} == $zygote && $_->{role} eq 'child' } $brood->processes};
-}
-
-# ---- states -------------------------------------------------------------------------------------
-# Each hold() returns {conn: the request, stopped: [pids], release: code, pids of victims}.
-
-sub hold_starting {
-    my ($brood, $ns) = @_;
-    my ($primordial) = map { stop($_) } $brood->pids('primordial');
-    my $conn = $brood->post($ns => "echo x >> ran; echo $ns");
-    wait_stat($brood, starting => 1);
-    return {conn => $conn, stopped => [$primordial]};
-}
-
-sub hold_attaching {
-    my ($brood, $ns) = @_;
-    my $zygote = spare($brood);
-    my $active = stats($brood)->{active};
-    stop($brood->{pid});
-    my $conn = $brood->post($ns => "echo x >> ran; echo $ns");
-    wait_stat($brood, active => $active + 1);
-    return {conn => $conn, stopped => [$brood->{pid}], zygote => $zygote, %{kept_by($brood, $zygote)}};
-}
-
-# A run with limits of its own is not sent behind the volume.
-sub hold_assigning {
-    my ($brood, $ns, %more) = @_;
-    my $zygote = spare($brood);
-    my $attached = stats($brood)->{priv_attach_volume_total};
-    stop($zygote);
-    my $conn = $brood->post($ns => "echo x >> ran; echo $ns", %more);
-    wait_stat($brood, priv_attach_volume_total => $attached + 1);
-    return {conn => $conn, stopped => [$zygote], zygote => $zygote, %{kept_by($brood, $zygote)}};
-}
-
-sub hold_ready {
-    my ($brood, $ns) = @_;
-    $brood->recycle($ns);
-    my $zygote = $brood->zygote_of($ns);
-    my @kept = grep { $_->{ppid} == $zygote } $brood->processes; # the standby, its mould, perhaps a reserve
-    my ($standby) = sort { $b <=> $a } map { $_->{pid} } @kept;
-    return {stopped => [], zygote => $zygote, standby => $standby, all => [map { $_->{pid} } @kept]};
-}
-
-sub hold_limiting {
-    my ($brood, $ns) = @_;
-    my $held = hold_ready($brood, $ns);
-    stop($brood->{pid});
-    $held->{conn} = $brood->post($ns => "echo x >> ran; echo $ns", %$NARROW);
-    wait_stat($brood, queued => 1);
-    $held->{stopped} = [$brood->{pid}];
-    return $held;
-}
-
-# The run waits for a line in a pipe.
-sub hold_busy {
-    my ($brood, $ns) = @_;
-    $brood->sh($ns => 'mkfifo go');
-    my $zygote = $brood->zygote_of($ns);
-    $brood->recycle($ns);
-    my $conn = $brood->post($ns => "echo \$\$ > \$\$.run; read x < go; echo $ns");
-    my $nspid;
-    until_true(IN_TIME, sub { ($nspid) = map { m{/(\d+)\.run$} } grep { -s } glob "$brood->{fs_root}/$ns/*.run" });
-    return {conn => $conn, stopped => [], zygote => $zygote, %{kept_by($brood, $zygote, $nspid)},
-        release => sub { open my $go, '+<', "$brood->{fs_root}/$ns/go" or die $!; syswrite $go, "go\n"; return $go }};
-}
-
-sub hold_dying {
-    my ($brood, $ns) = @_;
-    my $zygote = $brood->zygote_of($ns);
-    my $spare = spare($brood);
-    stop($brood->{pid});
-    kill KILL => $zygote;
-    wait_stat($brood, ending => 1);
-    my $conn = $brood->post($ns => "echo x >> ran; echo $ns");
-    wait_stat($brood, queued => 1);
-    return {conn => $conn, stopped => [$brood->{pid}], spare => $spare};
-}
-
-# Another copy of priv removes the cgroups; one that still has a process in it is tried for two seconds.
-sub hold_removing {
-    my ($brood, $ns) = @_;
-    my $zygote = $brood->zygote_of($ns);
-    my $conn = $brood->post($ns => 'touch runs; sleep 60');
-    $brood->wait_file('runs');
-    my ($run) = map { $_->{pid} } grep { $_->{ppid} == $zygote && (slurp("/proc/$_->{pid}/cgroup") // '') =~ m{brood-[^/\n]+/s\d} } $brood->processes;
-    my ($dir) = grep { m{/s\d+$} && (slurp("$_/cgroup.procs") // '') =~ /^$run$/m } $brood->cgroup_dirs;
-    defined(my $squatter = fork) or die $!;
-    if (!$squatter) { $SIG{TERM} = 'DEFAULT'; sleep 60; POSIX::_exit(0) }
-    open my $join, '>', "$dir/cgroup.procs" or die "$dir: $!";
-    syswrite $join, $squatter or diag("$dir: $!");
-    kill KILL => $zygote;
-    my $remover;
-    until_true(IN_TIME, sub { ($remover) = grep { $_ != $brood->{pid} } $brood->pids('priv') });
-    stop($remover) if $remover;
-    my $waits = $brood->post($ns => "echo x >> ran; echo $ns");
-    wait_stat($brood, queued => 1);
-    is($brood->result($conn, IN_TIME)->{http}, 500, "$ns: the run before is lost");
-    return {conn => $waits, stopped => [$remover], remover => $remover, squatter => $squatter, release => sub { kill KILL => $squatter; waitpid $squatter, 0 }};
-}
-
-# ---- who is killed, and what follows ------------------------------------------------------------
 
 # The victims of each state and what its request gets: ok, an error's code, or by a signal.
 my @states = (
@@ -179,7 +15,7 @@ my @states = (
         victims => {primordial => 'activation_failed'}},
     {name => 'attaching', hold => \&hold_attaching, queued => 1,
         victims => {zygote => 'activation_failed', child => 'ok', primordial => 'ok'}},
-    {name => 'assigning', hold => sub { hold_assigning(@_, %$NARROW) }, queued => 1,
+    {name => 'assigning', hold => sub { hold_assigning(@_, 1) }, queued => 1,
         victims => {zygote => 'activation_failed', child => 'ok', primordial => 'ok'}},
     {name => 'busy behind its volume', hold => \&hold_assigning,
         victims => {zygote => 'activation_failed', child => 'ok', primordial => 'ok'}},
@@ -192,40 +28,6 @@ my @states = (
     {name => 'dying', hold => \&hold_dying, queued => 1, victims => {spare => 'ok', primordial => 'ok'}},
     {name => 'dying, its cgroups being removed', hold => \&hold_removing, queued => 1, victims => {remover => 'ok', primordial => 'ok'}},
 );
-
-sub victim {
-    my ($brood, $held, $who) = @_;
-    return $brood->{pid} if $who eq 'priv';
-    my $pids = $held->{$who} // [$brood->pids($who)];
-    return ref $pids ? @$pids : $pids;
-}
-
-sub go_on {
-    my ($held) = @_;
-    kill CONT => $_ for grep { state_of($_) eq 'T' } @{$held->{stopped}};
-    return $held->{release} ? $held->{release}->() : undef;
-}
-
-sub is_answered {
-    my ($brood, $ns, $held, $want, $what) = @_;
-    my $begin = time;
-    my $r = $held->{conn} ? $brood->result($held->{conn}, IN_TIME) : $brood->sh($ns => "echo $ns", timeout => IN_TIME);
-    my $got = $r->{http} == 200 ? ($r->{signal} ? 'signal' : $r->{stdout} eq "$ns\n" ? 'ok' : "stdout $r->{stdout}") : $r->{error}{code} // $r->{reason} // "http $r->{http}";
-    is($got, $want, sprintf '%s: the answer, %.2f s', $what, time - $begin) or diag($r->{error}{message} // '');
-}
-
-sub is_nothing_left {
-    my ($brood, $what) = @_;
-    my @left;
-    ok(until_true(IN_TIME, sub { !(@left = $brood->processes) }), "$what: no process is left") or diag(join ' ', map { "$_->{role} $_->{pid} " . state_of($_->{pid}) } @left);
-    is(join(' ', grep { !$before{$_} } $brood->mounts), '', "$what: no mount");
-}
-
-sub is_clean {
-    my ($brood, $what) = @_;
-    is_nothing_left($brood, $what);
-    is(join(' ', $brood->cgroup_dirs, (grep { -e } $brood->{http}, $brood->{socket}), grep { /^\./ && $_ ne '.lock' } $brood->entries), '', "$what: no cgroup, socket, unfinished directory");
-}
 
 sub kill_in_state {
     my ($brood, $state, $who) = @_;
@@ -253,23 +55,9 @@ sub kill_in_state {
     is($brood->sh($_ => "echo $_", timeout => IN_TIME)->{stdout}, "$_\n", "$what: the next command of $_ works") for $ns, 'base';
 }
 
-# The service ends by itself, with an error; the next start finds a clean house and the files.
-sub is_over {
-    my ($brood, $what, $held) = @_;
-    my $begin = time;
-    ok($brood->wait_exit(20), sprintf '%s: the service ends, %.2f s', $what, time - $begin);
-    isnt($brood->{status}, 0, "$what: with an error");
-    ok($held->{conn}->closed(IN_TIME) || $held->{conn}->readable, "$what: who waited is told") if $held->{conn};
-    is_nothing_left($brood, $what);
-    $brood->_spawn;
-    ok($brood->wait_ready(20), "$what: the next start works") or diag($brood->log_tail);
-    is($brood->sh(base => 'cat note.txt')->{stdout}, "kept\n", "$what: with the files");
-    ok(until_true(IN_TIME, sub { !grep { /^\.(?:new|trash)-|^\.blank-(?!$brood->{pid}-)/ } $brood->entries }), "$what: and nothing unfinished");
-}
-
 for my $state (@states) {
     subtest $state->{name} => sub {
-        my $brood = start(@{$state->{start} // []});
+        my $brood = start_one(@{$state->{start} // []});
         $brood->sh(base => 'echo kept > note.txt');
         kill_in_state($brood, $state, $_) for sort(keys %{$state->{victims}}), qw(frontend engine priv);
         is(scalar(grep { ($_->{event} // '') =~ /^bug_/ } $brood->log_lines), 0, 'nothing that cannot happen has happened');
