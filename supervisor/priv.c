@@ -281,10 +281,12 @@ static int ask_limits(struct priv *p, struct call *call, struct answer *ret, str
 static void start_remover(struct priv *p)
 {
     bool any = false;
+    if (p->remover || p->going_down)
+        return; /* what is marked now, that copy would not know of */
     for (uint32_t i = 0; i < p->slot_count; i++)
         if (p->slots[i].ending && p->slots[i].pid == 0)
             any = p->slots[i].removing = true;
-    if (!any || p->remover || p->going_down)
+    if (!any)
         return;
     pid_t pid = SYS(fork());
     if (pid < 0) {

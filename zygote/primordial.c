@@ -175,7 +175,7 @@ void primordial_serve(int priv_fd, int plan_fd, const struct zyg_eval *eval)
         int fds[PACKET_FDS_MAX];
         size_t nfds;
         ssize_t n = packet_recv(priv_fd, &birth, sizeof birth, fds, &nfds);
-        if (n == 0)
+        if (n == 0 || n == -ECONNRESET)
             _exit(0); /* priv is gone, so are we */
         if (n != (ssize_t)sizeof birth || birth.procs_count > ZYG_PROCS_MAX ||
             birth.joins_count > birth.procs_count || birth.policy >= z.set->count ||

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+# Activations and removals, again and again: what the kernel holds for the service afterwards is what it held before.
+# What can be told to be ours must be the same to the last one: processes and zombies, descriptors, mounts, cgroups,
+# entries of fs_root. Of what the kernel counts for the whole machine two halves of the work are compared: an object
+# lost by each namespace, or by every tenth, grows by that in each half; other tests' come and go.
+# CHURN=10000: as many namespaces, for `make soak`; 1,000 otherwise.
+use lib 't/lib';
+use Brood;
+use Time::HiRes qw(time);
+
+require_layer('root', 'cgroup');
+my $total = $ENV{CHURN} // 1000;
+my ($half, $at_once) = ($total / 2, 16);
+alarm 170 + $total / 10;
+
+# ---- what is counted ----------------------------------------------------------------------------
+
+# The slab caches that a kernel object of a namespace comes from. Those of inodes and dentries of proc and directories
+# are caches in the other sense, too: they are kept for later.
+my @caches = qw(net_namespace user_namespace uts_namespace pid_namespace mnt_cache nsproxy pid cred task_struct
+  signal_cache mm_struct files_cache filp sock_inode_cache shmem_inode_cache mqueue_inode_cache key_jar eventpoll_epi fsnotify_mark);
+
+sub zombies {
+    my %own = map { $_->{pid} => 1 } @_;
+    return scalar grep { /\) Z (\d+)/ && $own{$1} } map { slurp("$_/stat") // () } glob '/proc/[0-9]*';
+}
+
+# Ours alone: must be equal.
+sub own {
+    my ($brood) = @_;
+    my (%n, %dirs);
+    my @processes = $brood->processes;
+    for my $p (@processes) {
+        $n{"processes: $p->{role}"}++;
+        next unless $p->{role} =~ /^(?:priv|engine|frontend|primordial)$/;
+        $n{"descriptors: $p->{role}"} += () = glob "/proc/$p->{pid}/fd/*";
+        $n{"mounts seen by: $p->{role}"} = () = (slurp("/proc/$p->{pid}/mountinfo") // '') =~ /\n/g;
+    }
+    $dirs{m{^/sys/fs/cgroup/([^/]+)} ? $1 : $_}++ for $brood->cgroup_dirs;
+    $n{"cgroups: $_"} = $dirs{$_} for keys %dirs;
+    my %namespaces = map { $_ => 1 } map { my $p = $_->{pid}; map { readlink("/proc/$p/ns/$_") // () } qw(net user pid mnt ipc uts cgroup) } @processes;
+    $n{'namespaces with a process'} = keys %namespaces;
+    $n{'zombies'} = zombies(@processes);
+    $n{'mounts of the host'} = () = $brood->mounts;
+    $n{'entries of fs_root'} = () = grep { !/^\.blank-/ } $brood->entries; # one is made ahead for each start of a zygote, up to eight
+    $n{'namespaces active'} = stats($brood)->{active};
+    return \%n;
+}
+
+sub stats {
+    my ($brood) = @_;
+    my $text = `${\Brood::build()}/brood stats --socket $brood->{socket}`;
+    return {$text =~ /^(\w+) +(\d+)$/mg};
+}
+
+# The whole machine's.
+sub machine {
+    my %n;
+    my $slabs = slurp('/proc/slabinfo') // '';
+    for my $cache (@caches) { $n{"slab $cache"} = $1 if $slabs =~ /^\Q$cache\E +(\d+)/m }
+    my %cgroups = (slurp('/proc/cgroups') // '') =~ /^(memory|pids|cpu)\t\d+\t(\d+)/mg;
+    $n{"cgroups alive or dying: $_"} = $cgroups{$_} for keys %cgroups;
+    $n{'areas of loaded filters'} = () = (slurp('/proc/vmallocinfo') // '') =~ /bpf|seccomp/g;
+    $n{'keys'} = () = (slurp('/proc/keys') // '') =~ /\n/g;
+    $n{'links'} = () = (slurp('/proc/net/dev') // '') =~ /:/g;
+    $n{'message queues, segments, semaphores'} = () = join('', map { slurp("/proc/sysvipc/$_") // '' } qw(msg shm sem)) =~ /\n/g;
+    return \%n;
+}
+
+sub memory {
+    my ($brood) = @_;
+    my %n;
+    for my $p (grep { $_->{role} =~ /^(?:priv|engine|frontend|primordial)$/ } $brood->processes) {
+        ($n{$p->{role}}) = (slurp("/proc/$p->{pid}/smaps_rollup") // '') =~ /^Private_Dirty:\s+(\d+)/m;
+    }
+    return \%n;
+}
+
+sub differences {
+    my ($was, $is, $allowed) = @_;
+    return map { my $grown = ($is->{$_} // 0) - ($was->{$_} // 0); $allowed ? $grown > $allowed ? "$_: $was->{$_} + $grown" : () : $grown ? "$_: " . ($was->{$_} // 0) . ' -> ' . ($is->{$_} // 0) : () }
+      sort keys %{{%$was, %$is}};
+}
+
+# ---- the work -----------------------------------------------------------------------------------
+
+my ($made, $brood, @conns) = (0, Brood->start('namespaces-spares' => 8, config => "log:\n  level: warn\n"));
+@conns = map { $brood->connect } 1 .. $at_once;
+
+# Each leaves what can be left: a file, a pipe, a process, an object of SysV IPC, a POSIX queue's file system in use.
+sub churn {
+    my ($n) = @_;
+    my $wrong = 0;
+    while ($n > 0) {
+        my @names = map { 'churn-' . ++$made } 1 .. ($n < $at_once ? $n : $at_once);
+        $n -= @names;
+        my @busy = map { my $ns = $names[$_]; [$conns[$_], $ns, $conns[$_]->put(Brood::Conn->request(POST => '/execute', body => {namespace_id => $ns,
+            cmd => "echo $ns > file; mkfifo pipe; (sleep 60 &) ; " . ($_ % 8 ? '' : 'ipcmk -Q -M 4096 -S 1 >/dev/null; touch /dev/shm/x; ') . 'read x < file; echo $x'}))] } 0 .. $#names;
+        for my $one (@busy) {
+            my $res = $one->[0]->get(30);
+            $wrong++ unless $res && $res->{status} == 200 && $res->{json}{stdout} eq "$one->[1]\n";
+        }
+        my $rm = join ' & ', map { my $from = $_; "${\Brood::build()}/brood ns rm --socket $brood->{socket} " . join ' ', grep { defined } @names[map { $from + 4 * $_ } 0 .. 3] } grep { defined $names[$_] } 0 .. 3;
+        $wrong += () = `{ $rm & wait; } 2>&1` =~ /\n/g;
+    }
+    return $wrong;
+}
+
+sub is_settled {
+    my ($was) = @_;
+    my @other;
+    until_true(20, sub { !(@other = differences($was, own($brood))) });
+    return @other;
+}
+
+is(churn(64), 0, 'a warm-up');
+ok(until_true(10, sub { my $s = stats($brood); $s->{spares} == 8 && !$s->{active} && !$s->{starting} && !$s->{ending} && !grep { /^\.trash/ } $brood->entries }), 'it is quiet');
+my $begin = time;
+my $calm = own($brood);
+my @after;
+my @memory = memory($brood);
+for my $part (1, 2) {
+    is(churn($half), 0, "part $part: $half namespaces, $at_once at once, are activated and removed");
+    is(join("\n", is_settled($calm)), '', 'what is ours is as it was');
+    push @after, machine();
+    push @memory, memory($brood);
+}
+my $took = time - $begin;
+
+# Cgroups and kernel namespaces die late: what is seen to go away again is not lost.
+my $allowed = 100 + $half / 20;
+my @lost;
+until_true(30, sub { !(@lost = differences($after[0], machine(), $allowed)) });
+is(join("\n", @lost), '', "nor does the machine hold more after the second half than after the first, but for $allowed of each");
+my @grown = map { my $role = $_; my @kb = map { $_->{$role} } @memory; $kb[2] - $kb[1] > 256 ? "$role: @kb KiB" : () } sort keys %{$memory[0]};
+is(join(', ', @grown), '', 'none of our processes has grown in the second half by 256 KiB') unless Brood::build() =~ /asan/;
+
+my $now = machine();
+note(sprintf '%d namespaces in %.1f s, %.1f ms each', 2 * $half, $took, 1000 * $took / (2 * $half));
+note(join "\n", map { "$_: $calm->{$_}" } sort keys %$calm);
+note(join "\n", map { "$_: $after[0]{$_} after a half, now $now->{$_}" } sort keys %$now);
+note(join "\n", map { my $role = $_; "private memory of $role, KiB: " . join ' ', map { $_->{$role} } @memory } sort keys %{$memory[0]});
+$brood->stop;
+done_testing;
