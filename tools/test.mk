@@ -42,6 +42,8 @@ fuzz: $B/protocol/brood.pb-c.h
 	  t/fuzz/$(T).c $(FUZZ_ALSO_$(T)) $(filter-out lib/log.c,$(wildcard lib/*.c protocol/*.c)) $B/protocol/brood.pb-c.c -lprotobuf-c
 	@mkdir -p build/fuzz/corpus-$(T)
 	build/fuzz/$(T) -max_total_time=$(or $(SECONDS),60) build/fuzz/corpus-$(T) t/fuzz/corpus/$(T)
+# The whole frontend, from outside, under sanitizers.
+fuzz-http: ; @$(MAKE) --no-print-directory -s MODE=asan all && B=build/asan tools/fuzz-http $(or $(SECONDS),60)
 layers: ; @tools/layers
 # Each header alone, twice; through stdin, since gcc warns about #pragma once in a main file.
 headers: $B/protocol/brood.pb-c.h
@@ -67,4 +69,4 @@ soak: all $B/brood-bench ; B=$B tools/adversaries && bench/soak $B $(SECONDS)
 test-cgroup2: all ; tools/cgroup2-vm $B t/430-limits.t t/470-nested.t t/800-escapes-cgroup.t t/840-confined.t t/910-stop.t
 asan: ; $(MAKE) MODE=asan all unit replay && B=build/asan prove --exec '' $(patsubst t/unit/%.c,build/asan/t/%,$(wildcard t/unit/*.c))
 all-modes: ; for m in asan release clang; do $(MAKE) MODE=$$m all unit replay || exit 1; done
-.PHONY: unit replay fuzz layers headers format bench check test soak test-cgroup2 asan all-modes
+.PHONY: unit replay fuzz fuzz-http layers headers format bench check test soak test-cgroup2 asan all-modes
