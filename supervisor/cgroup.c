@@ -340,6 +340,24 @@ static int make_room(int dir, uint64_t bytes, struct err *err)
     return err_sys(err, "cgroup: the namespace holds more memory");
 }
 
+bool cgroup_holds_more(struct cgroup *cg, uint32_t slot, uint64_t bytes)
+{
+    bool more = false;
+    char name[16];
+    (void)snprintf(name, sizeof name, "s%u", slot);
+    for (size_t i = 0; i < cg->trees; i++) {
+        char text[32] = "";
+        if (!(cg->kind[i] & POLICY_CGROUP_MEMORY))
+            continue;
+        auto_close int dir = open_dir_at(cg->base_fd[i], name);
+        const char *file = cg->version == 2 ? "memory.current" : "memory.usage_in_bytes";
+        auto_close int fd = dir < 0 ? -1 : openat(dir, file, O_RDONLY | O_CLOEXEC);
+        if (fd >= 0 && read(fd, text, sizeof text - 1) > 0)
+            more |= strtoull(text, NULL, 10) > bytes;
+    }
+    return more;
+}
+
 int cgroup_limit(struct cgroup *cg, uint32_t slot, const struct policy_group *limits,
                  struct err *err)
 {

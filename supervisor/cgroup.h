@@ -37,6 +37,8 @@ int cgroup_make(struct cgroup *cg, uint32_t slot, const struct policy_group *lim
  * other <0: some of them may be in force. */
 int cgroup_limit(struct cgroup *cg, uint32_t slot, const struct policy_group *limits,
                  struct err *err);
+/* Does it hold more memory than that now? Then limiting it takes as long as getting it back. */
+bool cgroup_holds_more(struct cgroup *cg, uint32_t slot, uint64_t bytes);
 /* Asks the kernel whether somebody lives in s<slot> and its limits read as they were set: the
  * policy_layer bits of which that is not so, err saying what was found. A tree that is not there is
  * not asked. */

@@ -38,6 +38,7 @@ struct answer { /* what a verb hands back beside its return value */
     uint32_t detail;
     int fds[PACKET_FDS_MAX];
     size_t nfds;
+    bool later; /* another process is at it: answered when that ends */
 };
 
 struct call { /* a request with its descriptors; what a verb wants to keep it takes with fd_take */
@@ -244,11 +245,24 @@ static int attach_volume(struct priv *p, struct call *call, struct answer *ret, 
     return 0;
 }
 
+/* Writing back a tenant's dirty pages can take seconds, in which others want their zygotes: a copy
+ * of priv waits for it. */
+static int start_limiter(struct priv *p, uint32_t slot, struct answer *ret, struct err *err)
+{
+    pid_t pid = SYS(fork());
+    if (pid < 0)
+        return err_sys(err, "fork to limit a zygote");
+    if (pid == 0)
+        _exit(-cgroup_limit(&p->cg, slot, &p->slots[slot].group, err) & 0xff);
+    p->slots[slot].limiter = pid;
+    ret->later = true;
+    return 0;
+}
+
 static int limit_zygote(struct priv *p, struct call *call, struct answer *ret, struct err *err)
 {
     const struct priv_request *req = call->req;
     const struct policy_plan *plan = find_plan(p, req, err);
-    (void)ret;
     if (!plan)
         return err->code;
     if (req->slot >= p->slot_count || !p->slots[req->slot].used)
@@ -263,9 +277,12 @@ static int limit_zygote(struct priv *p, struct call *call, struct answer *ret, s
         limits.memory_bytes = req->memory_bytes;
     if (req->pids_max && req->pids_max < limits.pids_max)
         limits.pids_max = req->pids_max;
-    int r = cgroup_limit(&p->cg, req->slot, &limits, err);
+    if (s->limiter || p->going_down)
+        return err_set(err, "limit_zygote: it is being limited, or the service is ending");
     s->group = limits;
-    return r;
+    if (cgroup_holds_more(&p->cg, req->slot, limits.memory_bytes))
+        return start_limiter(p, req->slot, ret, err);
+    return cgroup_limit(&p->cg, req->slot, &limits, err);
 }
 
 static int ask_limits(struct priv *p, struct call *call, struct answer *ret, struct err *err)
@@ -284,7 +301,7 @@ static void start_remover(struct priv *p)
     if (p->remover || p->going_down)
         return; /* what is marked now, that copy would not know of */
     for (uint32_t i = 0; i < p->slot_count; i++)
-        if (p->slots[i].ending && p->slots[i].pid == 0)
+        if (p->slots[i].ending && p->slots[i].pid == 0 && p->slots[i].limiter == 0)
             any = p->slots[i].removing = true;
     if (!any)
         return;
@@ -331,6 +348,8 @@ static void end_zygote_of(struct priv *p, uint32_t slot)
 {
     struct priv_slot *s = &p->slots[slot];
     s->ending = true;
+    if (s->limiter)
+        (void)kill(s->limiter, SIGKILL);
     if (s->pid)
         (void)syscall(SYS_pidfd_send_signal, s->pidfd, SIGKILL, NULL, 0);
     else
@@ -467,7 +486,7 @@ static bool on_request(struct priv *p)
     struct priv_reply reply = {
         .verb = req.verb, .slot = req.slot, .error = -r, .detail = answer.detail};
     (void)snprintf(reply.text, sizeof reply.text, "%.*s", (int)sizeof reply.text - 1, err.text);
-    if (verbs[req.verb].answers)
+    if (verbs[req.verb].answers && !answer.later)
         tell(p, &reply, answer.fds, r == 0 ? answer.nfds : 0);
     for (size_t i = 0; i < answer.nfds; i++)
         fd_close(&answer.fds[i]);
@@ -483,10 +502,27 @@ static bool on_request(struct priv *p)
 /* ---- signals and children ----------------------------------------------------------------------
  */
 
-static void on_zygote_gone(struct priv *p, pid_t pid)
+static void on_limiter_done(struct priv *p, uint32_t slot, int status)
+{
+    struct priv_reply reply = {.verb = PRIV_LIMIT_ZYGOTE, .slot = slot};
+    reply.error = WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
+    if (reply.error)
+        (void)snprintf(reply.text, sizeof reply.text, "limit a zygote: %s", strerror(reply.error));
+    p->done[PRIV_LIMIT_ZYGOTE].failures += reply.error != 0;
+    p->slots[slot].limiter = 0;
+    tell(p, &reply, NULL, 0);
+    if (p->slots[slot].ending)
+        start_remover(p);
+}
+
+static void on_zygote_gone(struct priv *p, pid_t pid, int status)
 {
     for (uint32_t i = 0; i < p->slot_count; i++) {
         struct priv_slot *s = &p->slots[i];
+        if (s->limiter == pid) {
+            on_limiter_done(p, i, status);
+            return;
+        }
         if (s->pid != pid)
             continue;
         s->pid = 0;
@@ -561,7 +597,7 @@ static void reap(struct priv *p)
             }
             sweep(p); /* the next tree */
         } else {
-            on_zygote_gone(p, pid);
+            on_zygote_gone(p, pid, status);
         }
     }
 }
@@ -632,9 +668,12 @@ static void kill_all(struct priv *p)
     for (size_t i = 0; i < ARRAY_LEN(pids); i++)
         if (pids[i] > 0)
             (void)kill(pids[i], SIGKILL);
-    for (uint32_t i = 0; i < p->slot_count; i++)
+    for (uint32_t i = 0; i < p->slot_count; i++) {
+        if (p->slots[i].limiter > 0)
+            (void)kill(p->slots[i].limiter, SIGKILL);
         if (p->slots[i].pid > 0)
             (void)syscall(SYS_pidfd_send_signal, p->slots[i].pidfd, SIGKILL, NULL, 0);
+    }
 }
 
 static void end_everything(struct priv *p)

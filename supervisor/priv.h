@@ -70,6 +70,7 @@ enum { LISTEN_TCP, LISTEN_HTTP_SOCKET, LISTENERS };
 
 struct priv_slot {
     pid_t pid;                 /* 0: none */
+    pid_t limiter;             /* gets memory back before it limits it; 0: none */
     int pidfd, userns;         /* userns: until its volume is attached */
     uint64_t box;              /* of its policy */
     struct policy_group group; /* its limits */
