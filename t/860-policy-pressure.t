@@ -128,6 +128,26 @@ subtest 'who changes policies all the time does not keep others from starting' =
     $brood->stop;
 };
 
+# A limit below what the namespace holds makes the kernel write back its dirty pages first, as long as that takes.
+subtest 'memory that has to be got back is waited for by its owner alone' => sub {
+    my $brood = Brood->start('policy-file' => $policy, 'namespaces-spares' => 4);
+    my @parts;
+    for my $round (1 .. 3) {
+        is($brood->sh(fat => 'head -c 230000000 /dev/zero >dirty')->{reason}, 'exit', 'much is dirty');
+        my $limited = $brood->post(fat => ':', limits => {memory_mb => 16});
+        until_true(5, sub { queued($brood) == 1 || $limited->readable });    # it is under way
+        my $begin = time;
+        $brood->sh("k-$round" => ':');
+        my $took = 1000 * (time - $begin);
+        my $r = $brood->result($limited, 60);
+        push @parts, $took / ($r->{queue_ms} // 1);
+        diag sprintf 'a start beside %.0f ms of that: %.1f ms', $r->{queue_ms} // 0, $took;
+    }
+    cmp_ok(median(@parts), '<', 0.5, 'another namespace starts meanwhile');
+    is($brood->sh(fat => ':')->{reason}, 'exit', 'and it has its own limit again');
+    $brood->stop;
+};
+
 # Before the first zygote has proven the layers nothing may change under it.
 subtest 'a reload at any moment of a start' => sub {
     (my $new = $text) =~ s/memory_mb: 256/memory_mb: 300, nofile: 77/;
