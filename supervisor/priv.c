@@ -4,9 +4,9 @@
  * It reads one kind of packet from one peer, looks it up in the table below and does that or says
  * why not. It parses nothing, owns no policy, and remembers the phase it is in, a count for each
  * verb, and of each slot which processes and descriptors it has to end. It waits for two things,
- * the engine and signals; long work (removing cgroups, deleting trees) is done by forked copies. A
- * packet of the wrong size, verb or phase ends the conversation, and the end of the conversation
- * ends the service.
+ * the engine and signals; long work (removing cgroups, deleting trees, getting memory back) is done
+ * by forked copies. A packet of the wrong size, verb or phase ends the conversation, and the end of
+ * the conversation ends the service.
  */
 #include "supervisor/priv.h"
 #include "lib/clock.h"

@@ -2,8 +2,9 @@
 /* supervisor/priv - the process that stays root, and what the engine may ask of it.
  *
  * One SOCK_SEQPACKET pair carries the fixed structs below in native byte order, descriptors beside
- * them. Each request but DOWN has exactly one reply, addressed by (verb, slot); END_ZYGOTE's comes
- * when the work is done, the others' at once. Growing this list is a security decision: SECURITY.md
+ * them. Each request but DOWN has exactly one reply, addressed by (verb, slot); those of
+ * END_ZYGOTE, and of LIMIT_ZYGOTE where memory has to be got back, come when the work is done, the
+ * others' at once. Growing this list is a security decision: SECURITY.md
  * first.
  */
 #pragma once
