@@ -61,8 +61,8 @@ struct slot {
     int counters[PRIV_COUNTERS];
     uint64_t oom_seen, pids_seen, rx_seen, tx_seen; /* counters as they were before the run */
     struct loop_timer timer;                        /* the state's deadline */
-    bool spare_came, reply_came;
-    TAILQ_ENTRY(slot) in_list; /* free or spare */
+    bool spare_came, reply_came, hung_up;           /* STARTING: what was heard of it so far */
+    TAILQ_ENTRY(slot) in_list;                      /* free or spare */
 };
 
 struct ns {

@@ -43,6 +43,7 @@ struct event {
     int fd;                          /* ATTACHED: the act takes it */
 };
 
+static const char it_died[] = "it died";
 static const char out_of_descriptors[] = "the engine is out of descriptors";
 
 static void step(struct slot *s, struct event *ev);
@@ -304,7 +305,7 @@ static void act_forget(struct slot *s, struct event *ev)
     for (size_t i = 0; i < PRIV_COUNTERS; i++)
         fd_close(&s->counters[i]);
     s->ns = NULL;
-    s->spare_came = s->reply_came = false;
+    s->spare_came = s->reply_came = s->hung_up = false;
     e->dying_count--;
     TAILQ_INSERT_TAIL(&e->free, s, in_list);
     if (ns) {
@@ -401,11 +402,15 @@ static void on_ctl(struct loop_io *io, uint32_t events)
     ssize_t n = packet_recv(io->fd, &report, sizeof report, fds, &nfds);
     if (n == -EAGAIN)
         return;
-    if (n == (ssize_t)sizeof report)
+    if (n == (ssize_t)sizeof report) {
         on_report(s, &report);
-    else
+    } else if (n == 0 && s->state == SLOT_STARTING && !s->reply_came) {
+        s->hung_up = true; /* perhaps priv never started it: its word on that is on its way */
+        loop_io_del(&s->engine->loop, io);
+    } else {
         step(s, &(struct event){
-                    .what = EV_BROKEN, .text = n == 0 ? "it died" : "it broke off", .fd = -1});
+                    .what = EV_BROKEN, .text = n == 0 ? it_died : "it broke off", .fd = -1});
+    }
     for (size_t i = 0; n > 0 && i < nfds; i++)
         fd_close(&fds[i]);
 }
@@ -429,7 +434,9 @@ static void on_started(struct slot *s, const struct priv_reply *reply, int *fds,
     s->oom_seen = s->pids_seen = s->rx_seen = s->tx_seen = 0;
     s->engine->zygote_execs = reply->detail & PRIV_ZYGOTE_EXECS;
     s->reply_came = true;
-    if (s->spare_came)
+    if (s->hung_up)
+        step(s, &(struct event){.what = EV_BROKEN, .text = it_died, .fd = -1});
+    else if (s->spare_came)
         step(s, &(struct event){.what = EV_STARTED, .fd = -1});
 }
 

@@ -148,6 +148,38 @@ subtest 'memory that has to be got back is waited for by its owner alone' => sub
     $brood->stop;
 };
 
+# What was asked of priv for the policies of a moment ago is asked again; nobody is told of it.
+subtest 'reloads while zygotes are started' => sub {
+    my $brood = Brood->start('policy-file' => $policy, 'namespaces-spares' => 2);
+    my (%on, %said, $n, $last, $i);
+    my @texts = map { my $nofile = 100 + $_; $text =~ s/memory_mb: 256/memory_mb: 256, nofile: $nofile/r } 0, 1;
+    my $end = time + 4;
+    $last = time;
+    while (time < $end || %on) {
+        for (grep { !$on{$_} } time < $end ? 1 .. 6 : ()) {
+            $on{$_} = $brood->post('c-' . ++$n => 'ulimit -n');
+        }
+        if (time - $last > 0.1 && time < $end) {
+            spew("$policy.new", $texts[$i++ % 2]);
+            rename "$policy.new", $policy;
+            kill HUP => $brood->{pid};
+            $last = time;
+        }
+        for (grep { $on{$_}->readable } keys %on) {
+            my $r = $brood->result(delete $on{$_}, 10);
+            $said{$r->{http} == 200 ? $r->{stdout} =~ s/\n//r : "$r->{http} " . ($r->{error}{message} // '')}++;
+        }
+        last if time > $end + 10;
+        select undef, undef, undef, 0.001;
+    }
+    ok(!%on, 'every run is answered');
+    is(join(' ', grep { !/^10[01]$/ && $_ ne '1024' } sort keys %said), '', 'none is told of a reload') or diag explain \%said;
+    ok($said{100} && $said{101}, "both kinds were in force, over $i reloads and $n runs");
+    unlike(slurp($brood->{log}), qr/zygote_start_failed/, 'no start failed');
+    spew($policy, $text);
+    $brood->stop;
+};
+
 # Before the first zygote has proven the layers nothing may change under it.
 subtest 'a reload at any moment of a start' => sub {
     (my $new = $text) =~ s/memory_mb: 256/memory_mb: 300, nofile: 77/;
