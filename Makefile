@@ -5,7 +5,7 @@
 #   make test       everything, under prove          make check    the fast inner loop
 #   make bench      speed beside the alternatives    make fuzz T=frame|execute|...   libFuzzer, 60 s
 #   make deps       apt-get what is missing          make install DESTDIR= PREFIX=/usr/local
-#   make soak       stress-ng, slowhttptest, ten minutes of mixed load
+#   make soak       stress-ng, slowhttptest, 10,000 namespaces, ten minutes of mixed load
 #   make layers headers format asan all-modes clean  MODE=dev|release|asan|clang|fault; config.mk overrides
 MODE ?= release
 -include config.mk

@@ -199,7 +199,12 @@ subtest 'the disk is full' => sub {
     is($brood->sh(alice => 'echo more > more; cat note.txt')->{exit_code}, 0, 'on a full disk what needs none works');
     is($brood->sh(bob => 'echo hi; echo x > x')->{stdout}, "hi\n", 'for a neighbour as well');
     $brood->sh(alice => 'i=0; while : > f$i; do ((i++)); done 2>/dev/null; true');
-    my ($status, $json, $headers) = $brood->execute({namespace_id => 'carol', cmd => 'echo hi'});
+    # Up to eight directories were made ahead, while there was place; whoever comes first gets one.
+    my ($status, $json, $headers);
+    for my $new (map { "carol-$_" } 1 .. 9) {
+        ($status, $json, $headers) = $brood->execute({namespace_id => $new, cmd => 'echo hi'});
+        last if $status != 200;
+    }
     is($status, 503, 'a new namespace cannot be made: 503');
     like($headers->{'retry-after'} // '', qr/^[1-9]\d*$/, 'with Retry-After');
     is($json->{error}{code}, 'activation_failed', 'that says activation_failed');
@@ -207,8 +212,8 @@ subtest 'the disk is full' => sub {
     is($brood->sh(alice => 'cat note.txt')->{stdout}, "kept\n", 'the others work');
     is($brood->request(GET => '/ready')->{status}, 200, 'the service is ready');
     is($brood->sh(alice => 'rm -f f* big')->{exit_code}, 0, 'place is made');
-    ok(until_true(10, sub { $brood->sh(carol => 'echo hi')->{http} == 200 }), 'now the new one works');
-    is(join(' ', grep { /^\./ && $_ ne '.lock' } $brood->entries), '', 'nothing unfinished lies about');
+    ok(until_true(10, sub { $brood->sh('carol-9' => 'echo hi')->{http} == 200 }), 'now a new one works');
+    is(join(' ', grep { /^\./ && $_ ne '.lock' } $brood->volumes), '', 'nothing unfinished lies about');
     $brood->stop;
 };
 

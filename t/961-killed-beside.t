@@ -40,7 +40,7 @@ subtest 'a zygote that starts' => sub {
 subtest 'an end while cgroups are removed' => sub {
     my $brood = start_one();
     my $other = $brood->zygote_of('other');
-    my ($slot) = map { m{^\d+:pids:.*/brood-[^/]+/(s\d+)$}m ? $1 : () } map { slurp("/proc/$_->{pid}/cgroup") // '' } grep { $_->{ppid} == $other } $brood->processes;
+    my ($slot) = map { m{/brood-[^/\n]+/(s\d+)$}m ? $1 : () } map { slurp("/proc/$_->{pid}/cgroup") // '' } grep { $_->{ppid} == $other } $brood->processes;
     my $held = hold_removing($brood, 'first');
     kill KILL => $other;
     wait_stat($brood, ending => 2);
@@ -59,7 +59,7 @@ subtest 'removal' => sub {
     for my $who (qw(sweeper engine priv)) {
         my ($sweeper, $tries);
         until_true(30, sub {
-            $brood->sh(large => 'for i in {1..10000}; do : > $i; done', timeout => 20)->{http} == 200 or return 0;
+            $brood->sh(large => 'for i in {1..3000}; do : > $i; done', timeout => 20)->{http} == 200 or return 0;
             rm($brood, 'large') or return 0;
             $tries++;
             return $sweeper = stop_next_child($brood, sub { $_[0] =~ /^Name:\s+brood-super/m && $_[0] =~ /^Uid:\s+1000\s/m }, sub { !grep { /^\.trash-/ } $brood->entries });

@@ -63,8 +63,9 @@ test: ready-tests
 	@$(MAKE) --no-print-directory layers headers replay
 	B=$B prove --timer --exec '' $(UNIT) && B=$B tools/prove --timer -It/lib t/*.t
 	@tools/isolation-layers $B
-# What takes long: other people's attackers, then mixed load for ten minutes.
-soak: all $B/brood-bench ; B=$B tools/adversaries && bench/soak $B $(SECONDS)
+# What takes long: other people's attackers, ten thousand namespaces, then mixed load for ten minutes.
+soak: all $B/brood-bench
+	B=$B tools/adversaries && CHURN=10000 B=$B prove -It/lib t/970-churn.t && bench/soak $B $(SECONDS)
 # On a kernel with cgroup v2 only, in a virtual machine.
 test-cgroup2: all ; tools/cgroup2-vm $B t/430-limits.t t/470-nested.t t/800-escapes-cgroup.t t/840-confined.t t/910-stop.t
 asan: ; $(MAKE) MODE=asan all unit replay && B=build/asan prove --exec '' $(patsubst t/unit/%.c,build/asan/t/%,$(wildcard t/unit/*.c))

@@ -97,7 +97,7 @@ sleep 5 & disown -h %1; jobs; kill %1; wait 2>/dev/null; echo $?; nohup echo a; 
 ### job control is off
 fg; echo $?; bg; echo $?; set -o | grep monitor; suspend; echo $?
 ### set -m
-set -m; sleep 0.01 & wait; echo $?; jobs; (exit 2) & fg; echo $?
+set -m; sleep 0.01 & wait; echo $?; jobs; (sleep 0.5; exit 2) & fg; echo $?
 ### set -m and process groups
 set -m; sh -c 'read _ _ _ _ pg _ </proc/self/stat; [ $pg = $$ ] && echo own group'; set +m; sh -c 'read _ _ _ _ pg _ </proc/self/stat; [ $pg = $PPID ] && echo the same'
 ### process group of the shell; a cast is no leader of its session
