@@ -272,7 +272,8 @@ static struct finding see_cgroups(void)
  */
 
 /* The one device node that needs no capability (0:0, Linux 5.8), so that landlock alone refuses it:
- * without it the answer would be success, or EPERM. */
+ * without it the answer would be success, or EPERM. Older kernels (seen: 6.1) take it for a plain
+ * file, which is allowed: there the last questions have to do. */
 static struct finding make_device(void)
 {
     if (!(ask.rights & POLICY_FILES))
@@ -280,7 +281,9 @@ static struct finding make_device(void)
     int r = mknod(SCRATCH, S_IFCHR | 0600, makedev(0, 0));
     if (r == 0) {
         (void)unlink(SCRATCH);
-        return say(ZYG_BROKEN, "it works");
+        return ask.landlock_abi < POLICY_LANDLOCK_ABI_SCOPE
+                   ? say(ZYG_HELD, "a plain file to this kernel")
+                   : say(ZYG_BROKEN, "it works");
     }
     return errno == EACCES ? say(ZYG_HELD, "EACCES")
                            : say(ZYG_BROKEN, "%s, which is not landlock's", strerrorname_np(errno));
@@ -304,27 +307,48 @@ static struct finding bind_tcp(void)
                            : say(ZYG_BROKEN, "%s, which is not landlock's", strerrorname_np(errno));
 }
 
-/* Signals to others are refused by uid already, and there is nobody to call: so this counts how
- * many domains lie around us, by adding to them until the kernel takes no more. The last question:
- * every one before it must meet the domains of a run. */
+/* How many domains lie around us: found by adding to them until the kernel takes no more, once and
+ * last, since every other question must meet the domains of a run. -1: cannot be asked. */
+static int domains_around(void)
+{
+    static int around = -2;
+    uint64_t attr[3] = {LANDLOCK_ACCESS_FS_MAKE_BLOCK}; /* which nobody has anyway */
+    if (around > -2)
+        return around;
+    auto_close int ruleset = (int)syscall(SYS_landlock_create_ruleset, attr, sizeof attr[0], 0);
+    around = ruleset < 0 ? -1 : LANDLOCK_DOMAINS_MAX;
+    while (around > 0 && syscall(SYS_landlock_restrict_self, ruleset, 0) == 0)
+        around--;
+    return around;
+}
+
+static struct finding find_domains(int want)
+{
+    int around = domains_around();
+    if (around < 0)
+        return say(ZYG_BROKEN, "cannot be asked: %s", strerrorname_np(errno));
+    return around >= want ? say(ZYG_HELD, "%d domains", around)
+                          : say(ZYG_BROKEN, "%d of %d domains", around, want);
+}
+
+static bool has_rules(void)
+{
+    return ask.rights & (POLICY_FILES | POLICY_TCP_BIND | POLICY_TCP_CONNECT);
+}
+
+static struct finding leave_domain(void)
+{
+    return has_rules() ? find_domains(1) : say(ZYG_ABSENT, "off by policy");
+}
+
+/* Signals to others are refused by uid already, and there is nobody to call. */
 static struct finding leave_scope(void)
 {
-    uint64_t attr[3] = {[2] = 2}; /* scoped: signals */
-    bool files = ask.rights & (POLICY_FILES | POLICY_TCP_BIND | POLICY_TCP_CONNECT);
-    int free_domains = 0, want = files + LANDLOCK_DOMAINS_OF_SCOPE;
     if (!(ask.rights & POLICY_SIGNALS))
         return say(ZYG_ABSENT, "off by policy");
     if (ask.landlock_abi < POLICY_LANDLOCK_ABI_SCOPE)
         return say(ZYG_ABSENT, "ABI %u, 6 is needed", ask.landlock_abi);
-    auto_close int ruleset = (int)syscall(SYS_landlock_create_ruleset, attr, sizeof attr, 0);
-    if (ruleset < 0)
-        return say(ZYG_ABSENT, "cannot be asked: %s", strerrorname_np(errno));
-    while (free_domains < LANDLOCK_DOMAINS_MAX &&
-           syscall(SYS_landlock_restrict_self, ruleset, 0) == 0)
-        free_domains++;
-    int around = LANDLOCK_DOMAINS_MAX - free_domains;
-    return around >= want ? say(ZYG_HELD, "%d domains", around)
-                          : say(ZYG_BROKEN, "%d of %d domains", around, want);
+    return find_domains(has_rules() + LANDLOCK_DOMAINS_OF_SCOPE);
 }
 
 /* ---- seccomp -----------------------------------------------------------------------------------
@@ -662,6 +686,7 @@ static const struct {
     {POLICY_VOLUME, "are my files another's?", own_files},
     {POLICY_VOLUME, "can I give my home away?", give_away},
     {POLICY_DESCRIPTORS, "is a fourth descriptor open?", see_a_descriptor},
+    {POLICY_LANDLOCK, "am I outside of its domain?", leave_domain},
     {POLICY_LANDLOCK_SCOPE, "am I outside the signal scope?", leave_scope},
 };
 _Static_assert(ARRAY_LEN(questions) < ZYG_PROBE_QUESTIONS_MAX, "");
