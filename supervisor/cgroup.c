@@ -450,7 +450,9 @@ static void leave_leaf(struct cgroup *cg)
     if (dir)
         (void)closedir(dir);
     (void)write_at(fd, "cgroup.subtree_control", none);
+    (void)write_at(fd, "cgroup.subtree_control", "-io");
     (void)write_at(cg->parent_fd[0], "cgroup.subtree_control", none);
+    (void)write_at(cg->parent_fd[0], "cgroup.subtree_control", "-io");
     (void)write_at(cg->parent_fd[0], "cgroup.procs", "0");
 }
 
