@@ -495,11 +495,17 @@ static int find_named(struct reading *r, const char *where, yaml_node_t *at, con
                         name ? name : "");
 }
 
+struct matching {
+    struct policy_match *m;
+    bool has_policy;
+};
+
 static int on_match_key(struct reading *r, void *ctx, const char *key, yaml_node_t *at,
                         yaml_node_t *value)
 {
     static const char where[] = "namespaces";
-    struct policy_match *m = ctx;
+    struct matching *matching = ctx;
+    struct policy_match *m = matching->m;
     const char *text = text_of(value), *item;
     yaml_node_t *item_at;
     int result = 0;
@@ -516,6 +522,7 @@ static int on_match_key(struct reading *r, void *ctx, const char *key, yaml_node
     if (strcmp(key, "policy") == 0) {
         result = find_named(r, where, value, text);
         m->policy = result < 0 ? 0 : (uint32_t)result;
+        matching->has_policy = true;
         return result < 0 ? result : 0;
     }
     if (strcmp(key, "may_ask") != 0)
@@ -529,6 +536,13 @@ static int on_match_key(struct reading *r, void *ctx, const char *key, yaml_node
     return result;
 }
 
+/* Does everything that fits `inner` fit `outer`? */
+static bool covers(const char *outer, const char *inner)
+{
+    size_t stem = strlen(outer) - 1;
+    return outer[stem] == '*' ? strncmp(outer, inner, stem) == 0 : strcmp(outer, inner) == 0;
+}
+
 static int read_namespaces(struct reading *r, yaml_node_t *list)
 {
     static const char where[] = "namespaces";
@@ -538,12 +552,18 @@ static int read_namespaces(struct reading *r, yaml_node_t *list)
         return bad(r, list, where, "expected at most %u", POLICY_MATCHES_MAX);
     for (size_t i = 0; i < list_count(list); i++) {
         yaml_node_t *item = node(r, list->data.sequence.items.start[i]);
-        struct policy_match *m = &r->set->matches[r->set->match_count++];
-        int result = walk_mapping(r, item, where, on_match_key, m);
+        struct policy_match *m = &r->set->matches[r->set->match_count];
+        struct matching matching = {.m = m};
+        int result = walk_mapping(r, item, where, on_match_key, &matching);
         if (result < 0)
             return result;
-        if (!*m->pattern)
-            return bad(r, item, where, "match is missing");
+        if (!*m->pattern || !matching.has_policy)
+            return bad(r, item, where, "%s is missing", *m->pattern ? "policy" : "match");
+        for (uint32_t k = 0; k < r->set->match_count; k++)
+            if (covers(r->set->matches[k].pattern, m->pattern))
+                return bad(r, item, where, "%.60s is never reached: %.60s stands above it",
+                           m->pattern, r->set->matches[k].pattern);
+        r->set->match_count++;
     }
     return 0;
 }

@@ -89,7 +89,8 @@ struct run {
     size_t message_bytes;
     int fds[3]; /* -1 once sent */
     uint64_t accepted_ns, started_ns, timeout_ms, cpu_s;
-    uint32_t policy;                        /* index */
+    uint64_t output_bytes_max;              /* of its policy; 0: none */
+    uint32_t policy;                        /* index; once sent: of policies that may be gone */
     char policy_asked[POLICY_NAME_MAX + 1]; /* "": none */
     uint64_t memory_bytes, pids_max;        /* less than the policy's; 0: as the policy says */
     enum proto_start start;

@@ -308,8 +308,8 @@ static unsigned needed_for(enum proto_type type)
     switch (type) {
     case PROTO_EXECUTE:
     case PROTO_CANCEL:
-    case PROTO_POLICY_REQUEST:
         return PEER_MAY_RUN;
+    case PROTO_POLICY_REQUEST:
     case PROTO_STATS_REQUEST:
     case PROTO_NS_LIST_REQUEST:
     case PROTO_NS_REMOVE:

@@ -144,16 +144,17 @@ const char *run_choose_policy(struct engine *e, struct run *run)
 const char *run_choose_anew(struct engine *e, struct run *run)
 {
     const char *why = run_choose_policy(e, run);
+    struct zyg_run *head = run->message;
+    if (why || !head) /* then its index is of policies that are gone */
+        return why;
     const struct policy_limits *l = &e->policies->plans[run->policy].limits;
     uint64_t most = or_else(l->timeout_ms_max, e->set.timeout_ms_max);
     uint64_t cpu_s = (l->cpu_ms_max + 999) / 1000;
-    struct zyg_run *head = run->message;
-    if (why || !head)
-        return why;
     if (run->timeout_ms > most)
         run->timeout_ms = most;
     if (cpu_s && (!run->cpu_s || run->cpu_s > cpu_s))
         run->cpu_s = cpu_s;
+    run->output_bytes_max = l->output_bytes_max;
     head->timeout_ns = run->timeout_ms * CLOCK_NS_PER_MS;
     head->cpu_s = run->cpu_s;
     return NULL;
@@ -210,6 +211,7 @@ static const char *settle_policy(struct engine *e, struct run *run,
     uint64_t most = or_else(l->timeout_ms_max, e->set.timeout_ms_max);
     uint64_t usual = or_else(l->timeout_ms_default, e->set.timeout_ms_default);
     run->timeout_ms = or_else(exec->timeout_ms, usual < most ? usual : most);
+    run->output_bytes_max = l->output_bytes_max;
     run->cpu_s = (or_else(exec->cpu_ms, l->cpu_ms_max) + 999) / 1000;
     run->memory_bytes = exec->memory_bytes;
     run->pids_max = exec->pids_max;
@@ -523,7 +525,7 @@ void run_finish(struct run *run, struct slot *s, const struct zyg_report *report
     result.wall_us = report->wall_ns / 1000;
     result.cpu_us = report->cpu_ns / 1000;
     result.max_rss_kb = peak ? peak / 1024 : report->max_rss_kb;
-    result.output_bytes_max = e->policies->plans[run->policy].limits.output_bytes_max;
+    result.output_bytes_max = run->output_bytes_max;
     take_denied(&result, report);
     result.net_rx_bytes = take_bytes(s, PRIV_NET_RX, &s->rx_seen);
     result.net_tx_bytes = take_bytes(s, PRIV_NET_TX, &s->tx_seen);
@@ -538,6 +540,7 @@ void run_overdue(struct run *run)
     struct proto_result result = {
         .outcome = PROTO_OK, .field = "", .text = "", .start = run->start};
     result.reason = run->cancelled ? PROTO_REASON_CANCELLED : PROTO_REASON_TIMEOUT;
+    result.output_bytes_max = run->output_bytes_max;
     result.signal = SIGKILL;
     result.queue_us = (run->started_ns - run->accepted_ns) / 1000;
     result.wall_us = (clock_now_ns() - run->started_ns) / 1000;

@@ -194,6 +194,12 @@ static void test_refusals(void)
     refused("namespaces:\n- {match: a, policy: b}\n", "name of a policy, got \"b\"",
             "a match with an unknown policy");
     refused("namespaces:\n- {policy: default}\n", "match is missing", "a match of nothing");
+    refused("namespaces:\n- {match: a}\n", "policy is missing", "a match without a policy");
+    refused("namespaces:\n- {match: 'a*', policy: default}\n- {match: ab, policy: default}\n",
+            "p.yaml:3: namespaces: ab is never reached: a* stands above",
+            "a match behind a wider one");
+    refused("namespaces:\n- {match: '*', policy: default}\n- {match: 'a*', policy: default}\n",
+            "never reached", "a pattern behind a wider one");
     refused("namespaces:\n- {match: a, policies: b}\n", "unknown key policies",
             "another key there");
     char many[4096] = "policies:\n";
