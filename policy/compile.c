@@ -5,8 +5,12 @@
 #include "policy/compile.h"
 #include "lib/err.h"
 #include "policy/policy.h"
+#include "policy/simulate.h"
 #include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/seccomp.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* The text of a profile, NUL-terminated; the caller frees it. NULL: err. */
@@ -31,6 +35,71 @@ static char *read_profile(const char *path, size_t *ret_len, struct err *err)
     return ptr_take(&text);
 }
 
+/* What pid 1 and a child do themselves behind the filter (strace -f of both kinds of zygote),
+ * before a byte of a command is looked at: a profile without one of these would fail each
+ * activation. */
+static const struct {
+    int nr;
+    const char *name;
+} needed[] = {
+#define NEEDS(call)                                                                                \
+    {                                                                                              \
+        SYS_##call, #call                                                                          \
+    }
+    NEEDS(brk),
+    NEEDS(chdir),
+    NEEDS(clone),
+    NEEDS(close),
+    NEEDS(close_range),
+    NEEDS(dup2),
+    NEEDS(execve),
+    NEEDS(exit),
+    NEEDS(exit_group),
+    NEEDS(fchdir),
+    NEEDS(fcntl),
+    NEEDS(futex),
+    NEEDS(getpid),
+    NEEDS(ioctl),
+    NEEDS(kill),
+    NEEDS(landlock_create_ruleset),
+    NEEDS(landlock_restrict_self),
+    NEEDS(mmap),
+    NEEDS(munmap),
+    NEEDS(newfstatat),
+    NEEDS(openat),
+    NEEDS(openat2),
+    NEEDS(poll),
+    NEEDS(prctl),
+    NEEDS(pread64),
+    NEEDS(prlimit64),
+    NEEDS(pwrite64),
+    NEEDS(read),
+    NEEDS(recvmsg),
+    NEEDS(rt_sigaction),
+    NEEDS(rt_sigprocmask),
+    NEEDS(rt_sigreturn),
+    NEEDS(sched_setaffinity),
+    NEEDS(sendmsg),
+    NEEDS(setgroups),
+    NEEDS(setpgid),
+    NEEDS(setresgid),
+    NEEDS(setresuid),
+    NEEDS(setsid),
+    NEEDS(timerfd_settime),
+    NEEDS(wait4),
+    NEEDS(write),
+#undef NEEDS
+};
+
+static int check_needs(const struct policy_plan *plan, struct err *err)
+{
+    for (size_t i = 0; i < ARRAY_LEN(needed); i++)
+        if (policy_simulate(plan, AUDIT_ARCH_X86_64, needed[i].nr, 0) != SECCOMP_RET_ALLOW)
+            return err_set(err, "%s is refused, which brood itself needs in a namespace",
+                           needed[i].name);
+    return 0;
+}
+
 static int compile_seccomp(struct policy_plan *plan, struct err *err)
 {
     size_t bytes;
@@ -41,6 +110,8 @@ static int compile_seccomp(struct policy_plan *plan, struct err *err)
     if (!json)
         return err->code;
     int r = policy_seccomp_compile(json, bytes, plan->bpf, &plan->bpf_len, err);
+    if (r == 0)
+        r = check_needs(plan, err);
     return r < 0
                ? err_wrap(err, "seccomp profile %.100s", *plan->profile ? plan->profile : "default")
                : 0;

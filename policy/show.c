@@ -6,9 +6,9 @@
  * (for `brood policy show`) and in tests.
  */
 #include "policy/keys.h"
+#include "policy/simulate.h"
 #include <inttypes.h>
 #include <linux/audit.h>
-#include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -29,55 +29,6 @@ PRINTF_LIKE(2, 3) static void put(struct out *o, const char *fmt, ...)
     size_t used = n < 0 ? 0 : (size_t)n < o->room ? (size_t)n : o->room - 1;
     o->at += used;
     o->room -= used;
-}
-
-/* One run of the filter (classic BPF as seccomp(2) allows it: loads of seccomp_data, jumps, AND,
- * return). What it does not know ends it as if denied. */
-static uint32_t run_filter(const struct policy_plan *plan, const struct seccomp_data *data)
-{
-    uint32_t a = 0;
-    for (uint32_t pc = 0; pc < plan->bpf_len; pc++) {
-        struct sock_filter in;
-        memcpy(&in, &plan->bpf[pc], sizeof in);
-        switch (in.code) {
-        case BPF_LD | BPF_W | BPF_ABS:
-            if (in.k > sizeof *data - sizeof a)
-                return SECCOMP_RET_KILL_PROCESS;
-            memcpy(&a, (const char *)data + in.k, sizeof a);
-            break;
-        case BPF_ALU | BPF_AND | BPF_K:
-            a &= in.k;
-            break;
-        case BPF_JMP | BPF_JA:
-            pc += in.k;
-            break;
-        case BPF_JMP | BPF_JEQ | BPF_K:
-            pc += a == in.k ? in.jt : in.jf;
-            break;
-        case BPF_JMP | BPF_JGT | BPF_K:
-            pc += a > in.k ? in.jt : in.jf;
-            break;
-        case BPF_JMP | BPF_JGE | BPF_K:
-            pc += a >= in.k ? in.jt : in.jf;
-            break;
-        case BPF_JMP | BPF_JSET | BPF_K:
-            pc += a & in.k ? in.jt : in.jf;
-            break;
-        case BPF_RET | BPF_K:
-            return in.k;
-        default:
-            return SECCOMP_RET_KILL_PROCESS;
-        }
-    }
-    return SECCOMP_RET_KILL_PROCESS;
-}
-
-static uint32_t ask(const struct policy_plan *plan, uint32_t arch, int nr, uint64_t args)
-{
-    struct seccomp_data data = {.nr = nr, .arch = arch};
-    for (size_t i = 0; i < ARRAY_LEN(data.args); i++)
-        data.args[i] = args;
-    return run_filter(plan, &data);
 }
 
 static void show_answer(struct out *o, uint32_t answer)
@@ -109,7 +60,7 @@ static void show_seccomp(struct out *o, const struct policy_plan *plan)
         return put(o, "seccomp: missing, and not required\n");
     put(o, "seccomp: profile %s, %u instructions\n", plan->profile, plan->bpf_len);
     for (int nr = 0; nr < (int)CALLS_MAX; nr++) {
-        uint32_t answer = ask(plan, AUDIT_ARCH_X86_64, nr, 0);
+        uint32_t answer = policy_simulate(plan, AUDIT_ARCH_X86_64, nr, 0);
         size_t i = 0;
         while (i < n && kinds[i].answer != answer)
             i++;
@@ -124,9 +75,9 @@ static void show_seccomp(struct out *o, const struct policy_plan *plan)
         put(o, "\n");
     }
     put(o, "  32-bit entry: ");
-    show_answer(o, ask(plan, AUDIT_ARCH_I386, 20, 0));
+    show_answer(o, policy_simulate(plan, AUDIT_ARCH_I386, 20, 0));
     put(o, "; x32 entry: ");
-    show_answer(o, ask(plan, AUDIT_ARCH_X86_64, 0x40000000 | 39, 0));
+    show_answer(o, policy_simulate(plan, AUDIT_ARCH_X86_64, 0x40000000 | 39, 0));
     put(o, "\n");
 }
 

@@ -27,15 +27,18 @@ policies:
   slim: {pids: 20}
   models: {binds: ["$dir/models:/opt/models"], nofile: 77}
   nonet: {landlock: {tcp_bind: [4444], tcp_connect: [5555]}}
+  own: {seccomp: own.json}
   noscope: {landlock: {files: off, abstract_sockets: off, signals: off}}
 namespaces:
   - {match: "t-*", policy: tight, may_ask: [slim]}
   - {match: "m-*", policy: models}
   - {match: "n-*", policy: nonet}
   - {match: "o-*", policy: noscope}
+  - {match: "p-*", policy: own}
   - {match: "ci-*", policy: default, may_ask: [tight, slim, models]}
 YAML
 spew($policy, $text);
+spew("$dir/own.json", '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}');
 my $brood = Brood->start('policy-file' => $policy);
 my $cli = Brood::build() . "/brood";
 my $too_many = q{exec perl -e 'for $n (1 .. 30) { $p = fork; exit 1 unless defined $p; if (!$p) { sleep 5; exit } }'};
@@ -125,9 +128,17 @@ subtest 'landlock, right by right' => sub {
     isnt($brood->sh('o-1' => 'echo x >/etc/passwd')->{exit_code}, 0, '... and the mounts still hold');
 };
 
+subtest "a seccomp profile of one's own" => sub {
+    my $r = $brood->sh('p-1' => 'mkdir x; echo $?; mkdir -p y/z; echo done');
+    like($r->{stderr}, qr/Operation not permitted/, 'what it refuses is refused');
+    is($r->{stdout}, "1\ndone\n", 'the rest runs');
+    is_deeply([sort @{$r->{denied}}], ['mkdir'], 'and is told');
+    is($brood->sh(plain => 'mkdir x')->{exit_code}, 0, 'not for others');
+};
+
 subtest 'brood policy' => sub {
     my ($out, $status) = policy('list');
-    is($out, "default\ntight\nslim\nmodels\nnonet\nnoscope\n", 'list');
+    is($out, "default\ntight\nslim\nmodels\nnonet\nown\nnoscope\n", 'list');
     ($out, $status) = policy('show', 'tight');
     like($out, qr/^policy tight\nfor: t-\* ci-\* \(asked for\)\nmemory_mb: 64 /, 'show');
     like($out, qr/^seccomp: profile default.*^  32-bit entry: ENOSYS/ms, 'with what the filter answers');

@@ -212,6 +212,37 @@ static void test_refusals(void)
     refused(big, "at most 262144 bytes", "a file beyond the limit");
 }
 
+static void write_profile(const char *path, const char *refused_call)
+{
+    char text[200];
+    (void)snprintf(text, sizeof text,
+                   "{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": [{\"names\": [\"%s\"], "
+                   "\"action\": \"SCMP_ACT_ERRNO\"}]}",
+                   refused_call);
+    auto_close int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0 || fd_write_all(fd, text, strlen(text)) < 0)
+        die(1, "%s", path);
+}
+
+static void test_profiles(void)
+{
+    char path[] = "/tmp/brood-profile-XXXXXX", text[200];
+    auto_close int fd = mkstemp(path);
+    if (fd < 0)
+        die(1, "%s", path);
+    (void)snprintf(text, sizeof text, "policies:\n  own: {seccomp: %s}\n", path);
+    write_profile(path, "mkdir");
+    ok(load(text) == 0 && strcmp(plan("own")->profile, path) == 0 &&
+           plan("own")->bpf_len != plan("default")->bpf_len &&
+           plan("own")->box != plan("default")->box,
+       "a profile of one's own %s", err.text);
+    write_profile(path, "wait4");
+    refused(text, "policy own: seccomp profile /tmp/brood-profile-",
+            "one that brood cannot live with");
+    ok(strstr(err.text, "wait4 is refused, which brood itself needs") != NULL, "... says why");
+    (void)unlink(path);
+}
+
 static void test_soundness(void)
 {
     struct {
@@ -277,6 +308,7 @@ int main(void)
     test_network();
     test_matches();
     test_refusals();
+    test_profiles();
     test_soundness();
     test_golden();
     return tap_done();
