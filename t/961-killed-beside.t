@@ -126,6 +126,12 @@ subtest 'the probe at start' => sub {
         for my $try (1 .. 20) {
             $brood = Brood->start('namespaces-spares' => 1, ready => 0);
             $zygote = stop_next_child($brood, \&is_zygote);
+            if ($zygote && $who eq 'child') { # it was held before it had one
+                kill CONT => $zygote;
+                my $until = time + 1; # without a pause: it lives for milliseconds
+                1 until slurp("/proc/$zygote/task/$zygote/children") || time > $until;
+                kill STOP => $zygote;
+            }
             $found{$_->{role}} = $_->{pid} for $zygote ? $brood->processes : ();
             last if $zygote && !$found{frontend} && ($who ne 'child' || $found{child});
             kill CONT => $zygote if $zygote;
