@@ -368,8 +368,10 @@ static int take_rule(struct build *b, const json_t *v, struct err *err)
         is_for_us(v, &wanted, err) < 0)
         return err->code;
     const json_t *names = json_object_get(v, "names"), *old = json_object_get(v, "name");
-    if (json_array_size(names) == 0 && expect_type(old, JSON_STRING, "names", err) < 0)
+    if (json_array_size(names) == 0 && !json_is_string(old))
         return err_set(err, "names: expected an array of strings");
+    if (old && expect_type(old, JSON_STRING, "name", err) < 0)
+        return err->code;
     if (!wanted)
         return 0;
     if (old && add_rule(b, json_string_value(old), &rule, err) < 0)
