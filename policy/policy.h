@@ -219,7 +219,7 @@ int policy_compile(const struct policy_limits *limits, uint32_t optional, struct
  * SECCOMP_RET_USER_NOTIF there. <0: err names the place. Uses libseccomp; not after fork. */
 int policy_seccomp_compile(const char *json, size_t bytes, uint64_t *ret_bpf, uint32_t *ret_len,
                            struct err *err);
-/* The profile that policy_compile() takes: etc/seccomp/default.json as it was at build time. */
+/* The profile named "default": etc/seccomp/default.json as it was at build time. */
 const char *policy_seccomp_default(size_t *ret_bytes);
 /* "mount"; "syscall_999" for one that has no name. */
 void policy_syscall_name(uint32_t nr, char *ret, size_t room);
