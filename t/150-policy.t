@@ -3,6 +3,7 @@
 # at once, what comes with a new zygote, and that a bad file changes nothing.
 use lib 't/lib';
 use Brood;
+use File::Basename qw(dirname);
 use File::Temp qw(tempdir);
 
 require_layer('root', 'cgroup', 'landlock');
@@ -45,6 +46,10 @@ my $too_many = q{exec perl -e 'for $n (1 .. 30) { $p = fork; exit 1 unless defin
 my $bomb = q{exec perl -e 'my @a; push @a, "x" x (1 << 20) while 1'};
 
 sub policy { my $out = qx($cli policy @_ --socket $brood->{socket} 2>&1); return ($out, $? >> 8) }
+
+# A command that goes on when the test says so: who waits in it has left the file MARK.
+sub until_let_go { return "touch $_[0]; until [ -e go-$_[0] ]; do sleep 0.02; done; " }
+sub let_go { spew(dirname($brood->wait_file($_[0])) . "/go-$_[0]", '') }
 
 sub refused {
     my ($field, $like, %body) = @_;
@@ -157,7 +162,7 @@ subtest 'reload' => sub {
     ok($brood->wait_log(qr/"event":"policies".*"generation":2/), 'a new limit is taken');
     is($brood->sh(plain => $too_many)->{reason}, 'pids', '... by the next run');
     is($brood->zygote_of('plain'), $zygote, '... of the same zygote');
-    my $busy = $brood->post(plain => 'touch begun; sleep 1; ulimit -n; echo busy', timeout => 5);
+    my $busy = $brood->post(plain => until_let_go('begun') . 'ulimit -n; echo busy', timeout => 20);
     $brood->wait_file('begun');
     my $queued = $brood->post(plain => 'ulimit -n; echo queued');
     $text =~ s/pids: 24\}/pids: 24, nofile: 99}/;
@@ -167,6 +172,7 @@ subtest 'reload' => sub {
     spew($policy, $text);
     kill HUP => $brood->{pid};
     ok($brood->wait_log(qr/"event":"policies".*"generation":3/), 'what needs another zygote');
+    let_go('begun');
     is($brood->result($busy)->{stdout}, "1024\nbusy\n", 'a run under way keeps what it has');
     is($brood->result($queued)->{stdout}, "99\nqueued\n", 'the queued one behind it has the new');
     isnt($brood->zygote_of('plain'), $zygote, '... in another zygote');
@@ -180,13 +186,15 @@ subtest 'reload' => sub {
     kill HUP => $brood->{pid};
     ok($brood->wait_log(qr/"event":"policies_kept".*policy file/), 'so is one that is gone');
     spew($policy, "policies:\n  default: {memory_mb: 256}\n");
-    my $last = $brood->post('o-1' => 'touch under_way; sleep 1; echo $$ >/dev/null; echo ended', timeout => 5);
+    my $last = $brood->post('o-1' => until_let_go('under_way') . 'echo ended', timeout => 20);
     $brood->wait_file('under_way');
-    my $busy2 = $brood->post('ci-8' => 'sleep 1');
+    my $busy2 = $brood->post('ci-8' => until_let_go('before_it') . ':', timeout => 20);
+    $brood->wait_file('before_it');
     my $gone = $brood->post('ci-8' => 'echo never', policy => 'models');
     ok(until_true(5, sub { qx($cli stats --socket $brood->{socket}) =~ /^queued +1$/m }), 'one waits behind another');
     kill HUP => $brood->{pid};
     ok($brood->wait_log(qr/"event":"policies","count":1,/), 'all policies but one are gone');
+    let_go($_) for 'under_way', 'before_it';
     is($brood->result($last)->{stdout}, "ended\n", 'a run under one that is gone ends as it began');
     is($brood->result($gone)->{http}, 400, '... one that waited for such a one is told');
     is($brood->result($busy2)->{exit_code}, 0, '... and the one before it ends');
