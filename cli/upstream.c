@@ -87,7 +87,7 @@ int cli_receive(int sock, uint64_t timeout_ms, const struct proto_msg **ret, str
         if (n < 0)
             continue;
         struct arena arena;
-        int fds[8];
+        int fds[PROTO_FDS_MAX];
         size_t nfds = 0;
         arena_init(&arena, storage, sizeof storage);
         int r = proto_recv(sock, &arena, &msg, fds, &nfds, err);

@@ -43,7 +43,7 @@ static bool receive(struct upstream *u)
 {
     struct proto_msg msg;
     struct err err = {0};
-    int fds[8];
+    int fds[PROTO_FDS_MAX];
     size_t nfds = 0;
     int r = proto_recv(u->fd, &u->arena, &msg, fds, &nfds, &err);
     if (r == -EAGAIN || r == -EINTR)

@@ -7,7 +7,7 @@
 #pragma once
 struct err;
 
-#define PACKET_FDS_MAX 12
+#define PACKET_FDS_MAX 28
 
 /* Sends all or nothing. 0; -EAGAIN when the peer's queue is full (non-blocking sockets);
  * another -errno when it failed. The descriptors stay the caller's. */

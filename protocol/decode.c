@@ -115,6 +115,89 @@ static int take_env(const Brood__Wire__Execute *m, struct arena *arena, struct p
     return 0;
 }
 
+static int take_texts(const char *what, const ProtobufCBinaryData *from, size_t n, size_t count_max,
+                      size_t bytes_max, struct arena *arena, const char *const **ret,
+                      struct err *err)
+{
+    size_t total = 0;
+    if (n > count_max)
+        return bad(err, "%s: %zu, allowed are %zu", what, n, count_max);
+    const char **list = arena_alloc(arena, (n + 1) * sizeof *list);
+    for (size_t i = 0; list && i < n; i++) {
+        list[i] = text_of(&from[i], arena);
+        total += from[i].len + 1;
+    }
+    *ret = list;
+    return total > bytes_max ? bad(err, "%s: more than %zu bytes", what, bytes_max) : 0;
+}
+
+/* Relative, without empty, "." and ".." parts: the rest is decided beneath /work's descriptor. */
+static bool is_place(const char *path)
+{
+    if (!*path || strlen(path) > PROTO_PLACE_BYTES_MAX)
+        return false;
+    for (const char *part = path;; part++) {
+        size_t len = strcspn(part, "/");
+        if (len == 0 || len > 255 || (len <= 2 && strncmp(part, "..", len) == 0))
+            return false;
+        part += len;
+        if (!*part)
+            return true;
+    }
+}
+
+static int take_files_ask(const Brood__Wire__FilesAsk *m, struct arena *arena,
+                          const struct proto_files_ask **ret, struct err *err)
+{
+    if (m->path.len > PROTO_FILES_PATH_MAX || m->after.len > PROTO_FILES_PATH_MAX)
+        return bad(err, "files: path: longer than %u bytes", PROTO_FILES_PATH_MAX);
+    struct proto_files_ask *ask = arena_alloc(arena, sizeof *ask);
+    if (!ask)
+        return bad(err, "out of memory");
+    memset(ask, 0, sizeof *ask);
+    ask->magic = PROTO_FILES_MAGIC;
+    ask->op = m->op;
+    ask->flags = m->flags;
+    ask->count_max = m->count_max;
+    ask->bytes_max = m->bytes_max;
+    if (m->path.len)
+        memcpy(ask->path, m->path.data, m->path.len);
+    if (m->after.len)
+        memcpy(ask->after, m->after.data, m->after.len);
+    *ret = ask;
+    return 0;
+}
+
+/* What there is beside a plain command. */
+static int take_kind(const Brood__Wire__Execute *m, struct arena *arena, struct proto_execute *x,
+                     struct err *err)
+{
+    if (m->kind >= PROTO_KINDS)
+        return bad(err, "kind: unknown");
+    x->kind = (enum proto_kind)m->kind;
+    x->language = m->language;
+    x->work = m->work;
+    x->artifact_bytes_max = m->artifact_bytes_max;
+    x->artifact_files_max = m->artifact_files_max;
+    x->arg_count = m->n_args;
+    x->place_count = m->n_places;
+    if (strlen(m->language) > PROTO_LANGUAGE_NAME_MAX || !*m->language != (x->kind != PROTO_CODE))
+        return bad(err, "language: for code, of at most %u bytes", PROTO_LANGUAGE_NAME_MAX);
+    if (x->kind != PROTO_COMMAND && m->cmd.len)
+        return bad(err, "cmd: only for a command");
+    if (x->kind == PROTO_FILES && (x->work || m->n_args || m->n_places || !m->files))
+        return bad(err, "files: missing, or more than files");
+    int r = take_texts("args", m->args, m->n_args, PROTO_ARGS_MAX, PROTO_ARGS_BYTES_MAX, arena,
+                       &x->args, err);
+    if (r == 0)
+        r = take_texts("places", m->places, m->n_places, PROTO_PLACES_MAX,
+                       PROTO_PLACES_MAX * (PROTO_PLACE_BYTES_MAX + 1u), arena, &x->places, err);
+    for (size_t i = 0; r == 0 && i < m->n_places; i++)
+        if (!is_place(x->places[i]))
+            r = bad(err, "places: %.60s: expected a relative path", x->places[i]);
+    return r == 0 && x->kind == PROTO_FILES ? take_files_ask(m->files, arena, &x->files, err) : r;
+}
+
 static int take_execute(const Brood__Wire__Execute *m, struct arena *arena, struct proto_msg *ret,
                         struct err *err)
 {
@@ -130,9 +213,12 @@ static int take_execute(const Brood__Wire__Execute *m, struct arena *arena, stru
         return bad(err, "policy: longer than %u bytes", PROTO_POLICY_NAME_MAX);
     if (m->timeout_ms > PROTO_TIMEOUT_MS_MAX || m->cpu_ms > PROTO_TIMEOUT_MS_MAX)
         return bad(err, "timeout_ms, cpu_ms: allowed are at most %u", PROTO_TIMEOUT_MS_MAX);
-    int r = check_ns_id(m->namespace_id, err);
+    bool fresh = !*m->namespace_id && m->kind != PROTO_FILES;
+    int r = fresh ? 0 : check_ns_id(m->namespace_id, err);
     if (r == 0)
         r = take_env(m, arena, x, err);
+    if (r == 0)
+        r = take_kind(m, arena, x, err);
     x->ns_id = m->namespace_id;
     x->cmd = text_of(&m->cmd, arena);
     x->cmd_len = m->cmd.len;
@@ -163,6 +249,30 @@ static int take_denied(const Brood__Wire__Result *m, struct proto_result *r, str
     return 0;
 }
 
+static int take_stages(const Brood__Wire__Result *m, struct proto_result *r, struct err *err)
+{
+    if (m->n_stages > PROTO_STAGES_MAX)
+        return bad(err, "stages: %zu entries, allowed are %u", m->n_stages, PROTO_STAGES_MAX);
+    for (size_t i = 0; i < m->n_stages; i++) {
+        const Brood__Wire__Stage *from = m->stages[i];
+        struct proto_stage *to = &r->stages[i];
+        size_t len = strspn(from->name, "abcdefghijklmnopqrstuvwxyz");
+        if (len == 0 || from->name[len] || len >= sizeof to->name || from->reason >= PROTO_REASONS)
+            return bad(err, "stages: not a stage");
+        *to = (struct proto_stage){.reason = (enum proto_reason)from->reason,
+                                   .exited = from->exited,
+                                   .exit_code = from->exit_code,
+                                   .signal = from->signal,
+                                   .wall_us = from->wall_us,
+                                   .cpu_us = from->cpu_us,
+                                   .max_rss_kb = from->max_rss_kb};
+        memcpy(to->name, from->name, len + 1);
+    }
+    r->stage_count = m->n_stages;
+    r->collecting = m->collecting;
+    return 0;
+}
+
 static int take_result(const Brood__Wire__Result *m, struct proto_msg *ret, struct err *err)
 {
     ret->tag = m->tag;
@@ -188,7 +298,32 @@ static int take_result(const Brood__Wire__Result *m, struct proto_msg *ret, stru
         .net_rx_bytes = m->net_rx_bytes,
         .net_tx_bytes = m->net_tx_bytes,
     };
-    return take_denied(m, &ret->result, err);
+    int r = take_denied(m, &ret->result, err);
+    return r == 0 ? take_stages(m, &ret->result, err) : r;
+}
+
+static int take_languages(const Brood__Wire__Hello *m, struct arena *arena, struct proto_hello *h,
+                          struct err *err)
+{
+    if (m->n_languages > PROTO_LANGUAGES_MAX)
+        return bad(err, "hello: %zu languages, allowed are %u", m->n_languages,
+                   PROTO_LANGUAGES_MAX);
+    struct proto_language *list = arena_alloc(arena, (m->n_languages + 1) * sizeof *list);
+    for (size_t i = 0; list && i < m->n_languages; i++) {
+        const Brood__Wire__Language *l = m->languages[i];
+        if (l->n_aliases > PROTO_ALIASES_MAX)
+            return bad(err, "hello: too many aliases of a language");
+        list[i] = (struct proto_language){.name = l->name,
+                                          .alias_count = l->n_aliases,
+                                          .version = l->version,
+                                          .available = l->available,
+                                          .compiles = l->compiles};
+        for (size_t k = 0; k < l->n_aliases; k++)
+            list[i].aliases[k] = l->aliases[k];
+    }
+    h->languages = list;
+    h->language_count = m->n_languages;
+    return 0;
 }
 
 static int take_layers(const Brood__Wire__Hello *m, struct arena *arena, struct proto_hello *h,
@@ -239,7 +374,8 @@ static int take_hello(const Brood__Wire__Hello *m, struct arena *arena, struct p
         .cgroup_version = m->cgroup_version,
         .networks = m->networks,
     };
-    return take_layers(m, arena, &ret->hello, err);
+    int r = take_layers(m, arena, &ret->hello, err);
+    return r == 0 ? take_languages(m, arena, &ret->hello, err) : r;
 }
 
 static int take_stats(const Brood__Wire__Stats *m, struct arena *arena, struct proto_msg *ret,

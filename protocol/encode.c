@@ -29,13 +29,28 @@ static ProtobufCBinaryData bytes_of(const char *text, size_t len)
     return (ProtobufCBinaryData){.len = len, .data = (uint8_t *)(uintptr_t)text};
 }
 
+static ssize_t bytes_list(const char *what, const char *const *texts, size_t n, size_t max,
+                          ProtobufCBinaryData *ret, struct err *err)
+{
+    if (n > max)
+        return err_set(err, "%s: %zu, allowed are %zu", what, n, max);
+    for (size_t i = 0; i < n; i++)
+        ret[i] = bytes_of(texts[i], strlen(texts[i]));
+    return 0;
+}
+
 static ssize_t encode_execute(const struct proto_msg *msg, size_t head, char *scratch, size_t room,
                               char **ret, struct err *err)
 {
     const struct proto_execute *x = &msg->execute;
     Brood__Wire__EnvVar vars[PROTO_ENV_COUNT_MAX], *list[PROTO_ENV_COUNT_MAX];
+    ProtobufCBinaryData args[PROTO_ARGS_MAX], places[PROTO_PLACES_MAX];
+    Brood__Wire__FilesAsk ask;
     Brood__Wire__Execute m;
     brood__wire__execute__init(&m);
+    if (bytes_list("args", x->args, x->arg_count, PROTO_ARGS_MAX, args, err) < 0 ||
+        bytes_list("places", x->places, x->place_count, PROTO_PLACES_MAX, places, err) < 0)
+        return err->code;
     if (x->env_count > PROTO_ENV_COUNT_MAX)
         return err_set(err, "env has %zu variables, allowed are %u", x->env_count,
                        PROTO_ENV_COUNT_MAX);
@@ -57,6 +72,25 @@ static ssize_t encode_execute(const struct proto_msg *msg, size_t head, char *sc
     m.policy = TEXT(x->policy);
     m.memory_bytes = x->memory_bytes;
     m.pids_max = x->pids_max;
+    m.kind = x->kind;
+    m.language = TEXT(x->language);
+    m.n_args = x->arg_count;
+    m.args = args;
+    m.n_places = x->place_count;
+    m.places = places;
+    m.work = x->work;
+    m.artifact_bytes_max = x->artifact_bytes_max;
+    m.artifact_files_max = x->artifact_files_max;
+    if (x->files) {
+        brood__wire__files_ask__init(&ask);
+        ask.op = x->files->op;
+        ask.flags = x->files->flags;
+        ask.count_max = x->files->count_max;
+        ask.bytes_max = x->files->bytes_max;
+        ask.path = bytes_of(x->files->path, strlen(x->files->path));
+        ask.after = bytes_of(x->files->after, strlen(x->files->after));
+        m.files = &ask;
+    }
     return pack(&m.base, head, scratch, room, ret, err);
 }
 
@@ -76,6 +110,25 @@ static ssize_t encode_result(const struct proto_msg *msg, size_t head, char *scr
         denied[i].times = r->denied[i].times;
         list[i] = &denied[i];
     }
+    Brood__Wire__Stage stages[PROTO_STAGES_MAX], *stage_list[PROTO_STAGES_MAX];
+    if (r->stage_count > PROTO_STAGES_MAX)
+        return err_set(err, "%zu stages, allowed are %u", r->stage_count, PROTO_STAGES_MAX);
+    for (size_t i = 0; i < r->stage_count; i++) {
+        const struct proto_stage *s = &r->stages[i];
+        brood__wire__stage__init(&stages[i]);
+        stages[i].name = TEXT(s->name);
+        stages[i].reason = s->reason;
+        stages[i].exited = s->exited;
+        stages[i].exit_code = s->exit_code;
+        stages[i].signal = s->signal;
+        stages[i].wall_us = s->wall_us;
+        stages[i].cpu_us = s->cpu_us;
+        stages[i].max_rss_kb = s->max_rss_kb;
+        stage_list[i] = &stages[i];
+    }
+    m.n_stages = r->stage_count;
+    m.stages = stage_list;
+    m.collecting = r->collecting;
     m.n_denied = r->denied_count;
     m.denied = list;
     m.tag = msg->tag;
@@ -117,6 +170,27 @@ static ssize_t encode_hello(const struct proto_msg *msg, size_t head, char *scra
         layers[i].detail = TEXT(h->layers[i].detail);
         list[i] = &layers[i];
     }
+    Brood__Wire__Language languages[PROTO_LANGUAGES_MAX], *language_list[PROTO_LANGUAGES_MAX];
+    char *aliases[PROTO_LANGUAGES_MAX][PROTO_ALIASES_MAX];
+    if (h->language_count > PROTO_LANGUAGES_MAX)
+        return err_set(err, "%zu languages, allowed are %u", h->language_count,
+                       PROTO_LANGUAGES_MAX);
+    for (size_t i = 0; i < h->language_count; i++) {
+        const struct proto_language *l = &h->languages[i];
+        brood__wire__language__init(&languages[i]);
+        languages[i].name = TEXT(l->name);
+        languages[i].n_aliases =
+            l->alias_count < PROTO_ALIASES_MAX ? l->alias_count : PROTO_ALIASES_MAX;
+        for (size_t k = 0; k < languages[i].n_aliases; k++)
+            aliases[i][k] = TEXT(l->aliases[k]);
+        languages[i].aliases = aliases[i];
+        languages[i].version = TEXT(l->version);
+        languages[i].available = l->available;
+        languages[i].compiles = l->compiles;
+        language_list[i] = &languages[i];
+    }
+    m.n_languages = h->language_count;
+    m.languages = language_list;
     m.version = h->version;
     m.server = TEXT(h->server);
     m.cmd_bytes_max = h->cmd_bytes_max;

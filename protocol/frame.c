@@ -97,8 +97,8 @@ static int decode_frame(const char *bytes, size_t len, int fds[], size_t *nfds, 
     return r;
 }
 
-int proto_recv(int sock, struct arena *arena, struct proto_msg *ret, int fds[8], size_t *ret_nfds,
-               struct err *err)
+int proto_recv(int sock, struct arena *arena, struct proto_msg *ret, int fds[PROTO_FDS_MAX],
+               size_t *ret_nfds, struct err *err)
 {
     static _Thread_local char bytes[sizeof(struct frame_header) + PROTO_INLINE_BYTES_MAX];
     int got[PACKET_FDS_MAX];

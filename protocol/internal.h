@@ -6,7 +6,7 @@
 
 #define FRAME_MAGIC "brd1"
 #define FRAME_FLAG_MEMFD 1u
-#define FRAME_FDS_MAX 8u
+#define FRAME_FDS_MAX PROTO_FDS_MAX
 
 struct frame_header {
     char magic[4];

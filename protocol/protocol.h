@@ -27,6 +27,15 @@ struct err;
 #define PROTO_LIST_MAX 1000u
 #define PROTO_DENIED_MAX 16u
 #define PROTO_SYSCALL_ROOM 32u
+#define PROTO_PLACES_MAX 16u       /* files that are placed before a run */
+#define PROTO_PLACE_BYTES_MAX 512u /* each one's path */
+#define PROTO_ARGS_MAX 64u
+#define PROTO_ARGS_BYTES_MAX 32768u
+#define PROTO_LANGUAGE_NAME_MAX 32u
+#define PROTO_LANGUAGES_MAX 64u
+#define PROTO_ALIASES_MAX 8u
+#define PROTO_STAGES_MAX 2u
+#define PROTO_FDS_MAX 26u              /* beside one message; one of them may be its memfd */
 #define PROTO_TIMEOUT_MS_MAX 86400000u /* one day: no configuration goes beyond */
 
 enum proto_type {
@@ -85,11 +94,72 @@ struct proto_env {
     const char *value; /* no NUL inside: checked by the decoder */
 };
 
+/* ---- files -----------------------------------------------------------------------------------
+ *
+ * What a client says to the child that works on a namespace's files, as its user and inside its
+ * box (zygote/files.c); the engine only carries it. The client trusts nothing of what comes back:
+ * a descriptor may be of any kind, a name of any bytes. */
+
+enum proto_files_op {
+    PROTO_FILES_STAT = 1, /* one answer */
+    PROTO_FILES_GET,      /* one answer, with a read-only descriptor of a regular file */
+    PROTO_FILES_PUT,      /* stdin to a file, by a temporary one and rename; directories are made */
+    PROTO_FILES_LIST,     /* an answer for each entry of a directory, in the order of names */
+    PROTO_FILES_DELETE,   /* a file, a link, or a directory (RECURSIVE, or empty) */
+    PROTO_FILES_MKDIR,    /* with its parents; there already: fine */
+    PROTO_FILES_COLLECT,  /* regular files below `path`, each with a descriptor; then waits until
+                             its reader hangs up, so that no later run can change them */
+};
+#define PROTO_FILES_RECURSIVE 1u  /* LIST: the whole tree, DELETE */
+#define PROTO_FILES_EXECUTABLE 2u /* PUT: mode 0755 instead of 0644 */
+#define PROTO_FILES_MAGIC 0x31667a62u
+#define PROTO_FILES_PATH_MAX 4095u
+
+struct proto_files_ask {
+    uint32_t magic, op, flags;
+    uint32_t count_max;                   /* LIST, COLLECT: entries; then one with status E2BIG */
+    uint64_t bytes_max;                   /* GET: of the file, 0: any; COLLECT: of all */
+    char path[PROTO_FILES_PATH_MAX + 1];  /* relative to /work; "": it itself */
+    char after[PROTO_FILES_PATH_MAX + 1]; /* LIST: names behind this one; "": from the first */
+};
+
+/* One datagram. The last one has `last` set; end of file without it: the operation was cut off. */
+struct proto_files_answer {
+    uint32_t magic;
+    uint32_t status; /* 0, or errno: of the operation (last), or of this entry alone */
+    uint32_t last;
+    uint32_t kind; /* 'f' regular, 'd' directory, 'l' symbolic link, 'o' other; 0: no entry */
+    uint32_t mode, name_bytes;
+    uint64_t size;
+    int64_t mtime_ns;                    /* since the epoch */
+    uint64_t dropped;                    /* last of COLLECT: files left out by the limits */
+    char name[PROTO_FILES_PATH_MAX + 1]; /* relative to `path`, name_bytes of it are sent */
+};
+
+/* What a run is, and which descriptors come with it, in this order:
+ *   COMMAND  `cmd` evaluated by bash: stdin, stdout, stderr
+ *   CODE     the program of a language: stdin, stdout, stderr, the compiler's stdout and stderr,
+ *            a memfd with the code; no `cmd`
+ *   FILES    `files`: the bytes to put (or /dev/null), the far end of a SOCK_SEQPACKET pair for the
+ *            answers, /dev/null; no `cmd`
+ * then, with `work`, the far end of such a pair for artifacts; then one for each of `places`. */
+enum proto_kind { PROTO_COMMAND, PROTO_CODE, PROTO_FILES, PROTO_KINDS };
+
 struct proto_execute {
     uint64_t tag;
-    const char *ns_id;
+    enum proto_kind kind;
+    const char *ns_id; /* "": a fresh one with an empty home in memory, gone afterwards */
     const char *cmd;
     size_t cmd_len;
+    const char *language;    /* CODE */
+    const char *const *args; /* NUL-terminated each */
+    size_t arg_count;
+    const char *const *places; /* relative to /work, without "." and ".." parts */
+    size_t place_count;
+    bool work; /* COMMAND, CODE */
+    uint64_t artifact_bytes_max;
+    uint32_t artifact_files_max;
+    const struct proto_files_ask *files; /* FILES; else NULL */
     const struct proto_env *env;
     size_t env_count;
     const char *cwd; /* "" : home */
@@ -102,6 +172,14 @@ struct proto_execute {
 struct proto_denied {                 /* a system call that the policy refused to a run */
     char syscall[PROTO_SYSCALL_ROOM]; /* of [a-z0-9_] */
     uint32_t times;
+};
+
+struct proto_stage {
+    char name[16]; /* "compile", "run" */
+    enum proto_reason reason;
+    bool exited;
+    int exit_code, signal;
+    uint64_t wall_us, cpu_us, max_rss_kb;
 };
 
 struct proto_result {
@@ -119,6 +197,9 @@ struct proto_result {
     enum proto_start start;
     struct proto_denied denied[PROTO_DENIED_MAX]; /* in the order of the first time */
     size_t denied_count;
+    struct proto_stage stages[PROTO_STAGES_MAX]; /* of CODE; the facts above are the last one's */
+    size_t stage_count;
+    bool collecting; /* artifacts follow over their socket, until its end */
 };
 
 /* A layer of isolation, as it was found by attacking it at the service's start. */
@@ -130,6 +211,14 @@ struct proto_layer {
     const char *question, *detail; /* what succeeded, or what else there is to say; may be "" */
 };
 #define PROTO_LAYERS_MAX 64u
+
+struct proto_language {
+    const char *name;
+    const char *aliases[PROTO_ALIASES_MAX];
+    size_t alias_count;
+    const char *version; /* "": not known */
+    bool available, compiles;
+};
 
 /* Bits of proto_hello.networks. */
 enum proto_network { PROTO_NETWORK_NONE, PROTO_NETWORK_EGRESS, PROTO_NETWORKS };
@@ -148,6 +237,8 @@ struct proto_hello {
     uint32_t networks;                     /* 1 << enum proto_network */
     const struct proto_layer *layers;
     size_t layer_count;
+    const struct proto_language *languages;
+    size_t language_count;
 };
 
 struct proto_stat {
@@ -202,8 +293,8 @@ int proto_send(int sock, const struct proto_msg *msg, const int *fds, size_t nfd
  * 1: a message; descriptors in fds, now the caller's. 0: the peer is gone. -EAGAIN: nothing there.
  * -EPROTO: the peer broke the protocol, err says how (no descriptor is left open): close.
  * Other <0: the socket failed. */
-int proto_recv(int sock, struct arena *arena, struct proto_msg *ret, int fds[8], size_t *ret_nfds,
-               struct err *err);
+int proto_recv(int sock, struct arena *arena, struct proto_msg *ret, int fds[PROTO_FDS_MAX],
+               size_t *ret_nfds, struct err *err);
 
 /* Decodes the protobuf bytes of a frame of this type. 0 or -EPROTO. What proto_recv uses; for
  * fuzzing. */

@@ -21,7 +21,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define FDS_KEPT 16             /* for one message: its memfd, a run's three, what priv sends */
+#define FDS_KEPT 40 /* for one message: its memfd, a run's, what priv sends */
+#define FRONTENDS_MAX 12u
 #define FRONTEND_QUICK_MS 1000u /* dead within this: a quick death */
 #define FRONTEND_QUICK_MAX 5u   /* in a row: a crash loop */
 #define FRONTEND_BACKOFF_MS 100u
@@ -101,7 +102,7 @@ static unsigned count_threads(const struct engine *e)
 {
     unsigned cores = e->cpu_count;
     unsigned n = e->set.threads ? (unsigned)e->set.threads : cores > 4 ? cores / 4 : 1;
-    return n < PACKET_FDS_MAX ? n : PACKET_FDS_MAX;
+    return n < FRONTENDS_MAX ? n : FRONTENDS_MAX;
 }
 
 static void on_frontend_timer(struct loop_timer *t)

@@ -377,7 +377,7 @@ static void on_ready(struct loop_io *io, uint32_t events)
     struct client *c = CONTAINER_OF(io, struct client, io);
     struct proto_msg msg;
     struct err err;
-    int fds[8];
+    int fds[PROTO_FDS_MAX];
     size_t nfds = 0;
     if (events & EPOLLOUT)
         flush(c);

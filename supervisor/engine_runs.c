@@ -324,6 +324,11 @@ void run_accept(struct client *c, const struct proto_execute *exec, int fds[], s
         refuse(c, exec, early->outcome, early->field, early->text);
         return;
     }
+    if (exec->kind != PROTO_COMMAND || !*exec->ns_id || exec->work || exec->place_count > 0 ||
+        exec->arg_count > 0) {
+        refuse(c, exec, PROTO_BAD_REQUEST, "namespace_id", "only commands in a namespace are run");
+        return;
+    }
     struct run *run = calloc(1, sizeof *run);
     struct ns *ns = run ? ns_get(e, exec->ns_id) : NULL;
     if (ns)

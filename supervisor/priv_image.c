@@ -37,7 +37,7 @@ static const struct {
     {"tmp", 01777},
     {"root", 0700},
     {"home", 0755},
-    {"home/user", 0755},
+    {"work", 0755},
     {"opt", 0755},
     {"srv", 0755},
     {"mnt", 0755},

@@ -68,7 +68,7 @@ for my $name (sort keys %odd) {
 my %all = %odd;
 script('env: many at once', 'declare -p | grep -v "RANDOM\|EPOCH\|PID"; env; bash -c env', env => \%all);
 script('env: order and export', 'env | sort', env => {ZZ => '1', AA => '', USER => 'other'});
-script('cwd: below home', 'pwd; echo "$PWD" "$OLDPWD"; declare -p PWD OLDPWD; cd ..; cd -', cwd => '/home/user');
+script('cwd: below home', 'pwd; echo "$PWD" "$OLDPWD"; declare -p PWD OLDPWD; cd ..; cd -', cwd => '/work');
 script('cwd: /tmp', 'pwd; declare -p PWD OLDPWD; env | grep PWD; cd - ; dirs', cwd => '/tmp');
 script('limit: cpu', 'ulimit -t');
 

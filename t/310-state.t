@@ -50,7 +50,7 @@ my @dump = (
     ['comm, exe, cwd, root', 'cat /proc/$$/comm; readlink /proc/$$/{exe,cwd,root}; echo $BASH'],
     ['cgroup', cat('cgroup')],
     ['mounts', 'cut -d" " -f4- /proc/$$/mountinfo | sed "s/ master:[0-9]*//"',
-        [qr{^\S*/ns/\S+|\S+(?= /home/user )}m, "the volume's directory is the instance's own"],
+        [qr{^\S*/ns/\S+|\S+(?= /work )}m, "the volume's directory is the instance's own"],
         [qr{(?<=,[ug]id=)\d+}, 'host uids: the slot of each instance']],
     ['oom, coredump filter, personality', 'for f in oom_score_adj coredump_filter personality loginuid sessionid setgroups uid_map gid_map; do echo $f; cat /proc/$$/$f; done 2>&1',
         [qr/^( +0 +)\d+( +\d+)$/m, 'host uids: the slot of each instance']],

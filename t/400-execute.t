@@ -92,12 +92,12 @@ subtest 'stdin' => sub {
 
 subtest 'env and cwd' => sub {
     my $r = $brood->sh(alice => 'echo "$FOO|$BAR|$HOME|$USER|$PWD|$LANG"; id -u; printenv FOO', env => {FOO => 'a b"$(id)', BAR => ''});
-    is($r->{stdout}, "a b\"\$(id)||/home/user|user|/home/user|C.UTF-8\n1000\na b\"\$(id)\n", 'environment of the run');
+    is($r->{stdout}, "a b\"\$(id)||/work|user|/work|C.UTF-8\n1000\na b\"\$(id)\n", 'environment of the run');
     is($brood->sh(alice => 'echo "${FOO-unset}"')->{stdout}, "unset\n", 'and only of it');
     is($brood->sh(alice => 'printenv U', env => {U => "\x{e4}\x{1f600}"})->{stdout}, "\x{e4}\x{1f600}\n", 'UTF-8');
     is($brood->sh(alice => 'mkdir -p "dir/s p"; pwd', cwd => '/tmp')->{stdout}, "/tmp\n", 'cwd');
     is($brood->sh(alice => 'mkdir -p ~/d; echo $PATH')->{stdout} =~ m{/usr/bin} ? 1 : 0, 1, 'a PATH');
-    is($brood->sh(alice => 'pwd; echo $OLDPWD', cwd => '/home/user/d')->{stdout}, "/home/user/d\n\n", 'a directory of its own');
+    is($brood->sh(alice => 'pwd; echo $OLDPWD', cwd => '/work/d')->{stdout}, "/work/d\n\n", 'a directory of its own');
 };
 
 subtest 'bytes' => sub {

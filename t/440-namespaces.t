@@ -20,7 +20,7 @@ sub holders {
     my %of = ('' => []);
     for my $pid ($brood->pids('zygote')) {
         my $mounts = slurp("/proc/$pid/mountinfo") // next;
-        if ($mounts =~ m{/([^/ ]+) /home/user }) { $of{$1} = $pid }
+        if ($mounts =~ m{/([^/ ]+) /work }) { $of{$1} = $pid }
         else { push @{$of{''}}, $pid }
     }
     return \%of;

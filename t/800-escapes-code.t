@@ -5,7 +5,7 @@ use lib 't/lib';
 use Brood;
 
 my $brood = Brood->start;
-my $code = "touch /home/user/pwned; echo PWNED\n";
+my $code = "touch /work/pwned; echo PWNED\n";
 my %commands = (
     'nothing' => '', 'a space' => ' ', 'a comment' => '# nothing', 'true' => 'true', 'an exit' => 'exit 0', 'an open quote' => 'echo "abc', 'an open single quote' => "echo 'abc", 'an open command' => 'echo $(', 'an open group' => '{ echo a;',
     'an open if' => 'if true; then', 'an open here-document' => "cat <<EOF >/dev/null\nabc", 'a here-document without an end' => 'cat <<EOF >/dev/null', 'a backslash at the end' => 'echo a \\', 'a pipe at the end' => 'echo a |', 'and at the end' => 'true &&',
@@ -27,19 +27,19 @@ $brood->recycle('mallory');
 is($brood->sh(mallory => 'true', stdin => $code)->{stdout}, '', 'a recycled shell ignores it, too');
 
 # The same text in every other field.
-my ($status, $json) = $brood->execute({namespace_id => 'mallory', cmd => 'true', cwd => '$(touch /home/user/pwned)'});
+my ($status, $json) = $brood->execute({namespace_id => 'mallory', cmd => 'true', cwd => '$(touch /work/pwned)'});
 is($status, 400, 'a cwd of code is a directory that is not there');
 $brood->sh(mallory => 'mkdir -p \'$(touch ~/pwned)\' "\`touch ~/pwned\`" "; touch ~/pwned #"');
 for my $cwd ('$(touch ~/pwned)', '`touch ~/pwned`', '; touch ~/pwned #') {
     my $r = $brood->sh(mallory => 'pwd; PS1="\w$ "; echo "${PS1@P}" >/dev/null; cd . && cd "$OLDPWD"; true', cwd => $cwd);
-    is((split /\n/, $r->{stdout})[0], "/home/user/$cwd", "the directory $cwd is a name");
+    is((split /\n/, $r->{stdout})[0], "/work/$cwd", "the directory $cwd is a name");
 }
-$brood->execute({namespace_id => 'mallory', cmd => 'true'}, headers => {'X-Request-Id' => '$(touch /home/user/pwned)'});
+$brood->execute({namespace_id => 'mallory', cmd => 'true'}, headers => {'X-Request-Id' => '$(touch /work/pwned)'});
 ($status) = $brood->execute({namespace_id => '$(id)', cmd => 'true'});
 is($status, 400, 'a namespace of code is no namespace');
 # Values that bash would evaluate if it took them for numbers, array elements or prompts of its own.
-my %values = (x => 'a[$(touch /home/user/pwned)]', HISTTIMEFORMAT => '$(touch /home/user/pwned)', OPTIND => 'a[$(touch /home/user/pwned)]', HISTSIZE => 'a[$(touch /home/user/pwned)]', COLUMNS => 'a[$(touch /home/user/pwned)]', TIMEFORMAT => '$(touch /home/user/pwned)',
-    CHILD_MAX => 'a[$(touch /home/user/pwned)]', FUNCNEST => 'a[$(touch /home/user/pwned)]', TMOUT => 'a[$(touch /home/user/pwned)]', HISTCONTROL => 'ignorespace', PROMPT_DIRTRIM => '1', COPROC => 'x', MAILPATH => '/etc/passwd?$(touch /home/user/pwned)');
+my %values = (x => 'a[$(touch /work/pwned)]', HISTTIMEFORMAT => '$(touch /work/pwned)', OPTIND => 'a[$(touch /work/pwned)]', HISTSIZE => 'a[$(touch /work/pwned)]', COLUMNS => 'a[$(touch /work/pwned)]', TIMEFORMAT => '$(touch /work/pwned)',
+    CHILD_MAX => 'a[$(touch /work/pwned)]', FUNCNEST => 'a[$(touch /work/pwned)]', TMOUT => 'a[$(touch /work/pwned)]', HISTCONTROL => 'ignorespace', PROMPT_DIRTRIM => '1', COPROC => 'x', MAILPATH => '/etc/passwd?$(touch /work/pwned)');
 for my $name (sort keys %values) {
     my $r = $brood->sh(mallory => 'time true; f() { :; }; f; echo ok', env => {$name => $values{$name}});
     ok($r->{http} == 400 || $r->{stdout} eq "ok\n", "$name is taken as text or refused ($r->{http})") or diag($r->{stdout}, $r->{stderr});

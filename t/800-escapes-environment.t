@@ -7,9 +7,9 @@ use Brood;
 my $brood = Brood->start;
 $brood->sh(mallory => 'echo "touch ~/pwned; echo PWNED" > code; echo "void __attribute__((constructor)) f(void) { }" > x.c; cp /usr/lib/x86_64-linux-gnu/libc.so.6 lib.so');
 my @refused = (
-    ['BASH_FUNC_x%%', '() { echo PWNED; }'], ['BASH_FUNC_ls%%', '() { echo PWNED; }'], ['BASH_FUNC_echo()', '() { echo PWNED; }'], ['BASH_ENV', '/home/user/code'], ['ENV', '/home/user/code'],
-    ['BASHOPTS', 'expand_aliases'], ['SHELLOPTS', 'xtrace'], ['BASH_XTRACEFD', '1'], ['BASH_COMPAT', '3.1'], ['BASH_LOADABLES_PATH', '/home/user'], ['BASH_ARGV0', 'x'],
-    ['LD_PRELOAD', '/home/user/lib.so'], ['LD_LIBRARY_PATH', '/home/user'], ['LD_AUDIT', '/home/user/lib.so'], ['LD_DEBUG', 'all'], ['LD_BIND_NOW', '1'],
+    ['BASH_FUNC_x%%', '() { echo PWNED; }'], ['BASH_FUNC_ls%%', '() { echo PWNED; }'], ['BASH_FUNC_echo()', '() { echo PWNED; }'], ['BASH_ENV', '/work/code'], ['ENV', '/work/code'],
+    ['BASHOPTS', 'expand_aliases'], ['SHELLOPTS', 'xtrace'], ['BASH_XTRACEFD', '1'], ['BASH_COMPAT', '3.1'], ['BASH_LOADABLES_PATH', '/work'], ['BASH_ARGV0', 'x'],
+    ['LD_PRELOAD', '/work/lib.so'], ['LD_LIBRARY_PATH', '/work'], ['LD_AUDIT', '/work/lib.so'], ['LD_DEBUG', 'all'], ['LD_BIND_NOW', '1'],
     ['PS4', '$(touch ~/pwned)'], ['PROMPT_COMMAND', 'touch ~/pwned'], ['IFS', 'o'], ['POSIXLY_CORRECT', '1'], ['GLOBIGNORE', '*'], ['SHLVL', '9'], ['PWD', '/etc'], ['OLDPWD', '/etc'], ['UID', '0'],
     ['EUID', '0'], ['PPID', '1'], ['RANDOM', '4'], ['SRANDOM', '4'], ['SECONDS', '4'], ['LINENO', '4'], ['_', 'x'], ['A B', 'x'], ["A\nB", 'x'], ["\x{e4}", 'x'], ['', 'x'], ['A=B', 'x'],
 );
@@ -25,8 +25,8 @@ is($brood->find('pwned'), undef, 'no value was executed');
 
 # What is taken: values that look like code, for names that programs know.
 my %harmless = (x => '() { echo PWNED; }', FOO => '$(touch ~/pwned)', BAR => '`touch ~/pwned`', 'ARRAY[0]' => 'x', 'A-B' => '() { :; }; touch ~/pwned', 'BAZ%%' => '() { touch ~/pwned; }', EMPTY => '',
-    ps4 => '$(touch ~/pwned)', MAILCHECK => '1', MAIL => '$(touch ~/pwned)', PS1 => '$(touch ~/pwned)', PS0 => '$(touch ~/pwned)', TMOUT => '1', HISTFILE => '/home/user/h', INPUTRC => '/home/user/code',
-    CDPATH => '/etc', EXECIGNORE => '*', FCEDIT => 'touch ~/pwned', GCONV_PATH => '/home/user', LOCPATH => '/home/user', LC_ALL => '../../home/user', TERM => '../../x', TZ => ':/etc/passwd', HOME => '/tmp');
+    ps4 => '$(touch ~/pwned)', MAILCHECK => '1', MAIL => '$(touch ~/pwned)', PS1 => '$(touch ~/pwned)', PS0 => '$(touch ~/pwned)', TMOUT => '1', HISTFILE => '/work/h', INPUTRC => '/work/code',
+    CDPATH => '/etc', EXECIGNORE => '*', FCEDIT => 'touch ~/pwned', GCONV_PATH => '/work', LOCPATH => '/work', LC_ALL => '../../work', TERM => '../../x', TZ => ':/etc/passwd', HOME => '/tmp');
 for my $name (sort keys %harmless) {
     my ($status, $json) = $brood->execute({namespace_id => 'mallory', cmd => 'x 2>/dev/null; true; (set -x; true) 2>/dev/null; printf "%s" "$(env | grep -a -c PWNED)" > /dev/null; printf "a b" | { read p q; echo "$p+$q"; }', env => {$name => $harmless{$name}}});
     ok($status == 400 || ($status == 200 && $json->{stdout} eq "a+b\n"), "$name: $status, and no effect on the command") or diag($json->{stdout}, $json->{stderr});

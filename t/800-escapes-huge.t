@@ -21,7 +21,7 @@ is($status, 400, '257 variables are refused');
 is($status, 400, '66,000 bytes are refused');
 ($status) = $brood->execute({namespace_id => 'mallory', cmd => 'true', env => {'V' x 300 => 'x'}});
 is($status, 400, 'a name of 300 characters is refused');
-($status) = $brood->execute({namespace_id => 'mallory', cmd => 'true', cwd => '/home/user/' . 'd/' x 3000});
+($status) = $brood->execute({namespace_id => 'mallory', cmd => 'true', cwd => '/work/' . 'd/' x 3000});
 is($status, 400, 'a cwd of 6 KiB is refused');
 
 # Within a run: the kernel's own limit for arguments, bash's memory, a file name, a deep tree.

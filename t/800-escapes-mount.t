@@ -18,7 +18,7 @@ PERL
 my $box = <<'PERL';
 call(remount_usr => 165, "none\0", "/usr\0", "none\0", 32 | 4096, 0); # MS_REMOUNT | MS_BIND, writable
 call(remount_root => 165, "none\0", "/\0", "none\0", 32 | 4096, 0);
-call(suid_home => 165, "none\0", "/home/user\0", "none\0", 32 | 4096, 0);
+call(suid_home => 165, "none\0", "/work\0", "none\0", 32 | 4096, 0);
 call(unmask => 166, "/proc/kallsyms\0", 2);
 call(unmount_proc => 166, "/proc\0", 2);
 call(setattr => 442, -100, "/usr\0", 0, pack('Q4', 0, 1, 0, 0), 32); # clears MOUNT_ATTR_RDONLY
@@ -35,7 +35,7 @@ unlike($before, qr/^(?!.* (?:ro|rw)[^ ]*,?nosuid)/m, 'no mount without nosuid');
 my @dev_allowed = grep { !/ \S*nodev\S* / } split /\n/, $before;
 is(join("\n", grep { !m{ /(?:null)? /(?:dev|proc/)} } @dev_allowed), '', 'no mount without nodev but /dev and the masks made of its null');
 my @writable = sort map { (split)[4] } grep { (split)[5] =~ /^rw/ } split /\n/, $before;
-is_deeply([grep { !m{^/(?:dev/shm|dev/pts|home/user|proc|tmp)$} } @writable], [], 'writable are home, /tmp, /dev/shm, /dev/pts and proc only');
+is_deeply([grep { !m{^/(?:dev/shm|dev/pts|work|proc|tmp)$} } @writable], [], 'writable are home, /tmp, /dev/shm, /dev/pts and proc only');
 control(on_host($attack), qw(tmpfs bind proc open_tree fsopen));
 
 $brood->stop;

@@ -16,11 +16,11 @@ my $fs_root = $brood->{fs_root};
 
 (my $pattern = $secret) =~ s/s/[s]/; # or the search finds itself
 my $r = $brood->sh(bob => "grep -rs '$pattern' / --include=note.txt --include=cmdline --include=environ -l 2>/dev/null; find / -name note.txt 2>/dev/null; echo searched");
-is($brood->sh(alice2 => "echo $secret > note.txt; grep -rs '$pattern' / --include=note.txt --include=cmdline -l 2>/dev/null | sort -u | head -n 1")->{stdout}, "/home/user/note.txt\n", 'control: which does find what is there');
+is($brood->sh(alice2 => "echo $secret > note.txt; grep -rs '$pattern' / --include=note.txt --include=cmdline -l 2>/dev/null | sort -u | head -n 1")->{stdout}, "/work/note.txt\n", 'control: which does find what is there');
 is($r->{stdout}, "searched\n", 'a search of everything that bob can see finds nothing of alice');
-for my $path ("$fs_root/alice/note.txt", '../alice/note.txt', '/home/alice/note.txt', '/home/user/../alice/note.txt', '../../../../../../..' . "$fs_root/alice/note.txt",
-    "/proc/$child/root/home/user/note.txt", "/proc/$child/cwd/note.txt", "/proc/$child/environ", "/proc/$child/cmdline", "/proc/$child/mem",
-    "/proc/$zygote/root/home/user/note.txt", '/proc/1/root/home/user/note.txt', "/proc/1/root$fs_root/alice/note.txt", '/proc/1/cwd/note.txt') {
+for my $path ("$fs_root/alice/note.txt", '../alice/note.txt', '/home/alice/note.txt', '/work/../alice/note.txt', '../../../../../../..' . "$fs_root/alice/note.txt",
+    "/proc/$child/root/work/note.txt", "/proc/$child/cwd/note.txt", "/proc/$child/environ", "/proc/$child/cmdline", "/proc/$child/mem",
+    "/proc/$zygote/root/work/note.txt", '/proc/1/root/work/note.txt', "/proc/1/root$fs_root/alice/note.txt", '/proc/1/cwd/note.txt') {
     $r = $brood->sh(bob => "cat -- '$path'");
     ok($r->{http} == 200 && $r->{exit_code} && $r->{stdout} !~ /\Q$secret/, "bob does not read $path") or diag($r->{stdout}, $r->{stderr});
 }
@@ -29,8 +29,8 @@ unlike($r->{stdout}, qr/\Q$secret/, 'symbolic links lead nowhere');
 isnt($brood->sh(bob => "ln $fs_root/alice/note.txt hard")->{exit_code}, 0, 'nor do hard links');
 my $got = attack($brood, bob => <<"PERL");
 call(handle => 304, -100, pack('iI', 8, 1) . "\\0" x 120, 0);
-try('up by openat' => sub { opendir my \$d, '/home/user' or die; my \$up = '../' x 40; peek("\${up}proc/1/root/etc/shadow") });
-chdir '/home/user'; my \$names = join ' ', map { chdir '..' ? do { opendir my \$d, '.'; join ',', sort grep { !/^\\./ } readdir \$d } : 'x' } 1 .. 3;
+try('up by openat' => sub { opendir my \$d, '/work' or die; my \$up = '../' x 40; peek("\${up}proc/1/root/etc/shadow") });
+chdir '/work'; my \$names = join ' ', map { chdir '..' ? do { opendir my \$d, '.'; join ',', sort grep { !/^\\./ } readdir \$d } : 'x' } 1 .. 3;
 print "names\\tdone\\t\$names\\n";
 PERL
 refused($got, 'handle', qr/^EPERM$/);
@@ -38,7 +38,7 @@ refused($got, 'up by openat');
 unlike(said($got, 'names'), qr/alice|bob/, 'no directory above home names a namespace');
 # A link out of bob's own volume must not lead our own processes anywhere either.
 $brood->sh(bob => "ln -s $fs_root/alice cwd-link; ln -s / root-link");
-for my $cwd ('/home/user/cwd-link', '/home/user/root-link', '/home/user/root-link/etc', '/home/user/../../etc', '/tmp/../etc', '/etc', '/') {
+for my $cwd ('/work/cwd-link', '/work/root-link', '/work/root-link/etc', '/work/../../etc', '/tmp/../etc', '/etc', '/') {
     my ($status, $json) = $brood->execute({namespace_id => 'bob', cmd => 'pwd -P', cwd => $cwd});
     is($status, 400, "cwd $cwd is refused");
 }

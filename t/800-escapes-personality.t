@@ -25,7 +25,7 @@ isnt($layouts[0], $layouts[1], 'in the next run addresses are random again') or 
 is($brood->sh(mallory => 'cat /proc/self/personality 2>/dev/null || echo 00000000')->{stdout}, "00000000\n", 'and its personality is the plain one');
 is($brood->sh(mallory => 'ulimit -Hn; ulimit -Hu; ulimit -c; nice')->{stdout}, "1024\n256\n0\n0\n", 'limits are those of the policy');
 is($brood->sh(mallory => 'umask 0; ulimit -n 20; ulimit -f 1; renice 19 $$ >/dev/null; set -f; shopt -s extglob; alias x=y; cd /tmp; trap "echo trapped" EXIT TERM; readonly HOME; x() { :; }; exit 0')->{exit_code}, 0, 'a run changes what it may of itself');
-is($brood->sh(mallory => 'umask; ulimit -n; ulimit -f; nice; echo $-; alias; pwd; trap; HOME=/x; echo $HOME; declare -F')->{stdout}, "0022\n1024\n1048576\n0\nhBc\n/home/user\n/x\n", 'the next one finds nothing of it');
+is($brood->sh(mallory => 'umask; ulimit -n; ulimit -f; nice; echo $-; alias; pwd; trap; HOME=/x; echo $HOME; declare -F')->{stdout}, "0022\n1024\n1048576\n0\nhBc\n/work\n/x\n", 'the next one finds nothing of it');
 
 $brood->stop;
 done_testing;

@@ -92,21 +92,21 @@ my $mo = pack('L7', 0x950412de, 0, 2, 28, 28 + 16, 0, 0) . pack('L*', @ids, @tex
 my $mo_file = 'l/LC_MESSAGES/libc.mo';
 for my $variant (['', 'by LANGUAGE'], ['read -r s _ </proc/self/statm; ulimit -v $((s * 4));', 'by LANGUAGE, with no room to map it']) {
     ends_sharing("a message catalogue $variant->[1]",
-        "$variant->[0] export LANGUAGE=../../../../home/user/l; shopt -s gnu_errfmt execfail; exec /home/user/nonexistent",
+        "$variant->[0] export LANGUAGE=../../../../work/l; shopt -s gnu_errfmt execfail; exec /work/nonexistent",
         qr/FROM THE TENANT/, files => {$mo_file => $mo});
 }
-ends_sharing('TEXTDOMAINDIR', 'TEXTDOMAIN=t TEXTDOMAINDIR=/home/user; TEXTDOMAINDIR=/home/user; echo $"done"', qr/done/);
+ends_sharing('TEXTDOMAINDIR', 'TEXTDOMAIN=t TEXTDOMAINDIR=/work; TEXTDOMAINDIR=/work; echo $"done"', qr/done/);
 ends_sharing('a locale', 'LC_ALL=de_DE.UTF-8 2>/dev/null; echo done', qr/done/);
 ends_sharing('a locale for one builtin', 'LC_ALL=C printf "%s\n" done', qr/done/);
 my $zone = slurp('/usr/share/zoneinfo/Asia/Tokyo') // '';
 SKIP: {
     skip 'no time zones on this host', 6 unless $zone =~ s/JST/EVL/g;
-    ends_sharing('a time zone', "export TZ=/home/user/tz; printf '%(%Z)T\\n' 0", qr/EVL/, files => {tz => $zone});
+    ends_sharing('a time zone', "export TZ=/work/tz; printf '%(%Z)T\\n' 0", qr/EVL/, files => {tz => $zone});
     ends_sharing('a time zone behind a reference',
-        q{declare -n r=TZ; printf -v r %s /home/user/tz; export TZ; shopt -s execfail gnu_errfmt; exec /nonexistent; HISTTIMEFORMAT='%Z '; set -o history; history -s x; history},
+        q{declare -n r=TZ; printf -v r %s /work/tz; export TZ; shopt -s execfail gnu_errfmt; exec /nonexistent; HISTTIMEFORMAT='%Z '; set -o history; history -s x; history},
         qr/EVL/, files => {tz => $zone});
 }
-ends_sharing('a terminal description', 'TERMINFO=/home/user TERM=evil bind -p >/dev/null; echo done', qr/done/);
+ends_sharing('a terminal description', 'TERMINFO=/work TERM=evil bind -p >/dev/null; echo done', qr/done/);
 
 # ---- bytes ---------------------------------------------------------------------------------------
 

@@ -33,13 +33,13 @@ my %trees = (
     'odd names' => q(perl -e 'for my $n ("a" x 255, "\n", "\xff\xfe", "\x1b[2J", " ", "-rf", "*", "~", "a\nb/c" =~ s{/}{}r, "\xe2\x80\xae", map { chr } 1 .. 46, 48 .. 255) { mkdir $n or next; open my $f, ">", "$n/$n" } print 0 + (() = glob "*")'),
     'what cannot be opened' => 'mkfifo fifo; perl -MIO::Socket::UNIX -e "IO::Socket::UNIX->new(Local => q(sock), Listen => 1)"; mkdir -p closed/a/b; touch closed/a/b/c; chmod 0 closed/a/b/c closed/a/b closed/a closed; mkdir w; touch w/x; chmod 300 w; mkdir n; touch n/x; chmod 555 n; mkdir -m 1777 s; touch s/x; chmod 7000 s',
     'hard links' => 'mkdir a b; touch a/f; for i in {1..300}; do ln a/f b/f$i; done; chmod 0 a; ln b/f1 top; chmod 000 top',
-    'closed at the top' => 'mkdir -p x/y; chmod 0 x; chmod 0 /home/user',
+    'closed at the top' => 'mkdir -p x/y; chmod 0 x; chmod 0 /work',
     'deep, wide and crossed' => 'perl -e "for (1 .. 300) { mkdir q(d); symlink q(d), q(l); mkdir q(e); open F, q(>), q(e/f); chdir q(d) }"; mkdir wide; touch wide/{1..500}',
 );
 for my $what (sort keys %trees) {
     my $r = $brood->sh(mallory => "$trees{$what}; true", timeout => 20);
     is($r->{http}, 200, "$what: made") or diag($r->{stderr});
-    cmp_ok($brood->sh(mallory => 'chmod 700 /home/user; n=$(find . 2>/dev/null | wc -l); [[ ! -d x ]] || chmod 0 /home/user; echo $n')->{stdout}, '>=', 2, 'control: it is there');
+    cmp_ok($brood->sh(mallory => 'chmod 700 /work; n=$(find . 2>/dev/null | wc -l); [[ ! -d x ]] || chmod 0 /work; echo $n')->{stdout}, '>=', 2, 'control: it is there');
     removed($what, 'mallory');
 }
 

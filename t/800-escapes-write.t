@@ -22,7 +22,7 @@ for my $file (qw(/etc/passwd /etc/group /etc/hosts /usr/bin/ls /usr/bin/bash)) {
     try("over $file" => sub { spill('/tmp/new', 'x'); rename '/tmp/new', $file });
     try("utime $file" => sub { utime 0, 0, $file });
     try("chown $file" => sub { chown 1000, 1000, $file });
-    try("link $file" => sub { link $file, '/home/user/linked' });
+    try("link $file" => sub { link $file, '/work/linked' });
 }
 PERL
 my $got = attack($brood, mallory => $attack);
@@ -36,16 +36,16 @@ $why{$got->{$_}[1]}++ for @tried;
 is(join(' ', grep { $got->{$_}[1] eq 'ENOENT' && !m{ /proc} } @tried), '', 'each was refused, not aimed at nothing (' . join(', ', map { "$_ x $why{$_}" } sort keys %why) . ')');
 # Through a link or a descriptor in home it is the same file.
 $got = attack($brood, mallory => <<'PERL');
-symlink '/etc', '/home/user/etc'; symlink '/usr/bin/ls', '/home/user/ls';
-try('through a link' => sub { spill('/home/user/etc/passwd', 'x', O_WRONLY) });
-try('create through a link' => sub { spill('/home/user/etc/new', 'x') });
-try('a program through a link' => sub { spill('/home/user/ls', 'x', O_WRONLY) });
+symlink '/etc', '/work/etc'; symlink '/usr/bin/ls', '/work/ls';
+try('through a link' => sub { spill('/work/etc/passwd', 'x', O_WRONLY) });
+try('create through a link' => sub { spill('/work/etc/new', 'x') });
+try('a program through a link' => sub { spill('/work/ls', 'x', O_WRONLY) });
 open my $fd, '<', '/etc/passwd';
 try('reopened for writing' => sub { spill('/proc/self/fd/' . fileno $fd, 'x', O_WRONLY) });
 open my $dir, '<', '/etc';
 try('through the root link' => sub { spill('/proc/self/root/etc/passwd', 'x', O_WRONLY) });
 try('through the cwd link' => sub { chdir '/etc'; spill('/proc/self/cwd/new', 'x') });
-try('home' => sub { spill('/home/user/mine', 'x') });
+try('home' => sub { spill('/work/mine', 'x') });
 try('tmp' => sub { spill('/tmp/mine', 'x') });
 try('shm' => sub { spill('/dev/shm/mine', 'x') });
 PERL

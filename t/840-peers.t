@@ -47,7 +47,7 @@ subtest 'nobody is named' => sub {
     like($text, qr/no right to use/, 'and is told why');
     is_deeply([as(0, [0], qw(exec -n alice -- echo hi))], [0, "hi\n"], 'control: root can');
     chmod 0666, $brood->{socket}; # by mistake, or by somebody's script
-    ($code, $text) = as(STRANGER, [STRANGER], qw(exec -n alice -- touch /home/user/stranger));
+    ($code, $text) = as(STRANGER, [STRANGER], qw(exec -n alice -- touch /work/stranger));
     like($text, qr/forbidden/, 'nor when the file mode would let it: it is asked who it is');
     isnt($code, 0, 'and fails');
     ok(!$brood->find('stranger'), 'nothing ran');

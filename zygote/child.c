@@ -95,7 +95,9 @@ static const char *parse(size_t len, struct child_job *job)
 {
     const struct zyg_run *run = (const void *)message;
     if (len < sizeof *run || (run->magic != ZYG_RUN_MAGIC && run->magic != ZYG_PROBE_MAGIC) ||
-        (uint64_t)run->cmd_bytes + run->env_bytes + run->cwd_bytes != len - sizeof *run)
+        (uint64_t)run->cmd_bytes + run->env_bytes + run->cwd_bytes + run->arg_bytes +
+                run->place_bytes !=
+            len - sizeof *run)
         child_fail(CHILD_STEP_MESSAGE, EBADMSG);
     char *cmd = message + sizeof *run, *vars = cmd + run->cmd_bytes, *cwd = vars + run->env_bytes;
     if (!text_ends(cmd, run->cmd_bytes) || !text_ends(cwd, run->cwd_bytes) ||

@@ -6,7 +6,8 @@
  *
  *   engine -> zygote (ctl)     ZYG_ASSIGN + volume mount; ZYG_CANCEL
  *   zygote -> engine (ctl)     ZYG_SPARE; ZYG_READY; ZYG_DONE; ZYG_FAILED
- *   engine -> standby (run)    one struct zyg_run + cmd\0 env\0... cwd\0, + stdin, stdout, stderr
+ *   engine -> standby (run)    one struct zyg_run + cmd\0 env\0... cwd\0 args\0... places\0...,
+ *                              + stdin, stdout, stderr, a descriptor for each place
  *
  * A *standby* is the next child, forked ahead of its run: already in its cgroups, already uid 1000,
  * waiting for one zyg_run on the run socket. So fork, cgroup moves and dropping of privileges
@@ -26,8 +27,9 @@
 #define ZYG_NS_ID_ROOM 65
 #define ZYG_UIDS_PER_SLOT 65536u
 #define ZYG_CHILD_UID 1000u
-#define ZYG_HOME "/home/user"
-#define ZYG_BINDS "/.binds" /* in the image: <policy>.<n> for each extra tree of a policy */
+#define ZYG_HOME "/work"      /* the volume: home and working directory */
+#define ZYG_OUTPUTS "outputs" /* below it: what becomes artifacts */
+#define ZYG_BINDS "/.binds"   /* in the image: <policy>.<n> for each extra tree of a policy */
 #define ZYG_RUN_BYTES_MAX (204u * 1024) /* header + cmd + env + cwd: one datagram always fits */
 
 /* Descriptors at which priv starts a primordial: its conversation, the policies, the builtin. */
@@ -39,9 +41,12 @@
 
 enum zyg_verb { ZYG_ASSIGN = 1, ZYG_CANCEL };
 
+#define ZYG_FRESH 1u /* ZYG_ASSIGN: no volume comes, /work is a tmpfs of fresh_bytes */
+
 struct zyg_order { /* engine -> zygote */
     uint32_t verb;
     uint32_t flags;
+    uint64_t fresh_bytes;
     uint64_t run_id;                /* ZYG_CANCEL: ignored unless this one is sent and not done */
     char ns_id[ZYG_NS_ID_ROOM + 7]; /* ZYG_ASSIGN: becomes the host name */
 };
@@ -49,9 +54,19 @@ struct zyg_order { /* engine -> zygote */
 #define ZYG_RUN_MAGIC 0x31677a62u
 #define ZYG_RETIRE_MAGIC 0x31727a62u /* in place of a run: the standby ends, and its reserve */
 #define ZYG_PROBE_MAGIC 0x31707a62u  /* a run whose cmd is a struct zyg_probe_ask: see below */
+/* cmd is "": args are the argv of a program, found by PATH, which is exec'ed. Before that, as with
+ * a command, the files are placed. */
+#define ZYG_PROGRAM_MAGIC 0x31657a62u
+/* cmd is a struct proto_files_ask, stdout the socket for the answers (files.c). */
+#define ZYG_FILES_MAGIC 0x31667a62u
 #define ZYG_ANY_CPU UINT32_MAX
 
-struct zyg_run { /* engine -> standby child, followed by cmd\0, env_count x "NAME=value\0", cwd\0 */
+/* Of a run: */
+#define ZYG_EMPTY_OUTPUTS 1u /* /work/outputs is made anew, empty, before it begins */
+#define ZYG_EMPTY_SOURCE 2u  /* the directory of the first place, too */
+
+struct zyg_run { /* engine -> standby child, followed by cmd\0, env_count x "NAME=value\0", cwd\0,
+                    arg_count x arg\0, place_count x path\0 (relative to /work) */
     uint32_t magic;
     uint32_t env_count;
     uint64_t run_id;
@@ -61,6 +76,7 @@ struct zyg_run { /* engine -> standby child, followed by cmd\0, env_count x "NAM
     uint32_t cmd_bytes, env_bytes, cwd_bytes; /* with their NULs */
     uint32_t
         home_cpu; /* where the zygote should live from its next child on; ZYG_ANY_CPU: anywhere */
+    uint32_t flags, arg_count, arg_bytes, place_count, place_bytes, pad;
 };
 
 /* ---- probes (probe.c) ------------------------------------------------------------------------
@@ -113,7 +129,8 @@ struct zyg_report { /* zygote -> engine */
     uint64_t wall_ns, cpu_ns;
     uint64_t max_rss_kb; /* the largest single process */
     struct zyg_denied denied[ZYG_DENIALS_MAX];
-    uint32_t denied_count, pad;
+    uint32_t denied_count;
+    uint32_t outputs; /* of a run with ZYG_EMPTY_OUTPUTS: there may be something in it now */
 };
 
 /* Set-up steps of a child that can fail and are reported home by number. */

@@ -49,7 +49,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct arena arena, again;
     struct proto_msg msg, back;
     struct err err = {0};
-    int fds[8];
+    int fds[PROTO_FDS_MAX];
     size_t nfds;
     if (pair[0] < 0 && packet_pair(pair, false) < 0)
         abort();

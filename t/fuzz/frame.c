@@ -46,7 +46,7 @@ static void receive(int sock)
     struct arena arena;
     struct proto_msg msg;
     struct err err = {0};
-    int got[8];
+    int got[PROTO_FDS_MAX];
     size_t ngot = 99;
     arena_init(&arena, storage, sizeof storage);
     int r = proto_recv(sock, &arena, &msg, got, &ngot, &err);

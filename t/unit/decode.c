@@ -116,7 +116,9 @@ static void test_lengths(void)
            got.execute.cwd[0] == 0 && got.execute.request_id[0] == 0 && got.execute.env_count == 0,
        "fields that are not there are empty, not NULL");
     wire.len = 0;
-    refused(PROTO_EXECUTE, "namespace_id", "a namespace is needed");
+    accepted(PROTO_EXECUTE, "no namespace: a fresh one");
+    put_u64(&wire, 12, PROTO_FILES);
+    refused(PROTO_EXECUTE, "namespace_id", "files are of a namespace");
 }
 
 static void test_env(void)
@@ -332,7 +334,7 @@ static void test_broken(void)
         if (r != 0 && r != -EPROTO)
             ok(false, "cut after %zu bytes: %d", len, r);
     }
-    ok(accepted_prefixes == 4, "cut anywhere else than between fields it is refused");
+    ok(accepted_prefixes == 5, "cut anywhere else than between fields it is refused");
     begin();
     put_u64(&wire, 3, 1);
     refused(PROTO_EXECUTE, "not a valid message", "a number where bytes belong");

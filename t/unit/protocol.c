@@ -22,7 +22,7 @@ static char big[PROTO_CMD_BYTES_MAX + 1];
 static struct arena arena;
 static struct proto_msg got;
 static struct err err;
-static int pair[2], got_fds[8];
+static int pair[2], got_fds[PROTO_FDS_MAX];
 static size_t got_nfds;
 
 static int receive(void)
@@ -218,7 +218,7 @@ static void test_descriptors(void)
     int pipes[2], before = fd_count_open();
     if (pipe2(pipes, O_CLOEXEC) < 0)
         return;
-    const int sent[8] = {pipes[0], pipes[1], 0, pipes[0], pipes[1], 0, 1, 2};
+    const int sent[PROTO_FDS_MAX] = {pipes[0], pipes[1], 0, pipes[0], pipes[1], 0, 1, 2};
     for (size_t i = 0; i < ARRAY_LEN(lengths); i++) {
         struct proto_msg msg = execute_of(lengths[i]);
         int r = proto_send(pair[0], &msg, sent, 3, &err);
@@ -230,15 +230,17 @@ static void test_descriptors(void)
         close_got();
     }
     struct proto_msg msg = execute_of(1);
-    ok(proto_send(pair[0], &msg, sent, 8, &err) == 0 && receive() == 1 && got_nfds == 8,
-       "eight descriptors fit");
+    ok(proto_send(pair[0], &msg, sent, PROTO_FDS_MAX, &err) == 0 && receive() == 1 &&
+           got_nfds == PROTO_FDS_MAX,
+       "%u descriptors fit", PROTO_FDS_MAX);
     close_got();
     msg = execute_of(PROTO_CMD_BYTES_MAX);
-    ok(proto_send(pair[0], &msg, sent, 7, &err) == 0 && receive() == 1 && got_nfds == 7,
-       "seven beside a long message");
+    ok(proto_send(pair[0], &msg, sent, PROTO_FDS_MAX - 1, &err) == 0 && receive() == 1 &&
+           got_nfds == PROTO_FDS_MAX - 1,
+       "one less beside a long message");
     close_got();
-    ok(proto_send(pair[0], &msg, sent, 8, &err) < 0 && err.text[0], "eight are refused: %s",
-       err.text);
+    ok(proto_send(pair[0], &msg, sent, PROTO_FDS_MAX, &err) < 0 && err.text[0],
+       "as many are refused: %s", err.text);
     fd_close(&pipes[0]);
     fd_close(&pipes[1]);
     ok(fd_count_open() == before, "no descriptor left behind");
@@ -294,7 +296,7 @@ static void test_frames(void)
     REFUSED("type 11", "brd1\13\0\0\0" EXECUTE_BYTES, some, 3);
     REFUSED("type 258", "brd1\2\1\0\0" EXECUTE_BYTES, some, 3);
     REFUSED("no protobuf", "brd1\2\0\0\0hello", some, 8);
-    REFUSED("nine descriptors", "brd1\2\0\0\0" EXECUTE_BYTES, some, 9);
+    REFUSED("one descriptor too many", "brd1\2\0\0\0" EXECUTE_BYTES, some, PROTO_FDS_MAX + 1);
     refused("more than a frame may hold", longer, sizeof longer, some, 8);
 
     int before = fd_count_open();

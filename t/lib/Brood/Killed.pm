@@ -64,7 +64,7 @@ sub kill_now {
 sub spare {
     my ($brood) = @_;
     wait_stat($brood, spares => 1);
-    my @spares = grep { (slurp("/proc/$_/mountinfo") // 'gone: /home/user ') !~ m{ /home/user } } $brood->pids('zygote');
+    my @spares = grep { (slurp("/proc/$_/mountinfo") // 'gone: /work ') !~ m{ /work } } $brood->pids('zygote');
     return @spares == 1 ? $spares[0] : diag("spares: @spares") && undef;
 }
 
