@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* store - what the service remembers outside of volumes: runs, and files that were uploaded or left
+ * behind by runs (objects).
+ *
+ * In the frontend, in its state directory and nowhere else: `store.db` (SQLite, WAL) and
+ * `objects/ab/<sha256>`. A thread of its own does all that may touch a disk; the loops of the
+ * frontend hand it a call and are told when it is done. The queue of calls is bounded. Schema:
+ * store/schema.sql, migrations by number. Objects are content-addressed, written to a temporary
+ * file, fsync'ed and renamed before any row names them; rows name them before anyone is told; the
+ * start removes what no row names. Retention: oldest first, by age and by bytes.
+ */
+#pragma once
+#include <stdint.h>
+#include <sys/types.h>
+struct err;
+struct store;
+
+#define STORE_ID_ROOM 33 /* "file_" or "run_" and 26 characters of base32: 128 random bits */
+#define STORE_SHA256_ROOM 65
+#define STORE_NAME_MAX 255u
+#define STORE_KEY_MAX 64u /* label of a key; "": none is configured */
+#define STORE_ARTIFACTS_MAX 100u
+
+struct store_settings {
+    uint64_t runs_age_s, runs_count_max; /* finished runs older than that, beyond that many go */
+    uint64_t bytes_max;                  /* of all objects together */
+    uint64_t key_bytes_max, key_files_max; /* uploads of one key */
+};
+
+struct store_object { /* one name of some content */
+    char id[STORE_ID_ROOM], sha256[STORE_SHA256_ROOM], name[STORE_NAME_MAX + 1];
+    uint64_t size;
+    int64_t created_ms; /* since the epoch */
+};
+
+struct store_run {
+    char id[STORE_ID_ROOM], key[STORE_KEY_MAX + 1];
+    int64_t created_ms;
+    char *json; /* the answer's members without artifacts and braces; malloc'ed; may be NULL */
+    size_t json_len;
+    struct store_object *artifacts; /* malloc'ed */
+    size_t artifact_count;
+};
+
+enum store_verb {
+    STORE_PUT_RUN,    /* run -> durable; its artifacts were put before (PUT_OBJECT) */
+    STORE_GET_RUN,    /* run.id, run.key -> run; ENOENT, also for another key's */
+    STORE_PUT_OBJECT, /* from fd (a copy of at most bytes_max, then EFBIG) or data/len; object.name,
+                         key, upload -> object; EDQUOT: the key's share is used up, ENOSPC: all is */
+    STORE_GET_OBJECT, /* object.id, and key when not NULL-length -> object, fd (read-only); ENOENT */
+};
+
+/* One call; the caller's memory until on_done. Zero-initialise. */
+struct store_call {
+    enum store_verb verb;
+    struct store_run run;
+    struct store_object object;
+    char key[STORE_KEY_MAX + 1];
+    bool any_key;     /* GET_OBJECT: whoever owns it (a signed URL) */
+    bool upload;      /* PUT_OBJECT: counts against the key */
+    int fd;           /* PUT_OBJECT: source, stays the caller's; GET_OBJECT: result, the caller's */
+    const char *data; /* PUT_OBJECT without fd */
+    size_t len;
+    uint64_t bytes_max;
+    int error; /* 0 or errno */
+    void (*on_done)(struct store_call *call); /* in the thread of the mailbox */
+    struct store_mailbox *mailbox;
+    struct store_call *next;
+};
+
+/* Where finished calls of one loop wait: watch `fd`, and when it is readable, collect. */
+struct store_mailbox {
+    int fd;
+    struct store *store;
+    struct store_call *done;
+};
+
+/* Opens or makes everything below dir_fd (kept), migrates, cleans up. Before the process restricts
+ * itself. 0 or <0 with err. */
+int store_open(int dir_fd, const struct store_settings *settings, struct store **ret,
+               struct err *err);
+/* Starts the thread; after the process has restricted itself. */
+int store_start(struct store *s, struct err *err);
+/* Other limits; takes effect with the next call. Any thread. */
+void store_set(struct store *s, const struct store_settings *settings);
+int store_mailbox_init(struct store_mailbox *m, struct store *s);
+/* Hands it over. 0, or -EAGAIN: too many are waiting (on_done is not called then). */
+int store_submit(struct store_mailbox *m, struct store_call *call);
+/* Calls on_done of all that is finished. */
+void store_collect(struct store_mailbox *m);
+/* Finishes what was handed over, closes. */
+void store_close(struct store *s);
+/* "run_..." or "file_..." with 128 random bits. */
+void store_make_id(const char *prefix, char ret[STORE_ID_ROOM]);
+bool store_id_is_valid(const char *prefix, const char *id, size_t len);
