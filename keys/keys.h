@@ -25,11 +25,11 @@ enum key_scope {
 struct key {
     char label[KEY_LABEL_MAX + 1];
     uint32_t scopes;
-    char namespaces[72];      /* a namespace id; a * at its end stands for any rest; "*": all */
-    int64_t expires_ms;       /* since the epoch; 0: never */
-    char policy[33];          /* its runs' policy where they name none; "": the namespace's own */
+    char namespaces[72]; /* a namespace id; a * at its end stands for any rest; "*": all */
+    int64_t expires_ms;  /* since the epoch; 0: never */
+    char policy[33];     /* its runs' policy where they name none; "": the namespace's own */
     uint64_t timeout_ms_max, memory_bytes_max, cpu_ms_max; /* ceilings; 0: the service's */
-    double rate, burst;       /* requests a second, and at once; 0: unlimited */
+    double rate, burst; /* requests a second, and at once; 0: unlimited */
 };
 
 enum key_verdict { KEY_OK, KEY_MISSING, KEY_WRONG, KEY_EXPIRED, KEY_LIMITED };

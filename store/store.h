@@ -22,8 +22,8 @@ struct store;
 #define STORE_ARTIFACTS_MAX 100u
 
 struct store_settings {
-    uint64_t runs_age_s, runs_count_max; /* finished runs older than that, beyond that many go */
-    uint64_t bytes_max;                  /* of all objects together */
+    uint64_t runs_age_s, runs_count_max;   /* finished runs older than that, beyond that many go */
+    uint64_t bytes_max;                    /* of all objects together */
     uint64_t key_bytes_max, key_files_max; /* uploads of one key */
 };
 
@@ -46,8 +46,10 @@ enum store_verb {
     STORE_PUT_RUN,    /* run -> durable; its artifacts were put before (PUT_OBJECT) */
     STORE_GET_RUN,    /* run.id, run.key -> run; ENOENT, also for another key's */
     STORE_PUT_OBJECT, /* from fd (a copy of at most bytes_max, then EFBIG) or data/len; object.name,
-                         key, upload -> object; EDQUOT: the key's share is used up, ENOSPC: all is */
-    STORE_GET_OBJECT, /* object.id, and key when not NULL-length -> object, fd (read-only); ENOENT */
+                         key, upload -> object; EDQUOT: the key's share is used up, ENOSPC: all is
+                       */
+    STORE_GET_OBJECT, /* object.id, and key when not NULL-length -> object, fd (read-only); ENOENT
+                       */
 };
 
 /* One call; the caller's memory until on_done. Zero-initialise. */
@@ -62,7 +64,7 @@ struct store_call {
     const char *data; /* PUT_OBJECT without fd */
     size_t len;
     uint64_t bytes_max;
-    int error; /* 0 or errno */
+    int error;                                /* 0 or errno */
     void (*on_done)(struct store_call *call); /* in the thread of the mailbox */
     struct store_mailbox *mailbox;
     struct store_call *next;
