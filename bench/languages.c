@@ -2,9 +2,10 @@
 /* bench/languages - `brood-bench languages`: code in a language, stateless, beside the same program
  * compiled and run without any sandbox; and what a stored run costs over a plain command.
  *
- * Interleaved like bench/figures. The bare contender has its source in a file already, a build
- * cache that is warm (go) and no compiler output to be captured twice: every advantage that
- * somebody has who runs it by hand. Each contender's first runs are not counted.
+ * Interleaved like bench/figures. The bare contender has its compiler's caches warm: every
+ * advantage that somebody has who runs it by hand. Each program is a new one, by a comment, for
+ * both: what is compiled again unchanged is in go's cache. Each contender's first run is not
+ * counted.
  */
 #include "bench/bench.h"
 #include "lib/fd.h"
@@ -63,18 +64,20 @@ static void note(char why[160], const struct err *err)
             *c = ' ';
 }
 
-static int write_sources(struct langs *l, struct err *err)
+/* A program that nobody has compiled yet. */
+static void new_code(const struct pair *p, char *ret, size_t room)
 {
-    char path[128];
-    for (size_t i = 0; i < PAIRS; i++) {
-        if (!pairs[i].file)
-            continue;
-        (void)snprintf(path, sizeof path, "%s/%s", l->dir, pairs[i].file);
-        auto_close int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-        if (fd < 0 || fd_write_all(fd, pairs[i].code, strlen(pairs[i].code)) < 0)
-            return err_sys(err, "write %s", path);
-    }
-    return 0;
+    static unsigned serial;
+    (void)snprintf(ret, room, "%s%s%u\n", p->code, p->bare ? "// " : "\n# ", serial++);
+}
+
+static int write_source(const struct langs *l, const struct pair *p, struct err *err)
+{
+    char path[128], code[SCRIPT_ROOM];
+    (void)snprintf(path, sizeof path, "%s/%s", l->dir, p->file);
+    new_code(p, code, sizeof code);
+    auto_close int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    return fd < 0 || fd_write_all(fd, code, strlen(code)) < 0 ? err_sys(err, "write %s", path) : 0;
 }
 
 static int bare_once(const struct langs *l, const struct pair *p, double *us, struct err *err)
@@ -84,6 +87,8 @@ static int bare_once(const struct langs *l, const struct pair *p, double *us, st
     char *const python_argv[] = {python, flag, code, NULL};
     char *const shell_argv[] = {shell, flag, script, NULL};
     (void)snprintf(script, sizeof script, "cd %s && %s", l->dir, p->bare ? p->bare : "");
+    if (p->file && write_source(l, p, err) < 0)
+        return err->code;
     return p->bare ? spawn_once(shell_argv, "hi\n", us, err)
                    : spawn_once(python_argv, "1\n", us, err);
 }
@@ -91,8 +96,10 @@ static int bare_once(const struct langs *l, const struct pair *p, double *us, st
 static void make_request(struct langs *l, const struct pair *p)
 {
     struct buf body = {.cap = 1 << 20};
+    char code[SCRIPT_ROOM];
+    new_code(p, code, sizeof code);
     (void)buf_addf(&body, "{\"language\":\"%s\",\"code\":\"", p->language);
-    for (const char *c = p->code; *c; c++) {
+    for (const char *c = code; *c; c++) {
         if (*c == '\n') {
             (void)buf_add(&body, "\\n", 2);
             continue;
@@ -212,8 +219,7 @@ int languages_main(const struct options *o)
     if (!l)
         die(1, "no memory");
     (void)snprintf(l->dir, sizeof l->dir, "/tmp/brood-bench-lang.XXXXXX");
-    if (!mkdtemp(l->dir) || write_sources(l, &err) < 0 ||
-        http_open(&l->http, o->http_port, &err) < 0)
+    if (!mkdtemp(l->dir) || http_open(&l->http, o->http_port, &err) < 0)
         die(1, "%s", err.text[0] ? err.text : "no directory for the sources");
     unsigned rounds = o->rounds < 7 ? o->rounds : 7;
     for (unsigned round = 0; round < rounds; round++) {
