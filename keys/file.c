@@ -13,7 +13,9 @@
 #include "keys/list.h"
 #include "lib/err.h"
 #include "lib/num.h"
+#include <fcntl.h>
 #include <stdarg.h>
+#include <sys/stat.h>
 #include <yaml.h>
 
 #define MS_MAX 86400000u /* protocol.h: no run is longer than a day */
@@ -315,4 +317,30 @@ int keys_read_file(const char *text, size_t len, const char *path, struct key_li
     }
     yaml_parser_delete(&parser);
     return result;
+}
+
+int keys_read_path(const char *path, struct key_list *list, struct err *err)
+{
+    struct stat st;
+    size_t len = 0;
+    auto_close int fd = SYS(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    if (fd < 0 || SYS(fstat(fd, &st)) < 0)
+        return err_sys(err, "key file %.200s", path);
+    if (!S_ISREG(st.st_mode) || st.st_size > KEYS_FILE_BYTES_MAX)
+        return err_set(err, "key file %.150s: expected a file of at most %u bytes", path,
+                       KEYS_FILE_BYTES_MAX);
+    auto_free char *text = malloc((size_t)st.st_size + 1);
+    if (!text)
+        return err_set(err, "key file %.200s: out of memory", path);
+    while (len < (size_t)st.st_size) {
+        ssize_t n = SYS(read(fd, text + len, (size_t)st.st_size - len));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return err_sys(err, "read key file %.200s", path);
+        if (n == 0)
+            break;
+        len += (size_t)n;
+    }
+    return keys_read_file(text, len, path, list, err);
 }

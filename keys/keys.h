@@ -61,14 +61,21 @@ struct key_list { /* zero-initialise */
 /* Adds the keys of a file's text. 0; <0: err names file, line, key and what was expected. */
 int keys_read_file(const char *text, size_t len, const char *path, struct key_list *list,
                    struct err *err);
+/* The same of a file, which must be there. */
+int keys_read_path(const char *path, struct key_list *list, struct err *err);
 /* Adds those of API_KEYS, "token:label:rps:burst,..." (rps and burst may be left out: unlimited),
  * and overwrites the text with zeros. They have every scope but admin, in every namespace. 0; <0:
  * err names the entry by its number, never its token. */
 int keys_read_list(char *text, struct key_list *list, struct err *err);
+/* Adds all of another list. 0 or <0. */
+int keys_join(struct key_list *list, const struct key_list *other, struct err *err);
 /* Is no label and no token there twice? 0; <0: err says which label. To be called when it is whole.
  */
 int keys_check_list(const struct key_list *list, struct err *err);
 void keys_list_fini(struct key_list *list);
+/* Writes the block into an empty memfd; whoever made that seals it. 0 or <0. */
+int keys_write(const struct key_list *list, int fd, struct err *err);
+size_t keys_block_bytes(size_t count);
 /* The block, sealed; a descriptor, or <0. */
 int keys_seal(const struct key_list *list, struct err *err);
 

@@ -134,6 +134,14 @@ int keys_read_list(char *text, struct key_list *list, struct err *err)
 /* ---- the whole ---------------------------------------------------------------------------------
  */
 
+int keys_join(struct key_list *list, const struct key_list *other, struct err *err)
+{
+    for (size_t i = 0; i < other->count; i++)
+        if (key_list_add(list, &other->at[i]) < 0)
+            return err_set(err, "expected at most %u keys, and memory for them", KEYS_MAX);
+    return 0;
+}
+
 static int by_label(const void *a, const void *b)
 {
     const struct key_entry *const *x = a, *const *y = b;
@@ -167,9 +175,14 @@ int keys_check_list(const struct key_list *list, struct err *err)
     return 0;
 }
 
-int keys_seal(const struct key_list *list, struct err *err)
+size_t keys_block_bytes(size_t count)
 {
-    size_t bytes = sizeof(struct key_block) + list->count * sizeof(struct key_record);
+    return sizeof(struct key_block) + count * sizeof(struct key_record);
+}
+
+int keys_write(const struct key_list *list, int fd, struct err *err)
+{
+    size_t bytes = keys_block_bytes(list->count);
     auto_free struct key_block *block = calloc(1, bytes);
     if (!block)
         return err_set(err, "out of memory");
@@ -179,6 +192,17 @@ int keys_seal(const struct key_list *list, struct err *err)
         block->records[i].key = list->at[i].key;
         memcpy(block->records[i].sha256, list->at[i].sha256, sizeof block->records[i].sha256);
     }
-    int fd = fd_memfd_sealed("brood-keys", block, bytes);
-    return fd < 0 ? err_sys(err, "memfd for the keys") : fd;
+    return fd_write_all(fd, block, bytes) < 0 ? err_sys(err, "write the keys") : 0;
+}
+
+int keys_seal(const struct key_list *list, struct err *err)
+{
+    auto_close int fd = SYS(memfd_create("brood-keys", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    if (fd < 0)
+        return err_sys(err, "memfd for the keys");
+    if (keys_write(list, fd, err) < 0)
+        return err->code;
+    if (SYS(fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)) < 0)
+        return err_sys(err, "seal the keys");
+    return fd_take(&fd);
 }

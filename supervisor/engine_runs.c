@@ -37,7 +37,8 @@ static void log_run(const struct run *run, const struct proto_result *r)
     char denied[PROTO_DENIED_MAX * (PROTO_SYSCALL_ROOM + 12)];
     name_denied(r, denied, sizeof denied);
     LOG(INFO, "run", F_U64("run_id", run->id), F_STR("ns", run->ns->id),
-        F_STR("request_id", run->request_id), F_STR("outcome", proto_outcome_name(r->outcome)),
+        F_STR("request_id", run->request_id), F_STR("key", run->key),
+        F_STR("outcome", proto_outcome_name(r->outcome)),
         F_STR("reason", r->outcome == PROTO_OK ? proto_reason_name(r->reason) : ""),
         F_I64("exit_code", r->exited ? r->exit_code : -1),
         F_STR("start", proto_start_name(r->start)), F_MS("queue_ms", r->queue_us * 1000),
@@ -129,6 +130,12 @@ static uint64_t or_else(uint64_t value, uint64_t other)
     return value ? value : other;
 }
 
+/* The lesser of two limits, of which 0 is none. */
+static uint64_t below(uint64_t value, uint64_t ceiling)
+{
+    return ceiling && (!value || value > ceiling) ? ceiling : value;
+}
+
 const char *run_choose_policy(struct engine *e, struct run *run)
 {
     const struct policy_match *m = policy_find_match(e->policies, run->ns->id);
@@ -210,10 +217,11 @@ static const char *settle_policy(struct engine *e, struct run *run,
     const struct policy_limits *l = &e->policies->plans[run->policy].limits;
     uint64_t most = or_else(l->timeout_ms_max, e->set.timeout_ms_max);
     uint64_t usual = or_else(l->timeout_ms_default, e->set.timeout_ms_default);
-    run->timeout_ms = or_else(exec->timeout_ms, usual < most ? usual : most);
+    run->timeout_ms =
+        below(or_else(exec->timeout_ms, usual < most ? usual : most), exec->timeout_ms_ceiling);
     run->output_bytes_max = l->output_bytes_max;
-    run->cpu_s = (or_else(exec->cpu_ms, l->cpu_ms_max) + 999) / 1000;
-    run->memory_bytes = exec->memory_bytes;
+    run->cpu_s = (below(or_else(exec->cpu_ms, l->cpu_ms_max), exec->cpu_ms_ceiling) + 999) / 1000;
+    run->memory_bytes = below(exec->memory_bytes, exec->memory_bytes_ceiling);
     run->pids_max = exec->pids_max;
     return NULL;
 }
@@ -285,6 +293,8 @@ static bool prepare(struct engine *e, struct run *run, const struct proto_execut
 {
     run->accepted_ns = clock_now_ns();
     (void)snprintf(run->request_id, sizeof run->request_id, "%s", exec->request_id);
+    if (run->client->is_frontend) /* others would only say so */
+        (void)snprintf(run->key, sizeof run->key, "%s", exec->key);
     if (strlen(exec->policy) > POLICY_NAME_MAX)
         why->field = "policy", why->text = "longer than any name";
     else
@@ -332,8 +342,8 @@ void run_accept(struct client *c, const struct proto_execute *exec, int fds[], s
     struct run *run = calloc(1, sizeof *run);
     struct ns *ns = run ? ns_get(e, exec->ns_id) : NULL;
     if (ns)
-        *run =
-            (struct run){.id = e->next_run_id++, .tag = exec->tag, .ns = ns, .fds = {-1, -1, -1}};
+        *run = (struct run){
+            .id = e->next_run_id++, .tag = exec->tag, .ns = ns, .client = c, .fds = {-1, -1, -1}};
     if (!ns || !prepare(e, run, exec, &why)) {
         refuse(c, exec, why.outcome, why.field, why.text ? why.text : "out of memory");
         if (ns)
