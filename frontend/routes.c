@@ -49,6 +49,16 @@ static void capabilities(struct front *f, struct http_request *req)
                      "the engine has not been heard of yet");
 }
 
+static void languages(struct front *f, struct http_request *req)
+{
+    const char *json = f->languages.json;
+    if (json)
+        http_respond(req, 200, NULL, json, strlen(json));
+    else
+        answer_error(req, &(struct answer_error){503, "not_ready", 1000, NULL},
+                     "the engine has not been heard of yet");
+}
+
 static const struct {
     const char *path, *method, *also, *allow;
     bool while_draining;
@@ -58,6 +68,7 @@ static const struct {
     {"/health", "GET", "HEAD", "GET, HEAD", true, health},
     {"/v1/health", "GET", "HEAD", "GET, HEAD", true, health},
     {"/v1/capabilities", "GET", "HEAD", "GET, HEAD", true, capabilities},
+    {"/v1/languages", "GET", "HEAD", "GET, HEAD", true, languages},
     {"/ready", "GET", "HEAD", "GET, HEAD", true, ready},
 };
 

@@ -108,7 +108,7 @@ static struct upstream_slot *find_free(struct upstream *u)
     return slot;
 }
 
-int upstream_execute(struct upstream *u, struct proto_execute *execute, const int fds[3],
+int upstream_execute(struct upstream *u, struct proto_execute *execute, const int *fds, size_t nfds,
                      void *owner, uint64_t due_ns, struct err *err)
 {
     struct upstream_slot *slot = find_free(u);
@@ -116,7 +116,7 @@ int upstream_execute(struct upstream *u, struct proto_execute *execute, const in
         return -EAGAIN;
     execute->tag = ++u->generation << SLOT_BITS | (uint64_t)(slot - u->slots);
     struct proto_msg msg = {.type = PROTO_EXECUTE, .tag = execute->tag, .execute = *execute};
-    int r = proto_send(u->fd, &msg, fds, 3, err);
+    int r = proto_send(u->fd, &msg, fds, nfds, err);
     if (r == -ENOBUFS || r == -ENOMEM || r == -ETOOMANYREFS || r == -EMFILE)
         return -EAGAIN; /* a shortage of the moment */
     if (r < 0)

@@ -38,7 +38,7 @@ int upstream_init(struct upstream *u, struct http_server *server, int fd,
                   const struct upstream_events *events, void *user, struct err *err);
 /* Sends an Execute; its Result goes to on_result with owner. 0: execute->tag is set. -EAGAIN: too
  * busy now. Other <0: it cannot be. */
-int upstream_execute(struct upstream *u, struct proto_execute *execute, const int fds[3],
+int upstream_execute(struct upstream *u, struct proto_execute *execute, const int *fds, size_t nfds,
                      void *owner, uint64_t due_ns, struct err *err);
 /* Nobody waits for it any more; the Result still comes. */
 void upstream_cancel(struct upstream *u, uint64_t tag);

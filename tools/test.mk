@@ -6,8 +6,8 @@ UNIT_ARCS := $(call arc,supervisor net policy volumes protocol lib)
 $B/t/%: t/unit/%.c $(UNIT_ARCS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(UNIT_ARCS) $(LIBS_brood-supervisor)
-# Two leaves of the frontend, tested without its HTTP library.
-JSON_SRC := frontend/parse.c frontend/json_out.c
+# Leaves of the frontend, tested without its HTTP library.
+JSON_SRC := frontend/parse.c frontend/parse_work.c frontend/lang.c frontend/json_out.c
 JSON_USES := $(JSON_SRC:%.c=$B/%.o) $(call arc,protocol lib)
 $B/t/json: t/unit/json.c $(JSON_USES)
 	@mkdir -p $(@D)
