@@ -160,3 +160,4 @@ int figures_main(const struct options *o);
 int memory_main(const struct options *o);
 int budget_main(const struct options *o);
 int soak_main(const struct options *o);
+int languages_main(const struct options *o);

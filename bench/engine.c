@@ -14,7 +14,7 @@
 static int receive(struct engine *e, enum proto_type type, struct proto_msg *ret, struct err *err)
 {
     for (;;) {
-        int fds[8], r;
+        int fds[PROTO_FDS_MAX], r;
         size_t nfds = 0;
 
         r = proto_recv(e->fd, &e->arena, ret, fds, &nfds, err);
@@ -175,7 +175,7 @@ int engine_wait_stat(struct engine *e, const char *name, uint64_t at_least, uint
 int engine_remove(struct engine *e, const char *ns_id, enum proto_outcome *ret, struct err *err)
 {
     struct proto_msg msg = {.type = PROTO_NS_REMOVE, .tag = ++e->tag};
-    int fds[8], r;
+    int fds[PROTO_FDS_MAX], r;
     size_t nfds = 0;
 
     msg.ns_remove.ns_id = ns_id;

@@ -144,10 +144,10 @@ static bool is_wanted(const struct run *run)
     return run->req;
 }
 
-void execute_on_result(void *front, void *data, const struct proto_result *result)
+static void on_reply(struct upstream_call *call, const struct proto_msg *reply)
 {
-    struct front *f = front;
-    struct run *run = data;
+    struct run *run = CONTAINER_OF(call, struct run, call);
+    const struct proto_result *result = &reply->result;
     run->open = false;
     run->finished = true;
     run->result = *result;
@@ -169,14 +169,15 @@ void execute_on_result(void *front, void *data, const struct proto_result *resul
         output_drain(run->out, run->out_count);
     if (!is_ended(run)) {
         watch(run);
-        http_timer_set(f->server, &run->timer, clock_now_ns() + CLOSE_AFTER_MS * CLOCK_NS_PER_MS);
+        http_timer_set(run->front->server, &run->timer,
+                       clock_now_ns() + CLOSE_AFTER_MS * CLOCK_NS_PER_MS);
     }
     try_answer(run);
 }
 
-void execute_on_lost(void *data)
+static void on_lost(struct upstream_call *call)
 {
-    struct run *run = data;
+    struct run *run = CONTAINER_OF(call, struct run, call);
     run->open = false;
     run_drop_output(run);
     if (run->req) {
@@ -187,17 +188,17 @@ void execute_on_lost(void *data)
     run_free_if_unused(run);
 }
 
-void execute_on_gone(struct front *f, void *data)
+static void on_gone(struct front *f, struct request_owner *owner)
 {
-    struct run *run = data;
+    struct run *run = CONTAINER_OF(owner, struct run, owner);
     if (run->open)
         upstream_cancel(&f->upstream, run->tag);
     run_drop_output(run);
 }
 
-void execute_on_end(struct front *f, struct http_request *req, void *data)
+static void on_end(struct front *f, struct http_request *req, struct request_owner *owner)
 {
-    struct run *run = data;
+    struct run *run = CONTAINER_OF(owner, struct run, owner);
     const struct proto_result *r = &run->result;
     char path[32];
     struct http_text p = http_path(req);
@@ -314,7 +315,7 @@ int run_send(struct run *run, const struct parse_request *parsed)
         clock_now_ns() + (stages * f->timeout_ms_max + RESULT_SLACK_MS) * CLOCK_NS_PER_MS;
     int r = make_ends(run, parsed, &ends) < 0 ? -EAGAIN : 0;
     if (r == 0)
-        r = upstream_execute(&f->upstream, &x, ends.fds, ends.count, run, due_ns, &err);
+        r = upstream_execute(&f->upstream, &x, ends.fds, ends.count, &run->call, due_ns, &err);
     if (r < 0 && r != -EAGAIN)
         LOG(ERROR, "send_execute", F_STR("error", err.text));
     run->tag = x.tag;
@@ -332,6 +333,8 @@ struct run *run_new(struct front *f, struct http_request *req, const struct pars
     if (!run)
         return NULL;
     memset(run, 0, offsetof(struct run, answer));
+    run->owner = (struct request_owner){.on_gone = on_gone, .on_end = on_end, .logs = true};
+    run->call = (struct upstream_call){.on_reply = on_reply, .on_lost = on_lost};
     run->front = f;
     run->req = req;
     run->base64 = parsed->base64;
@@ -361,7 +364,7 @@ static void start(struct front *f, struct http_request *req, const struct parse_
     struct run *run = run_new(f, req, parsed);
     int r = run ? run_send(run, parsed) : -EAGAIN;
     if (r == 0) {
-        *http_data(req) = run;
+        *http_data(req) = &run->owner;
         return;
     }
     if (run) {
@@ -384,8 +387,9 @@ bool execute_may_begin(struct front *f, struct http_request *req)
     return false;
 }
 
-void execute_on_request(struct front *f, struct http_request *req)
+void execute_on_request(struct front *f, struct http_request *req, const struct http_text *params)
 {
+    (void)params;
     static __thread struct parse_request parsed; /* 4 KiB of pointers, used up before we return */
     struct parse_refusal refusal;
     struct http_text body = http_body(req);

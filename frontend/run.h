@@ -8,6 +8,8 @@
 #define RUN_OUTPUTS 4u /* stdout, stderr, the compiler's stdout and stderr */
 
 struct run {
+    struct request_owner owner;
+    struct upstream_call call;
     struct front *front;
     struct http_request *req; /* NULL: over or gone */
     uint64_t tag;
