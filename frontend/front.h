@@ -2,6 +2,7 @@
 /* frontend/front - one thread's whole state, shared by routes, execute and main. */
 #pragma once
 #include "frontend/http.h"
+#include "frontend/lang.h"
 #include "frontend/output.h"
 #include "frontend/parse.h"
 #include "frontend/upstream.h"
@@ -15,9 +16,10 @@ struct front {
     struct parse_limits limits; /* from the last Hello, like the next three */
     uint64_t timeout_ms_max, upload_bytes_max;
     bool greeted, draining, ending;
-    char *capabilities; /* of the last Hello, as JSON; NULL: none yet */
-    int null_fd;        /* /dev/null, read-only, opened before the restrictions; of the process */
-    bool first;         /* of all threads: it sets what is the process's, such as the log */
+    struct lang_list languages; /* of the last Hello */
+    char *capabilities;         /* of the last Hello, as JSON; NULL: none yet */
+    int null_fd; /* /dev/null, read-only, opened before the restrictions; of the process */
+    bool first;  /* of all threads: it sets what is the process's, such as the log */
     pthread_t thread;
 };
 

@@ -71,7 +71,10 @@ static void on_hello(void *user, const struct proto_hello *h)
     f->limits = (struct parse_limits){.cmd_bytes_max = h->cmd_bytes_max,
                                       .env_bytes_max = h->env_bytes_max,
                                       .timeout_ms_max = h->timeout_ms_max,
-                                      .output_bytes_max = h->output_bytes_max};
+                                      .output_bytes_max = h->output_bytes_max,
+                                      .v1 = h->run_limits,
+                                      .languages = &f->languages};
+    lang_list_set(&f->languages, h);
     f->timeout_ms_max = h->timeout_ms_max;
     f->upload_bytes_max = UPLOAD_BYTES_MAX;
     f->greeted = true;

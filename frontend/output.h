@@ -29,8 +29,9 @@ int output_pipe_take(struct output_pipes *p, int ret_ends[2]);
 void output_pipes_fill(struct output_pipes *p); /* up to OUTPUT_SPARES; does what it can */
 void output_pipes_fini(struct output_pipes *p);
 
-/* Reads what both pipes hold now, without waiting, until their ends or until nothing is there. */
-void output_drain(struct output out[2]);
+/* Reads what the pipes hold now, without waiting, until their ends or until nothing is there. */
+#define OUTPUT_DRAIN_MAX 4u
+void output_drain(struct output *out, size_t count);
 /* One read of a watched pipe. */
 void output_read(struct output *o);
 /* Keeps no more than the first `max` bytes of an ended output. */
