@@ -18,7 +18,8 @@
 #include <sys/stat.h>
 #include <yaml.h>
 
-#define MS_MAX 86400000u /* protocol.h: no run is longer than a day */
+#define MS_MAX 86400000u  /* protocol.h: no run is longer than a day */
+#define MEMORY_MB_MIN 16u /* as limits.memory_mb of the service */
 #define MEMORY_MB_MAX 1048576u
 
 struct reading {
@@ -206,7 +207,8 @@ static int on_limit(struct reading *r, struct entry *e, const char *key, yaml_no
     if (strcmp(key, "memory_mb") != 0)
         return bad(r, at, "limits", "unknown key %.40s: expected timeout_ms, memory_mb, cpu_ms",
                    key);
-    int result = read_number(r, value, "limits.memory_mb", 1, MEMORY_MB_MAX, &k->memory_bytes_max);
+    int result = read_number(r, value, "limits.memory_mb", MEMORY_MB_MIN, MEMORY_MB_MAX,
+                             &k->memory_bytes_max);
     k->memory_bytes_max <<= 20;
     return result;
 }

@@ -37,13 +37,12 @@ static void log_run(const struct run *run, const struct proto_result *r)
     char denied[PROTO_DENIED_MAX * (PROTO_SYSCALL_ROOM + 12)];
     name_denied(r, denied, sizeof denied);
     LOG(INFO, "run", F_U64("run_id", run->id), F_STR("ns", run->ns->id),
-        F_STR("request_id", run->request_id), F_STR("key", run->key),
-        F_STR("outcome", proto_outcome_name(r->outcome)),
+        F_STR("request_id", run->request_id), F_STR("outcome", proto_outcome_name(r->outcome)),
         F_STR("reason", r->outcome == PROTO_OK ? proto_reason_name(r->reason) : ""),
         F_I64("exit_code", r->exited ? r->exit_code : -1),
         F_STR("start", proto_start_name(r->start)), F_MS("queue_ms", r->queue_us * 1000),
         F_MS("wall_ms", r->wall_us * 1000), F_MS("cpu_ms", r->cpu_us * 1000),
-        F_STR("denied", denied));
+        F_STR("denied", denied), F_LAST_STR("key", run->key));
 }
 
 static void forget(struct run *run)
