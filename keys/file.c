@@ -18,10 +18,6 @@
 #include <sys/stat.h>
 #include <yaml.h>
 
-#define MS_MAX 86400000u  /* protocol.h: no run is longer than a day */
-#define MEMORY_MB_MIN 16u /* as limits.memory_mb of the service */
-#define MEMORY_MB_MAX 1048576u
-
 struct reading {
     yaml_document_t doc;
     const char *path;
@@ -201,13 +197,13 @@ static int on_limit(struct reading *r, struct entry *e, const char *key, yaml_no
 {
     struct key *k = &e->e.key;
     if (strcmp(key, "timeout_ms") == 0)
-        return read_number(r, value, "limits.timeout_ms", 1, MS_MAX, &k->timeout_ms_max);
+        return read_number(r, value, "limits.timeout_ms", 1, KEY_MS_MAX, &k->timeout_ms_max);
     if (strcmp(key, "cpu_ms") == 0)
-        return read_number(r, value, "limits.cpu_ms", 1, MS_MAX, &k->cpu_ms_max);
+        return read_number(r, value, "limits.cpu_ms", 1, KEY_MS_MAX, &k->cpu_ms_max);
     if (strcmp(key, "memory_mb") != 0)
         return bad(r, at, "limits", "unknown key %.40s: expected timeout_ms, memory_mb, cpu_ms",
                    key);
-    int result = read_number(r, value, "limits.memory_mb", MEMORY_MB_MIN, MEMORY_MB_MAX,
+    int result = read_number(r, value, "limits.memory_mb", KEY_MEMORY_MB_MIN, KEY_MEMORY_MB_MAX,
                              &k->memory_bytes_max);
     k->memory_bytes_max <<= 20;
     return result;

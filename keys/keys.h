@@ -24,6 +24,9 @@ struct key_set;
 #define KEY_RATE_MIN 0.001
 #define KEY_RATE_MAX 1000000u
 #define KEY_BURST_MAX 1000000u
+#define KEY_MS_MAX 86400000u  /* protocol.h: no run is longer than a day */
+#define KEY_MEMORY_MB_MIN 16u /* as limits.memory_mb of the service */
+#define KEY_MEMORY_MB_MAX 1048576u
 
 enum key_scope {
     KEY_EXECUTE = 1 << 0,
@@ -120,6 +123,8 @@ unsigned key_scope_of(const char *word);
 void key_scope_names(unsigned scopes, char *ret, size_t room);
 /* "2027-01-01T00:00:00Z", also with a fraction or an offset. 0 or -1. */
 int key_parse_time(const char *text, int64_t *ret_ms);
+/* "0", "2.5"; 0 or -1. */
+int key_parse_rate(const char *text, double *ret);
 /* What a label, a pattern and a policy's name may be. */
 bool key_label_is_valid(const char *text);
 bool key_pattern_is_valid(const char *text);

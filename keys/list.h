@@ -5,7 +5,5 @@
 
 /* 0, -ENOMEM or -E2BIG. */
 int key_list_add(struct key_list *list, const struct key_entry *entry);
-/* "0", "2.5"; 0 or -1. */
-int key_parse_rate(const char *text, double *ret);
 /* A rate without a burst gets that of a second. */
 void key_settle_burst(struct key *key);
