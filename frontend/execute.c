@@ -24,6 +24,8 @@
 #define BUSY_RETRY_MS 1000u
 
 struct run {
+    struct request_owner owner;
+    struct upstream_call call;
     struct front *front;
     struct http_request *req; /* NULL: over or gone */
     uint64_t tag;
@@ -134,10 +136,10 @@ static void answer_outcome(struct run *run, const struct proto_result *r)
                  r->text[0] ? r->text : "the run could not be started");
 }
 
-void execute_on_result(void *front, void *data, const struct proto_result *result)
+static void on_reply(struct upstream_call *call, const struct proto_msg *reply)
 {
-    struct front *f = front;
-    struct run *run = data;
+    struct run *run = CONTAINER_OF(call, struct run, call);
+    const struct proto_result *result = &reply->result;
     run->open = false;
     run->finished = true;
     run->result = *result;
@@ -155,14 +157,15 @@ void execute_on_result(void *front, void *data, const struct proto_result *resul
         output_drain(run->out);
     if (!run->out[0].ended || !run->out[1].ended) {
         watch(run);
-        http_timer_set(f->server, &run->timer, clock_now_ns() + CLOSE_AFTER_MS * CLOCK_NS_PER_MS);
+        http_timer_set(run->front->server, &run->timer,
+                       clock_now_ns() + CLOSE_AFTER_MS * CLOCK_NS_PER_MS);
     }
     try_answer(run);
 }
 
-void execute_on_lost(void *data)
+static void on_lost(struct upstream_call *call)
 {
-    struct run *run = data;
+    struct run *run = CONTAINER_OF(call, struct run, call);
     run->open = false;
     drop_output(run);
     if (!run->req) {
@@ -174,17 +177,17 @@ void execute_on_lost(void *data)
                  "the engine went away while the command ran");
 }
 
-void execute_on_gone(struct front *f, void *data)
+static void on_gone(struct front *f, struct request_owner *owner)
 {
-    struct run *run = data;
+    struct run *run = CONTAINER_OF(owner, struct run, owner);
     if (run->open)
         upstream_cancel(&f->upstream, run->tag);
     drop_output(run);
 }
 
-void execute_on_end(struct front *f, struct http_request *req, void *data)
+static void on_end(struct front *f, struct http_request *req, struct request_owner *owner)
 {
-    struct run *run = data;
+    struct run *run = CONTAINER_OF(owner, struct run, owner);
     const struct proto_result *r = &run->result;
     (void)f;
     bool ran = run->finished && r->outcome == PROTO_OK;
@@ -253,7 +256,7 @@ static int send_execute(struct front *f, struct run *run, const struct parse_req
     uint64_t due_ns = clock_now_ns() + (f->timeout_ms_max + RESULT_SLACK_MS) * CLOCK_NS_PER_MS;
     int r = make_stdio(f, run, parsed, fds) < 0 ? -EAGAIN : 0;
     if (r == 0)
-        r = upstream_execute(&f->upstream, &x, fds, run, due_ns, &err);
+        r = upstream_execute(&f->upstream, &x, fds, 3, &run->call, due_ns, &err);
     if (r < 0 && r != -EAGAIN)
         LOG(ERROR, "send_execute", F_STR("error", err.text));
     run->tag = x.tag;
@@ -271,6 +274,8 @@ static void start(struct front *f, struct http_request *req, const struct parse_
     int r = -EAGAIN;
     if (run) {
         memset(run, 0, offsetof(struct run, answer));
+        run->owner = (struct request_owner){.on_gone = on_gone, .on_end = on_end, .logs = true};
+        run->call = (struct upstream_call){.on_reply = on_reply, .on_lost = on_lost};
         run->front = f;
         run->req = req;
         run->base64 = parsed->base64;
@@ -282,7 +287,7 @@ static void start(struct front *f, struct http_request *req, const struct parse_
         r = send_execute(f, run, parsed);
     }
     if (r == 0) {
-        *http_data(req) = run;
+        *http_data(req) = &run->owner;
         http_timer_set(f->server, &run->timer, clock_now_ns() + WATCH_AFTER_MS * CLOCK_NS_PER_MS);
         return;
     }
@@ -298,8 +303,9 @@ static void start(struct front *f, struct http_request *req, const struct parse_
                      "the engine cannot be reached");
 }
 
-void execute_on_request(struct front *f, struct http_request *req)
+void execute_on_request(struct front *f, struct http_request *req, const struct http_text *params)
 {
+    (void)params;
     static __thread struct parse_request parsed; /* 4 KiB of pointers, used up before we return */
     struct parse_refusal refusal;
     struct http_text body = http_body(req);

@@ -12,8 +12,8 @@ struct front {
     struct upstream upstream;
     struct output_pipes pipes;
     struct http_timer tick;
-    struct parse_limits limits; /* from the last Hello, like the next two */
-    uint64_t timeout_ms_max;
+    struct parse_limits limits; /* from the last Hello, like the next three */
+    uint64_t timeout_ms_max, upload_bytes_max;
     bool greeted, draining, ending;
     char *capabilities; /* of the last Hello, as JSON; NULL: none yet */
     int null_fd;        /* /dev/null, read-only, opened before the restrictions; of the process */
@@ -21,7 +21,23 @@ struct front {
     pthread_t thread;
 };
 
+/* Who answers a request later; embedded in that state, and *http_data(req) points to it. */
+struct request_owner {
+    /* The client is gone before an answer began: do not answer any more. on_end follows. */
+    void (*on_gone)(struct front *f, struct request_owner *owner);
+    /* The request is over: it may not be touched after this, and nobody else points to the owner.
+     */
+    void (*on_end)(struct front *f, struct http_request *req, struct request_owner *owner);
+    bool logs; /* on_end writes the request's line of the log, with more facts than routes.c has */
+};
+
+/* A handler answers now, or sets *http_data(req) and answers later. params: what stands for the
+ * {names} of the pattern, in its order, as it was sent (uri_decode). It is gone on return. */
+typedef void route_handler(struct front *f, struct http_request *req,
+                           const struct http_text *params);
+
 /* routes.c: every request of the server. */
+uint64_t routes_upload_max(void *front, struct http_text method, struct http_text path);
 void routes_on_request(void *front, struct http_request *req);
 void routes_on_gone(void *front, struct http_request *req);
 void routes_on_end(void *front, struct http_request *req);
@@ -29,13 +45,5 @@ void routes_on_end(void *front, struct http_request *req);
 /* capabilities.c: writes front->capabilities. */
 void capabilities_on_hello(struct front *f, const struct proto_hello *h);
 
-/* execute.c */
-void execute_on_request(struct front *f, struct http_request *req);
-void execute_on_result(void *front, void *run, const struct proto_result *result);
-/* The client of this run (http_data of its request) is gone. */
-void execute_on_gone(struct front *f, void *run);
-/* Its request is over. Writes the line of the log and frees the run when the engine is done with
- * it. */
-void execute_on_end(struct front *f, struct http_request *req, void *run);
-/* The engine is gone: the open run is answered 500. */
-void execute_on_lost(void *run);
+/* The handlers: execute.c, ... */
+route_handler execute_on_request;

@@ -13,6 +13,7 @@
  */
 #include "frontend/http_impl.h"
 #include "lib/clock.h"
+#include "lib/fd.h"
 #include <inttypes.h>
 #include <sys/random.h>
 
@@ -45,6 +46,7 @@ struct http_server *http_server_new(const struct http_app *app, void *user)
     h2o_config_init(&s->conf);
     s->conf.server_name = h2o_iovec_init(H2O_STRLIT("brood"));
     s->conf.http1.upgrade_to_http2 = 0;
+    h2o_socket_buffer_mmap_settings.threshold = SIZE_MAX; /* there is no /tmp for us to spill to */
     s->conf.http1.req_timeout = OUT_OF_REACH_MS;
     s->host = h2o_config_register_host(&s->conf, h2o_iovec_init(H2O_STRLIT("default")), 65535);
     add_handler(h2o_config_register_path(s->host, "/", 0), s);
@@ -75,6 +77,7 @@ void http_run(struct http_server *s)
         if (due)
             wait = due <= now ? 0 : (due - now + CLOCK_NS_PER_MS - 1) / CLOCK_NS_PER_MS;
         (void)h2o_evloop_run(s->loop, (int32_t)(wait < 1000 ? wait : 1000)); /* -1: EINTR */
+        http_body_hook_all(s);
         http_timers_run(s, clock_now_ns());
         s->app->on_turn(s->user);
     }
@@ -119,26 +122,56 @@ static void on_dispose(void *p)
     s->app->on_end(s->user, r);
     s->open_requests--;
     free(r->chunk);
+    fd_close(&r->file_fd);
+    http_body_drop(r);
+    http_body_unhooked(c);
     c->current = NULL;
     c->state = HTTP_READING;
     c->partial = false;
     c->since_ns = clock_now_ns();
 }
 
+void http_request_break(struct http_request *r)
+{
+    r->req->http1_is_persistent = 0;
+    http_conn_break(r->conn);
+    h2o_send(r->req, NULL, 0, H2O_SEND_STATE_ERROR);
+}
+
 static void send_chunk(struct http_request *r)
 {
     bool last = false;
+    r->filling = true;
     size_t n = r->fill(r->fill_data, r->chunk, HTTP_CHUNK_BYTES, &last);
-    h2o_iovec_t out = {.base = r->chunk, .len = n};
-    r->bytes += n;
+    r->filling = false;
     r->conn->since_ns = clock_now_ns();
-    h2o_send(r->req, &out, 1, last ? H2O_SEND_STATE_FINAL : H2O_SEND_STATE_IN_PROGRESS);
+    if (n == HTTP_FILL_BROKEN) {
+        http_request_break(r);
+        return;
+    }
+    if (n == 0 && !last && r->head_sent) {
+        r->conn->state = HTTP_WAITING;
+        return;
+    }
+    h2o_iovec_t out = {.base = r->chunk, .len = n};
+    r->conn->state = HTTP_ANSWERING;
+    r->head_sent = r->sending = true;
+    r->bytes += n;
+    h2o_send(r->req, &out, n ? 1 : 0, last ? H2O_SEND_STATE_FINAL : H2O_SEND_STATE_IN_PROGRESS);
 }
 
 static void do_proceed(h2o_generator_t *self, h2o_req_t *req)
 {
+    struct http_request *r = (struct http_request *)(void *)self;
     (void)req;
-    send_chunk((struct http_request *)(void *)self);
+    r->sending = false;
+    send_chunk(r);
+}
+
+void http_more(struct http_request *r)
+{
+    if (r->head_sent && !r->sending && !r->filling)
+        send_chunk(r);
 }
 
 static void do_stop(h2o_generator_t *self, h2o_req_t *req)
@@ -156,6 +189,8 @@ static int on_req(h2o_handler_t *self, h2o_req_t *req)
     r->generator = (h2o_generator_t){.proceed = do_proceed, .stop = do_stop};
     r->req = req;
     r->conn = c;
+    r->file_fd = -1;
+    r->body = ptr_take(&c->body);
     r->begin_ns = clock_now_ns();
     http_make_id(s, req, r->id);
     c->current = r;
@@ -176,14 +211,31 @@ const char *http_reason(int status)
         const char *text;
     } table[] = {
         {200, "OK"},
+        {201, "Created"},
+        {202, "Accepted"},
+        {204, "No Content"},
+        {206, "Partial Content"},
+        {304, "Not Modified"},
         {400, "Bad Request"},
+        {401, "Unauthorized"},
+        {403, "Forbidden"},
         {404, "Not Found"},
         {405, "Method Not Allowed"},
+        {408, "Request Timeout"},
+        {409, "Conflict"},
+        {411, "Length Required"},
+        {412, "Precondition Failed"},
         {413, "Payload Too Large"},
         {415, "Unsupported Media Type"},
+        {416, "Range Not Satisfiable"},
         {417, "Expectation Failed"},
+        {422, "Unprocessable Content"},
+        {429, "Too Many Requests"},
         {500, "Internal Server Error"},
+        {501, "Not Implemented"},
         {503, "Service Unavailable"},
+        {504, "Gateway Timeout"},
+        {507, "Insufficient Storage"},
     };
     for (size_t i = 0; i < ARRAY_LEN(table); i++)
         if (table[i].status == status)
@@ -191,18 +243,22 @@ const char *http_reason(int status)
     return "Error";
 }
 
-static void begin(struct http_request *r, int status, const struct http_header *headers)
+static void begin(struct http_request *r, int status, const struct http_header *headers,
+                  const char *content_type)
 {
     h2o_req_t *req = r->req;
     r->started = true;
     r->status = status;
+    if (r->body) /* unread: what follows on this connection is not a request */
+        http_body_refuse(r);
     r->conn->state = HTTP_ANSWERING;
     r->conn->since_ns = clock_now_ns();
     http_conn_unwatch(r->conn);
     req->res.status = status;
     req->res.reason = http_reason(status);
-    h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL,
-                   H2O_STRLIT("application/json"));
+    if (content_type)
+        h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL, content_type,
+                       strlen(content_type));
     h2o_add_header_by_str(&req->pool, &req->res.headers, H2O_STRLIT("x-request-id"), 0, NULL, r->id,
                           strlen(r->id));
     for (; headers && headers->name; headers++)
@@ -210,32 +266,90 @@ static void begin(struct http_request *r, int status, const struct http_header *
                               1, NULL, headers->value, strlen(headers->value));
 }
 
-void http_respond(struct http_request *r, int status, const struct http_header *headers,
-                  const void *body, size_t len)
+bool http_is_head(const struct http_request *r)
+{
+    return h2o_memis(r->req->input.method.base, r->req->input.method.len, H2O_STRLIT("HEAD"));
+}
+
+void http_respond_as(struct http_request *r, int status, const struct http_header *headers,
+                     const char *content_type, const void *body, size_t len)
 {
     if (r->gone || r->started)
         return;
-    begin(r, status, headers);
+    begin(r, status, headers, content_type);
     r->req->res.content_length = len;
     r->bytes = len;
     h2o_send_inline(r->req, body, len);
 }
 
-void http_stream(struct http_request *r, int status, http_fill fill, void *data)
+void http_respond(struct http_request *r, int status, const struct http_header *headers,
+                  const void *body, size_t len)
 {
-    if (r->gone || r->started)
-        return;
+    http_respond_as(r, status, headers, "application/json", body, len);
+}
+
+/* False: answered with 503 for want of memory. */
+static bool make_chunk(struct http_request *r)
+{
     r->chunk = malloc(HTTP_CHUNK_BYTES);
     if (!r->chunk) {
         http_close_after(r);
         http_respond(r, 503, NULL, "{}", 2);
-        return;
     }
+    return r->chunk != NULL;
+}
+
+static void start_chunks(struct http_request *r)
+{
+    h2o_start_response(r->req, &r->generator);
+    if (http_is_head(r))
+        h2o_send(r->req, NULL, 0, H2O_SEND_STATE_FINAL);
+    else
+        send_chunk(r);
+}
+
+void http_stream_as(struct http_request *r, int status, const struct http_header *headers,
+                    const char *content_type, http_fill fill, void *data)
+{
+    if (r->gone || r->started || !make_chunk(r))
+        return;
     r->fill = fill;
     r->fill_data = data;
-    begin(r, status, NULL);
-    h2o_start_response(r->req, &r->generator);
-    send_chunk(r);
+    begin(r, status, headers, content_type);
+    start_chunks(r);
+}
+
+void http_stream(struct http_request *r, int status, http_fill fill, void *data)
+{
+    http_stream_as(r, status, NULL, "application/json", fill, data);
+}
+
+static size_t fill_from_file(void *data, char *at, size_t room, bool *ret_last)
+{
+    struct http_request *r = data;
+    uint64_t left = r->file_end - r->file_at;
+    ssize_t n = SYS(pread(r->file_fd, at, left < room ? (size_t)left : room, (off_t)r->file_at));
+    if (n <= 0 && left > 0)
+        return HTTP_FILL_BROKEN;
+    r->file_at += (uint64_t)n;
+    *ret_last = r->file_at == r->file_end;
+    return (size_t)n;
+}
+
+void http_respond_fd(struct http_request *r, int status, const struct http_header *headers,
+                     const char *content_type, int fd, uint64_t offset, uint64_t len)
+{
+    fd_close(&r->file_fd);
+    r->file_fd = fd;
+    if (r->gone || r->started || !make_chunk(r))
+        return;
+    r->file_at = offset;
+    r->file_end = offset + len;
+    r->fill = fill_from_file;
+    r->fill_data = r;
+    begin(r, status, headers, content_type);
+    r->req->res.content_length = len;
+    start_chunks(r);
 }
 
 void http_request_gone(struct http_request *r)
@@ -247,7 +361,7 @@ void http_request_gone(struct http_request *r)
     r->gone = true;
     /* Nobody reads it: an answer is how the library lets go of a pending request. */
     r->req->http1_is_persistent = 0;
-    begin(r, 500, NULL);
+    begin(r, 500, NULL, NULL);
     r->status = 0;
     r->req->res.content_length = 0;
     h2o_send_inline(r->req, "", 0);
@@ -268,6 +382,15 @@ struct http_text http_path(const struct http_request *r)
     h2o_iovec_t p = r->req->input.path;
     const char *query = p.len ? memchr(p.base, '?', p.len) : NULL;
     return (struct http_text){p.base, query ? (size_t)(query - p.base) : p.len};
+}
+
+struct http_text http_query(const struct http_request *r)
+{
+    h2o_iovec_t p = r->req->input.path;
+    struct http_text path = http_path(r);
+    if (path.len == p.len)
+        return (struct http_text){p.base, 0};
+    return (struct http_text){p.base + path.len + 1, p.len - path.len - 1};
 }
 
 struct http_text http_header_of(const struct http_request *r, const char *name)

@@ -27,6 +27,7 @@ struct http_header {
 
 struct http_settings {
     uint64_t body_bytes_max, connections_max;
+    uint64_t uploads_held_max;   /* of bodies being received or worked on, in the whole process */
     uint64_t request_timeout_ms; /* a request must have been read this long after its first byte */
     uint64_t idle_timeout_ms;    /* a kept connection may be silent this long */
     uint64_t write_timeout_ms;   /* a client must take a chunk of the answer within this */
@@ -34,6 +35,10 @@ struct http_settings {
 
 /* What the program does with it. `user` is what http_server_new was given. */
 struct http_app {
+    /* How large the body of a request to this path may be. 0: not a route for uploads, the library
+     * reads the body (up to body_bytes_max) before on_request. Otherwise on_request comes with the
+     * head alone, and http_body_receive fetches the body. Called with what a client has sent. */
+    uint64_t (*upload_max)(void *user, struct http_text method, struct http_text path);
     /* A whole request was read. Answer now or later, exactly once. */
     void (*on_request)(void *user, struct http_request *req);
     /* Its client is gone before an answer began: do not answer any more. on_end follows. */
@@ -59,9 +64,19 @@ void http_stop(struct http_server *s);
 struct http_text http_method(const struct http_request *req);
 /* The path as sent, without the query. */
 struct http_text http_path(const struct http_request *req);
+/* What is behind the first '?', {.., 0} when there is nothing. */
+struct http_text http_query(const struct http_request *req);
+bool http_is_head(const struct http_request *req);
 /* {NULL, 0} when the header (lower case name) is not there. */
 struct http_text http_header_of(const struct http_request *req, const char *name);
+/* The body, when the library has read it. */
 struct http_text http_body(const struct http_request *req);
+/* Gets the body of a request into a sealed memfd, whoever reads it, and then calls on_body: at
+ * once, or later, or never, when the client fails to send it (it is answered then: 400 broken, 408
+ * slow, 413 too large, 503 too much at once; on_end follows). The descriptor is on_body's. Once per
+ * request. Whoever never calls it refuses the body: it stays unread and the connection closes. */
+typedef void (*http_on_body)(void *user, struct http_request *req, int fd, uint64_t len);
+void http_body_receive(struct http_request *req, http_on_body on_body);
 /* X-Request-Id: the client's when it is 1-128 of [A-Za-z0-9._-], otherwise made here. */
 const char *http_request_id(const struct http_request *req);
 void **http_data(struct http_request *req); /* a place for the program's own pointer */
@@ -70,13 +85,29 @@ int http_status(const struct http_request *req);
 uint64_t http_bytes(const struct http_request *req); /* of the body, as given to the library */
 uint64_t http_begin_ns(const struct http_request *req);
 
-/* Answers with a JSON body of known length, which is copied. */
+/* Answers with a body of known length, which is copied. content_type NULL: there is none. To HEAD
+ * every answer goes without its body. */
+void http_respond_as(struct http_request *req, int status, const struct http_header *headers,
+                     const char *content_type, const void *body, size_t len);
+/* The same with application/json. */
 void http_respond(struct http_request *req, int status, const struct http_header *headers,
                   const void *body, size_t len);
-/* Answers with a JSON body of unknown length: fill writes up to room bytes (never 0 unless last)
- * and says when it was the last. It is called only when the client has taken what came before. */
+/* Answers with len bytes of a regular file, from offset on, read as the client takes them. Takes
+ * the descriptor. Should there be fewer bytes, the connection breaks. */
+void http_respond_fd(struct http_request *req, int status, const struct http_header *headers,
+                     const char *content_type, int fd, uint64_t offset, uint64_t len);
+/* Answers with a body of unknown length: fill writes up to room bytes and says when it was the
+ * last. It is called only when the client has taken what came before. 0 bytes that are not the last
+ * mean that there is nothing now: it is called again after http_more. HTTP_FILL_BROKEN breaks the
+ * connection, so that the client knows that something is missing. A client that leaves meanwhile
+ * ends the request (on_end, without on_gone). */
 typedef size_t (*http_fill)(void *data, char *room_at, size_t room, bool *ret_last);
+#define HTTP_FILL_BROKEN SIZE_MAX
+void http_stream_as(struct http_request *req, int status, const struct http_header *headers,
+                    const char *content_type, http_fill fill, void *data);
 void http_stream(struct http_request *req, int status, http_fill fill, void *data);
+/* There is something to fill again. Not from within fill. May end the request. */
+void http_more(struct http_request *req);
 /* The connection is closed after this answer. Before answering. */
 void http_close_after(struct http_request *req);
 

@@ -41,6 +41,11 @@ static void resume_accepting(struct http_server *s)
         h2o_socket_read_start(s->listeners[i], on_connection);
 }
 
+void http_conn_uncount(void)
+{
+    atomic_fetch_sub(&connections, 1);
+}
+
 static void on_close(void *data)
 {
     struct http_conn *c = data;
@@ -51,7 +56,8 @@ static void on_close(void *data)
         s->conns = c->next;
     if (c->next)
         c->next->prev = c->prev;
-    atomic_fetch_sub(&connections, 1);
+    if (!http_body_conn_closed(c))
+        http_conn_uncount();
     free(c);
     resume_accepting(s);
 }
@@ -94,6 +100,7 @@ static void on_connection(h2o_socket_t *listener, const char *err)
     }
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* fails on Unix sockets */
     c->server = s;
+    c->linger_fd = -1;
     c->partial = true; /* the first request is due: no idling before it */
     c->since_ns = clock_now_ns();
     c->next = s->conns;
@@ -104,6 +111,7 @@ static void on_connection(h2o_socket_t *listener, const char *err)
     c->sock->on_close.cb = on_close;
     c->sock->on_close.data = c;
     h2o_accept(&s->accept, c->sock);
+    http_body_hook(c);
 }
 
 int http_listen(struct http_server *s, int fd, struct err *err)
@@ -145,6 +153,10 @@ static void on_client(h2o_socket_t *sock, const char *err)
 {
     struct http_conn *c = sock->on_close.data;
     char byte;
+    if (c->state == HTTP_RECEIVING) {
+        http_body_on_readable(c->current);
+        return;
+    }
     ssize_t n = err ? 0 : recv(h2o_socket_get_fd(sock), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
@@ -186,10 +198,18 @@ static void check_reading(struct http_conn *c, uint64_t now)
 
 static void check(struct http_conn *c, uint64_t now)
 {
-    struct pollfd p = {.fd = h2o_socket_get_fd(c->sock)};
+    struct pollfd p = {.fd = h2o_socket_get_fd(c->sock), .events = POLLRDHUP};
     switch (c->state) {
     case HTTP_READING:
         check_reading(c, now);
+        break;
+    case HTTP_RECEIVING:
+        if (now - c->since_ns > c->server->settings.request_timeout_ms * CLOCK_NS_PER_MS)
+            http_body_on_overdue(c->current);
+        break;
+    case HTTP_WAITING:
+        if (poll(&p, 1, 0) == 1)
+            http_request_break(c->current);
         break;
     case HTTP_BUSY:
         if (!c->watched && poll(&p, 1, 0) == 1 && (p.revents & (POLLHUP | POLLERR)))
@@ -207,7 +227,7 @@ static void on_tick(struct http_timer *t)
     struct http_server *s = CONTAINER_OF(t, struct http_server, tick);
     uint64_t now = clock_now_ns();
     for (struct http_conn *c = s->conns, *next; c; c = next) {
-        next = c->next; /* no step frees a connection at once: the library does, from its loop */
+        next = c->next; /* a step frees its own connection at most */
         check(c, now);
     }
     if (now - s->paused_ns >= HTTP_TICK_MS * CLOCK_NS_PER_MS)

@@ -23,6 +23,8 @@
 #define THREADS_MAX 64
 #define TICK_MS 100u
 #define BODY_BYTES_BEFORE_HELLO (1u << 20)
+#define UPLOAD_BYTES_MAX (64ull << 20)
+#define UPLOADS_HELD_MAX (256ull << 20)
 #define ENDING_MS 2000u /* answers of the last moment get this long to leave */
 
 struct fd_list {
@@ -40,7 +42,7 @@ static void end(struct front *f)
     if (f->ending)
         return;
     f->ending = true;
-    upstream_forget_all(&f->upstream, execute_on_lost);
+    upstream_forget_all(&f->upstream);
     http_drain(f->server);
 }
 
@@ -62,6 +64,7 @@ static void on_hello(void *user, const struct proto_hello *h)
     struct front *f = user;
     const struct http_settings settings = {.body_bytes_max = h->body_bytes_max,
                                            .connections_max = h->connections_max,
+                                           .uploads_held_max = UPLOADS_HELD_MAX,
                                            .request_timeout_ms = h->request_timeout_ms,
                                            .idle_timeout_ms = h->idle_timeout_ms,
                                            .write_timeout_ms = h->write_timeout_ms};
@@ -70,6 +73,7 @@ static void on_hello(void *user, const struct proto_hello *h)
                                       .timeout_ms_max = h->timeout_ms_max,
                                       .output_bytes_max = h->output_bytes_max};
     f->timeout_ms_max = h->timeout_ms_max;
+    f->upload_bytes_max = UPLOAD_BYTES_MAX;
     f->greeted = true;
     capabilities_on_hello(f, h);
     http_server_set(f->server, &settings);
@@ -105,12 +109,12 @@ static void on_turn(void *user)
         output_pipes_fill(&f->pipes);
 }
 
-static const struct http_app app = {.on_request = routes_on_request,
+static const struct http_app app = {.upload_max = routes_upload_max,
+                                    .on_request = routes_on_request,
                                     .on_gone = routes_on_gone,
                                     .on_end = routes_on_end,
                                     .on_turn = on_turn};
-static const struct upstream_events events = {
-    .on_hello = on_hello, .on_result = execute_on_result, .on_broken = on_broken};
+static const struct upstream_events events = {.on_hello = on_hello, .on_broken = on_broken};
 
 static int set_up(struct front *f, int engine_fd, const struct fd_list *listeners, int null_fd,
                   struct err *err)
@@ -118,6 +122,7 @@ static int set_up(struct front *f, int engine_fd, const struct fd_list *listener
     /* Until the Hello: /health and /ready are answered, nothing else is. */
     const struct http_settings settings = {.body_bytes_max = BODY_BYTES_BEFORE_HELLO,
                                            .connections_max = 256,
+                                           .uploads_held_max = UPLOADS_HELD_MAX,
                                            .request_timeout_ms = 10000,
                                            .idle_timeout_ms = 60000,
                                            .write_timeout_ms = 30000};

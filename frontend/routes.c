@@ -1,32 +1,41 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* frontend/routes - which path and method is what, and what every request has in common.
  *
- * In the frontend, per thread. The table is the API; a path is compared as it was sent (nothing is
- * decoded or normalised), so there is one spelling of each.
+ * In the frontend, per thread. The table is the API: a row is a method and a pattern, and whoever
+ * adds a route adds a row. In a pattern, {name} stands for one segment that is not empty and
+ * {name...}, at the end, for whatever is left, perhaps nothing. Everything else is compared as it
+ * was sent: nothing is decoded or normalised before it is known which route it is, so there is one
+ * spelling of each, and what a {name} stands for is decoded by its handler (frontend/uri.h). The
+ * first row whose pattern and method fit answers; a path that only fits rows of other methods is
+ * 405. Rows are few and differ early, so a walk is cheap, and the busiest come first.
  */
 #include "frontend/answer.h"
 #include "frontend/front.h"
+#include "keys/keys.h"
 #include "lib/clock.h"
 #include "lib/log.h"
+#include <assert.h>
 
 static bool text_is(struct http_text t, const char *s)
 {
     return t.len == strlen(s) && memcmp(t.at, s, t.len) == 0;
 }
 
-static void health(struct front *f, struct http_request *req)
+static void health(struct front *f, struct http_request *req, const struct http_text *params)
 {
     static const char healthy[] = "{\"status\":\"healthy\"}\n", ok[] = "{\"status\":\"ok\"}\n";
     (void)f;
+    (void)params;
     if (text_is(http_path(req), "/health"))
         http_respond(req, 200, NULL, healthy, sizeof healthy - 1);
     else
         http_respond(req, 200, NULL, ok, sizeof ok - 1);
 }
 
-static void ready(struct front *f, struct http_request *req)
+static void ready(struct front *f, struct http_request *req, const struct http_text *params)
 {
     static const char text[] = "{\"status\":\"ready\"}\n";
+    (void)params;
     if (f->draining)
         answer_error(req, &(struct answer_error){503, "draining", 1000, NULL},
                      "the service is stopping");
@@ -40,8 +49,9 @@ static void ready(struct front *f, struct http_request *req)
         http_respond(req, 200, NULL, text, sizeof text - 1);
 }
 
-static void capabilities(struct front *f, struct http_request *req)
+static void capabilities(struct front *f, struct http_request *req, const struct http_text *params)
 {
+    (void)params;
     if (f->capabilities)
         http_respond(req, 200, NULL, f->capabilities, strlen(f->capabilities));
     else
@@ -49,56 +59,123 @@ static void capabilities(struct front *f, struct http_request *req)
                      "the engine has not been heard of yet");
 }
 
-static const struct {
-    const char *path, *method, *also, *allow;
-    bool while_draining;
-    void (*run)(struct front *f, struct http_request *req);
-} routes[] = {
-    {"/execute", "POST", "POST", "POST", false, execute_on_request},
-    {"/health", "GET", "HEAD", "GET, HEAD", true, health},
-    {"/v1/health", "GET", "HEAD", "GET, HEAD", true, health},
-    {"/v1/capabilities", "GET", "HEAD", "GET, HEAD", true, capabilities},
-    {"/ready", "GET", "HEAD", "GET, HEAD", true, ready},
+#define PARAMS_MAX 4
+#define HEAD_TOO 1u       /* GET; HEAD is answered alike, without the body */
+#define WHILE_DRAINING 2u /* also when the service stops */
+#define UPLOAD 4u         /* bodies up to files.upload_max, by http_body_receive */
+
+struct route {
+    const char *method, *path;
+    uint32_t scope; /* enum key_scope; 0: anyone */
+    uint32_t flags;
+    route_handler *run;
 };
+
+static const struct route routes[] = {
+    {"POST", "/execute", KEY_EXECUTE, 0, execute_on_request},
+    {"GET", "/health", 0, HEAD_TOO | WHILE_DRAINING, health},
+    {"GET", "/v1/health", 0, HEAD_TOO | WHILE_DRAINING, health},
+    {"GET", "/v1/capabilities", 0, HEAD_TOO | WHILE_DRAINING, capabilities},
+    {"GET", "/ready", 0, HEAD_TOO | WHILE_DRAINING, ready},
+};
+
+static bool matches(const char *pattern, struct http_text path, struct http_text *params)
+{
+    const char *at = path.at, *end = path.at + path.len;
+    size_t count = 0;
+    for (const char *p = pattern; *p;) {
+        if (*p != '{') {
+            if (at == end || *at++ != *p++)
+                return false;
+            continue;
+        }
+        const char *close = strchr(p, '}');
+        bool rest = close[-1] == '.';
+        const char *slash = rest ? NULL : memchr(at, '/', (size_t)(end - at));
+        const char *stop = slash ? slash : end;
+        assert(count < PARAMS_MAX);
+        if (!rest && stop == at)
+            return false;
+        params[count++] = (struct http_text){at, (size_t)(stop - at)};
+        at = stop;
+        p = close + 1;
+    }
+    return at == end;
+}
+
+static bool takes(const struct route *r, struct http_text method)
+{
+    return text_is(method, r->method) || ((r->flags & HEAD_TOO) && text_is(method, "HEAD"));
+}
+
+/* NULL: none; then *ret_allow is the methods that the path takes, "" when there is no such path. */
+static const struct route *find(struct http_text method, struct http_text path,
+                                struct http_text params[PARAMS_MAX], char ret_allow[64])
+{
+    size_t n = 0;
+    ret_allow[0] = 0;
+    for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
+        const struct route *r = &routes[i];
+        if (!matches(r->path, path, params))
+            continue;
+        if (takes(r, method))
+            return r;
+        n += (size_t)snprintf(ret_allow + n, n < 64 ? 64 - n : 0, "%s%s%s", n ? ", " : "",
+                              r->method, r->flags & HEAD_TOO ? ", HEAD" : "");
+    }
+    return NULL;
+}
+
+uint64_t routes_upload_max(void *front, struct http_text method, struct http_text path)
+{
+    const struct front *f = front;
+    struct http_text params[PARAMS_MAX];
+    char allow[64];
+    if (path.len < 4 || memcmp(path.at, "/v1/", 4) != 0) /* the busiest path is not one */
+        return 0;
+    const struct route *r = find(method, path, params, allow);
+    return r && (r->flags & UPLOAD) ? f->upload_bytes_max : 0;
+}
 
 void routes_on_request(void *front, struct http_request *req)
 {
     struct front *f = front;
-    struct http_text path = http_path(req), method = http_method(req);
-    if (f->draining || f->ending)
+    struct http_text params[PARAMS_MAX] = {0};
+    char allow[64];
+    const struct route *r = find(http_method(req), http_path(req), params, allow);
+    bool draining = f->draining || f->ending;
+    if (draining)
         http_close_after(req);
-    for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
-        if (!text_is(path, routes[i].path))
-            continue;
-        if (!text_is(method, routes[i].method) && !text_is(method, routes[i].also))
-            answer_error(req, &(struct answer_error){405, "method_not_allowed", 0, routes[i].allow},
-                         "this path takes %s", routes[i].allow);
-        else if ((f->draining || f->ending) && !routes[i].while_draining)
-            answer_error(req, &(struct answer_error){503, "draining", 1000, NULL},
-                         "the service is stopping");
-        else
-            routes[i].run(f, req);
-        return;
-    }
-    answer_error(req, &(struct answer_error){404, "not_found", 0, NULL}, "there is no such path");
+    if (r && draining && !(r->flags & WHILE_DRAINING))
+        answer_error(req, &(struct answer_error){503, "draining", 1000, NULL},
+                     "the service is stopping");
+    else if (r)
+        r->run(f, req, params);
+    else if (allow[0])
+        answer_error(req, &(struct answer_error){405, "method_not_allowed", 0, allow},
+                     "this path takes %s", allow);
+    else
+        answer_error(req, &(struct answer_error){404, "not_found", 0, NULL},
+                     "there is no such path");
 }
 
 void routes_on_gone(void *front, struct http_request *req)
 {
-    void *run = *http_data(req);
-    if (run)
-        execute_on_gone(front, run);
+    struct request_owner *owner = *http_data(req);
+    if (owner)
+        owner->on_gone(front, owner);
 }
 
 void routes_on_end(void *front, struct http_request *req)
 {
     struct http_text method = http_method(req), path = http_path(req);
+    struct request_owner *owner = *http_data(req);
     char m[17], p[129];
-    void *run = *http_data(req);
-    if (run) {
-        execute_on_end(front, req, run);
+    bool logged = owner && owner->logs;
+    if (owner)
+        owner->on_end(front, req, owner);
+    if (logged)
         return;
-    }
     (void)snprintf(m, sizeof m, "%.*s", (int)(method.len < 16 ? method.len : 16), method.at);
     (void)snprintf(p, sizeof p, "%.*s", (int)(path.len < 128 ? path.len : 128), path.at);
     LOG(INFO, "request", F_STR("request_id", http_request_id(req)), F_STR("method", m),

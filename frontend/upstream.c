@@ -23,19 +23,27 @@ static void break_off(struct upstream *u, bool clean)
     u->events->on_broken(u->user, clean);
 }
 
-static void take_result(struct upstream *u, const struct proto_result *result)
+static bool answers(enum proto_type sent, enum proto_type reply)
 {
-    size_t at = result->tag & ((1u << SLOT_BITS) - 1);
-    if (at >= u->slot_count || !u->slots[at].owner || u->slots[at].tag != result->tag) {
-        LOG(ERROR, "engine_bug", F_STR("what", "a result for no request"),
-            F_U64("tag", result->tag));
+    if (sent == PROTO_EXECUTE)
+        return reply == PROTO_RESULT;
+    return reply == PROTO_DONE || (sent == PROTO_NS_LIST_REQUEST && reply == PROTO_NS_LIST);
+}
+
+static void take_reply(struct upstream *u, const struct proto_msg *msg)
+{
+    size_t at = msg->tag & ((1u << SLOT_BITS) - 1);
+    if (at >= u->slot_count || !u->slots[at].call || u->slots[at].tag != msg->tag ||
+        !answers(u->slots[at].sent, msg->type)) {
+        LOG(ERROR, "engine_bug", F_STR("what", "a message that answers no request"),
+            F_I64("type", msg->type), F_U64("tag", msg->tag));
         break_off(u, false);
         return;
     }
-    void *owner = u->slots[at].owner;
+    struct upstream_call *call = u->slots[at].call;
     u->slots[at] = (struct upstream_slot){0};
     u->open--;
-    u->events->on_result(u->user, owner, result);
+    call->on_reply(call, msg);
 }
 
 /* False when there is nothing more to receive now. */
@@ -58,12 +66,8 @@ static bool receive(struct upstream *u)
         fd_close(&fds[i]);
     if (msg.type == PROTO_HELLO)
         u->events->on_hello(u->user, &msg.hello);
-    else if (msg.type == PROTO_RESULT)
-        take_result(u, &msg.result);
-    else {
-        LOG(ERROR, "engine_bug", F_STR("what", "an unexpected message"), F_I64("type", msg.type));
-        break_off(u, false);
-    }
+    else
+        take_reply(u, &msg);
     return !u->broken;
 }
 
@@ -93,7 +97,7 @@ static struct upstream_slot *find_free(struct upstream *u)
 {
     if (u->open < u->slot_count)
         for (size_t i = 0; i < u->slot_count; i++)
-            if (!u->slots[i].owner)
+            if (!u->slots[i].call)
                 return &u->slots[i];
     size_t count = u->slot_count * 2;
     if (count > 1u << SLOT_BITS)
@@ -108,22 +112,31 @@ static struct upstream_slot *find_free(struct upstream *u)
     return slot;
 }
 
-int upstream_execute(struct upstream *u, struct proto_execute *execute, const int fds[3],
-                     void *owner, uint64_t due_ns, struct err *err)
+int upstream_send(struct upstream *u, struct proto_msg *msg, const int *fds, size_t nfds,
+                  struct upstream_call *call, uint64_t due_ns, struct err *err)
 {
     struct upstream_slot *slot = find_free(u);
     if (!slot)
         return -EAGAIN;
-    execute->tag = ++u->generation << SLOT_BITS | (uint64_t)(slot - u->slots);
-    struct proto_msg msg = {.type = PROTO_EXECUTE, .tag = execute->tag, .execute = *execute};
-    int r = proto_send(u->fd, &msg, fds, 3, err);
+    msg->tag = ++u->generation << SLOT_BITS | (uint64_t)(slot - u->slots);
+    int r = proto_send(u->fd, msg, fds, nfds, err);
     if (r == -ENOBUFS || r == -ENOMEM || r == -ETOOMANYREFS || r == -EMFILE)
         return -EAGAIN; /* a shortage of the moment */
     if (r < 0)
         return r;
-    *slot = (struct upstream_slot){.owner = owner, .tag = execute->tag, .due_ns = due_ns};
+    *slot =
+        (struct upstream_slot){.call = call, .sent = msg->type, .tag = msg->tag, .due_ns = due_ns};
     u->open++;
     return 0;
+}
+
+int upstream_execute(struct upstream *u, struct proto_execute *execute, const int *fds, size_t nfds,
+                     struct upstream_call *call, uint64_t due_ns, struct err *err)
+{
+    struct proto_msg msg = {.type = PROTO_EXECUTE, .execute = *execute};
+    int r = upstream_send(u, &msg, fds, nfds, call, due_ns, err);
+    execute->tag = msg.tag;
+    return r;
 }
 
 static void send_cancel(struct upstream *u, struct upstream_slot *slot)
@@ -137,7 +150,7 @@ static void send_cancel(struct upstream *u, struct upstream_slot *slot)
 void upstream_cancel(struct upstream *u, uint64_t tag)
 {
     size_t at = tag & ((1u << SLOT_BITS) - 1);
-    if (!u->broken && at < u->slot_count && u->slots[at].owner && u->slots[at].tag == tag)
+    if (!u->broken && at < u->slot_count && u->slots[at].call && u->slots[at].tag == tag)
         send_cancel(u, &u->slots[at]);
 }
 
@@ -145,23 +158,23 @@ void upstream_tick(struct upstream *u, uint64_t now_ns)
 {
     for (size_t i = 0; u->open > 0 && !u->broken && i < u->slot_count; i++) {
         struct upstream_slot *slot = &u->slots[i];
-        if (slot->owner && slot->cancel)
+        if (slot->call && slot->cancel)
             send_cancel(u, slot);
-        if (slot->owner && now_ns > slot->due_ns) {
+        if (slot->call && now_ns > slot->due_ns) {
             LOG(ERROR, "engine_silent", F_U64("tag", slot->tag));
             break_off(u, false);
         }
     }
 }
 
-void upstream_forget_all(struct upstream *u, void (*on_owner)(void *owner))
+void upstream_forget_all(struct upstream *u)
 {
     for (size_t i = 0; i < u->slot_count; i++) {
-        void *owner = u->slots[i].owner;
-        if (!owner)
+        struct upstream_call *call = u->slots[i].call;
+        if (!call)
             continue;
         u->slots[i] = (struct upstream_slot){0};
         u->open--;
-        on_owner(owner);
+        call->on_lost(call);
     }
 }

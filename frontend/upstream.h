@@ -6,8 +6,18 @@
 struct http_server;
 struct http_watch;
 
+/* Who waits for an answer of the engine; embedded in what waits. Exactly one of the two is called,
+ * once, and the slot is free by then. */
+struct upstream_call {
+    /* The answer to what was sent: RESULT for EXECUTE, NS_LIST or DONE for NS_LIST_REQUEST, DONE
+     * for NS_REMOVE. Its texts are gone afterwards. */
+    void (*on_reply)(struct upstream_call *call, const struct proto_msg *reply);
+    void (*on_lost)(struct upstream_call *call); /* the engine is gone */
+};
+
 struct upstream_slot {
-    void *owner;  /* NULL: free */
+    struct upstream_call *call; /* NULL: free */
+    enum proto_type sent;
     uint64_t tag; /* low bits: the slot; the rest makes it unique */
     uint64_t due_ns;
     bool cancel; /* a Cancel could not be sent yet */
@@ -15,7 +25,6 @@ struct upstream_slot {
 
 struct upstream_events {
     void (*on_hello)(void *user, const struct proto_hello *hello);
-    void (*on_result)(void *user, void *owner, const struct proto_result *result);
     /* The connection is of no use any more. clean: the engine closed it. Called once. */
     void (*on_broken)(void *user, bool clean);
 };
@@ -36,13 +45,17 @@ struct upstream {
 /* Takes the descriptor. 0 or <0 with err. */
 int upstream_init(struct upstream *u, struct http_server *server, int fd,
                   const struct upstream_events *events, void *user, struct err *err);
-/* Sends an Execute; its Result goes to on_result with owner. 0: execute->tag is set. -EAGAIN: too
- * busy now. Other <0: it cannot be. */
-int upstream_execute(struct upstream *u, struct proto_execute *execute, const int fds[3],
-                     void *owner, uint64_t due_ns, struct err *err);
+/* Sends a message of any kind that is answered; sets its tag. `call` is told by due_ns, or the
+ * connection counts as broken. The descriptors stay the caller's. 0. -EAGAIN: too busy now. Other
+ * <0: it cannot be. */
+int upstream_send(struct upstream *u, struct proto_msg *msg, const int *fds, size_t nfds,
+                  struct upstream_call *call, uint64_t due_ns, struct err *err);
+/* The same with an Execute; execute->tag is set. */
+int upstream_execute(struct upstream *u, struct proto_execute *execute, const int *fds, size_t nfds,
+                     struct upstream_call *call, uint64_t due_ns, struct err *err);
 /* Nobody waits for it any more; the Result still comes. */
 void upstream_cancel(struct upstream *u, uint64_t tag);
 /* Now and then: sends what could not be sent; a Result that is overdue breaks the connection. */
 void upstream_tick(struct upstream *u, uint64_t now_ns);
-/* Calls on_owner for each open one and forgets it. */
-void upstream_forget_all(struct upstream *u, void (*on_owner)(void *owner));
+/* Tells each call that is open that it is lost. */
+void upstream_forget_all(struct upstream *u);

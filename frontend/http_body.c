@@ -1,0 +1,501 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* frontend/http_body - uploads: bodies that the library does not read.
+ *
+ * In the frontend, per thread; the count of bytes held is the process's. libh2o 2.2.5 collects
+ * every body in memory, doubling and copying, before it calls a handler: no refusal before the last
+ * byte, no file, no limit per path. So we are called before it whenever a socket that waits for a
+ * request has bytes. Is the head complete and its path one for uploads, the announcement of a body
+ * is made unreadable for the library (a header name of the same length) and the bytes behind the
+ * head are taken out of its buffer. It then sees a request without a body and calls the handler at
+ * once; the body is still in the socket, from where http_body_receive takes it into a memfd as it
+ * comes.
+ *
+ * Whatever is unusual in such a head (two lengths, folded lines, an encoding besides chunked, a
+ * request pipelined behind another) is left to the library, which reads the body as any other: in
+ * memory, up to body_bytes_max. The one who decides about framing is therefore always the one who
+ * reads the body.
+ *
+ * A request that is answered before its body was read ends its connection. Closing it at once would
+ * let the kernel send a reset that can overtake the answer, so a duplicate of the socket stays for
+ * a while and swallows what comes.
+ */
+#include "frontend/http_impl.h"
+#include "lib/clock.h"
+#include "lib/fd.h"
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <strings.h>
+#include <sys/mman.h>
+
+#define RECEIVE_BYTES (256u * 1024)
+#define PACE_BYTES_S                                                                               \
+    (1u << 20) /* a body may take longer than request_timeout when it comes faster */
+#define LINGER_MS 2000u
+#define LINGER_BYTES_MAX (256ull << 20)
+#define COUNTED_FROM 65536u /* smaller buffers of the library are not worth counting */
+#define RETRY_S "1"
+
+/* As picohttpparser.h has it; the library exports the function, Debian leaves out the header. */
+struct phr_chunked_decoder {
+    size_t bytes_left_in_chunk;
+    char consume_trailer, hex_count, state;
+};
+ssize_t phr_decode_chunked(struct phr_chunked_decoder *decoder, char *buf, size_t *bufsz);
+
+#define LENGTH_UNKNOWN UINT64_MAX
+struct http_body {
+    uint64_t length, max, have;
+    bool expects; /* 100-continue */
+    int fd;
+    http_on_body on_body;
+    struct phr_chunked_decoder decoder;
+    size_t early_len;
+    char early[]; /* what came together with the head */
+};
+
+struct late_reader {
+    struct http_server *server;
+    struct http_watch *watch;
+    struct http_timer timer;
+    int fd;
+    uint64_t swallowed;
+};
+
+static atomic_ullong held; /* by all threads */
+static __thread char scratch[RECEIVE_BYTES];
+
+/* ---- before the library -------------------------------------------------------------------- */
+
+struct head {
+    struct http_text method, path;
+    char *length_name, *encoding_name; /* where the header names stand */
+    uint64_t length;
+    size_t len; /* of it all */
+    bool expects;
+};
+
+static bool name_is(const char *line, size_t len, const char *name)
+{
+    size_t n = strlen(name);
+    return len > n && line[n] == ':' && strncasecmp(line, name, n) == 0;
+}
+
+static struct http_text value_of(const char *line, size_t len)
+{
+    const char *at = memchr(line, ':', len), *end = line + len;
+    for (at++; at < end && (*at == ' ' || *at == '\t');)
+        at++;
+    while (end > at && (end[-1] == ' ' || end[-1] == '\t'))
+        end--;
+    return (struct http_text){at, (size_t)(end - at)};
+}
+
+static bool read_length(struct http_text t, uint64_t *ret)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < t.len; i++) {
+        if (t.at[i] < '0' || t.at[i] > '9')
+            return false;
+        n = n * 10 + (uint64_t)(t.at[i] - '0');
+    }
+    *ret = n;
+    return t.len > 0 && t.len < 19;
+}
+
+/* False: something is unusual. */
+static bool take_header(struct head *h, char *line, size_t len)
+{
+    struct http_text value;
+    if (*line == ' ' || *line == '\t' || !memchr(line, ':', len))
+        return false;
+    value = value_of(line, len);
+    if (name_is(line, len, "content-length")) {
+        if (h->length_name || h->encoding_name || !read_length(value, &h->length))
+            return false;
+        h->length_name = line;
+    } else if (name_is(line, len, "transfer-encoding")) {
+        if (h->length_name || h->encoding_name || value.len != 7 ||
+            strncasecmp(value.at, "chunked", 7) != 0)
+            return false;
+        h->encoding_name = line;
+        h->length = LENGTH_UNKNOWN;
+    } else if (name_is(line, len, "expect")) {
+        if (value.len != 12 || strncasecmp(value.at, "100-continue", 12) != 0)
+            return false;
+        h->expects = true;
+    }
+    return true;
+}
+
+/* Lines as the library's parser has them: they end with LF, a CR before it is not theirs. 1: the
+ * head is complete; 0: not yet; -1: unusual. */
+static int read_headers(struct head *h, char *at, size_t size)
+{
+    for (size_t begin = 0;;) {
+        char *lf = memchr(at + begin, '\n', size - begin);
+        if (!lf)
+            return 0;
+        size_t len = (size_t)(lf - at) - begin, next = begin + len + 1;
+        if (len > 0 && at[begin + len - 1] == '\r')
+            len--;
+        if (len == 0) {
+            h->len = next;
+            return 1;
+        }
+        if (!take_header(h, at + begin, len))
+            return -1;
+        begin = next;
+    }
+}
+
+/* Returns the length of the line with its end; 0: it is not all there. */
+static size_t read_request_line(struct head *h, char *at, size_t size)
+{
+    char *lf = memchr(at, '\n', size);
+    char *space = lf ? memchr(at, ' ', (size_t)(lf - at)) : NULL;
+    if (!lf)
+        return 0;
+    if (space) {
+        char *target = space + 1;
+        size_t len = strcspn(target, " ?\n");
+        h->method = (struct http_text){at, (size_t)(space - at)};
+        h->path = (struct http_text){target, len};
+    }
+    return (size_t)(lf - at) + 1;
+}
+
+/* Takes the body out of what the library is about to see. */
+static void take_over(struct http_conn *c, struct head *h, uint64_t max)
+{
+    h2o_buffer_t *in = c->sock->input;
+    size_t behind = in->size - h->len;
+    size_t early = h->length < behind ? (size_t)h->length : behind;
+    struct http_body *b = malloc(sizeof *b + early);
+    if (!b)
+        return;
+    *b = (struct http_body){.length = h->length,
+                            .max = max,
+                            .expects = h->expects,
+                            .fd = -1,
+                            .decoder.consume_trailer = 1,
+                            .early_len = early};
+    memcpy(b->early, in->bytes + h->len, early);
+    memmove(in->bytes + h->len, in->bytes + h->len + early, behind - early);
+    in->size -= early;
+    if (h->length_name)
+        memcpy(h->length_name, "x-brood-length", 14);
+    else
+        memcpy(h->encoding_name, "x-brood-encodings", 17);
+    c->body = b;
+}
+
+static void judge(struct http_conn *c)
+{
+    const struct http_server *s = c->server;
+    h2o_buffer_t *in = c->sock->input;
+    struct head h = {.len = 0};
+    size_t line = read_request_line(&h, in->bytes, in->size);
+    uint64_t max = line && h.path.at ? s->app->upload_max(s->user, h.method, h.path) : 0;
+    if (!line)
+        return;
+    c->judged = true;
+    if (max == 0)
+        return;
+    int r = read_headers(&h, in->bytes + line, in->size - line);
+    h.len += line;
+    if (r == 0)
+        c->judged = false;
+    else if (r > 0 && (h.length_name || h.encoding_name))
+        take_over(c, &h, max);
+}
+
+/* The library's own buffers, when they are large. False: that is too much now. */
+static bool count_buffer(struct http_conn *c)
+{
+    uint64_t now = c->sock->input->capacity >= COUNTED_FROM ? c->sock->input->capacity : 0;
+    if (now == c->counted)
+        return true;
+    uint64_t all = atomic_fetch_add(&held, now - c->counted) + now - c->counted;
+    bool fits = now < c->counted || all <= c->server->settings.uploads_held_max;
+    c->counted = now;
+    return fits;
+}
+
+static void refuse_raw(struct http_conn *c)
+{
+    static const char text[] =
+        "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nServer: brood\r\n"
+        "Retry-After: " RETRY_S "\r\nContent-Type: application/json\r\nContent-Length: 83\r\n\r\n"
+        "{\"error\":{\"code\":\"overloaded\",\"message\":\"too many bodies are "
+        "being received now\"}}\n";
+    (void)send(h2o_socket_get_fd(c->sock), text, sizeof text - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    c->linger_fd = fcntl(h2o_socket_get_fd(c->sock), F_DUPFD_CLOEXEC, 3);
+}
+
+static void on_incoming(h2o_socket_t *sock, const char *err)
+{
+    struct http_conn *c = sock->on_close.data;
+    if (!err && !count_buffer(c)) {
+        refuse_raw(c);
+        err = h2o_socket_error_closed;
+    }
+    if (!err && !c->judged)
+        judge(c);
+    c->server->library_read(sock, err);
+}
+
+void http_body_hook(struct http_conn *c)
+{
+    struct http_server *s = c->server;
+    if (!s->library_read)
+        s->library_read = c->sock->_cb.read; /* always the same function */
+    if (c->sock->_cb.read != s->library_read)
+        return;
+    c->judged = c->sock->input->size > 0; /* it has seen these bytes: it keeps the request */
+    h2o_socket_read_start(c->sock, on_incoming);
+}
+
+void http_body_hook_all(struct http_server *s)
+{
+    for (struct http_conn *c; (c = s->unhooked);) {
+        s->unhooked = c->next_unhooked;
+        c->unhooked = false;
+        http_body_hook(c);
+    }
+}
+
+void http_body_unhooked(struct http_conn *c)
+{
+    atomic_fetch_sub(&held, c->counted);
+    c->counted = 0;
+    if (c->unhooked)
+        return;
+    c->unhooked = true;
+    c->next_unhooked = c->server->unhooked;
+    c->server->unhooked = c;
+}
+
+/* ---- receiving ----------------------------------------------------------------------------- */
+
+static bool hold(struct http_request *r, uint64_t bytes)
+{
+    uint64_t max = r->conn->server->settings.uploads_held_max;
+    if (atomic_fetch_add(&held, bytes) + bytes > max) {
+        atomic_fetch_sub(&held, bytes);
+        return false;
+    }
+    r->held += bytes;
+    return true;
+}
+
+static void free_body(struct http_body *b)
+{
+    if (!b)
+        return;
+    fd_close(&b->fd);
+    free(b);
+}
+
+static void fail(struct http_request *r, int status, const char *code, const char *text)
+{
+    const struct http_header retry[] = {{"retry-after", RETRY_S}, {NULL, NULL}};
+    char body[256];
+    int n = snprintf(body, sizeof body, "{\"error\":{\"code\":\"%s\",\"message\":\"%s\"}}\n", code,
+                     text);
+    http_respond(r, status, status == 503 ? retry : NULL, body, (size_t)n);
+}
+
+static void fail_busy(struct http_request *r)
+{
+    fail(r, 503, "overloaded", "too many bodies are being received now");
+}
+
+static void finish(struct http_request *r)
+{
+    const int seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+    struct http_server *s = r->conn->server;
+    struct http_body *b = ptr_take(&r->body);
+    int fd = fd_take(&b->fd);
+    uint64_t have = b->have;
+    http_on_body on_body = b->on_body;
+    if (b->length == LENGTH_UNKNOWN)
+        http_close_after(r); /* bytes behind its end are lost */
+    free_body(b);
+    r->conn->state = HTTP_BUSY;
+    r->conn->since_ns = clock_now_ns();
+    if (fcntl(fd, F_ADD_SEALS, seals) < 0 || lseek(fd, 0, SEEK_SET) < 0) {
+        fd_close(&fd);
+        fail(r, 500, "internal", "the body could not be kept");
+        return;
+    }
+    on_body(s->user, r, fd, have);
+}
+
+/* False: the request is over, one way or the other. */
+static bool take_bytes(struct http_request *r, char *at, size_t len)
+{
+    struct http_body *b = r->body;
+    ssize_t behind = -2;
+    if (b->length == LENGTH_UNKNOWN) {
+        behind = phr_decode_chunked(&b->decoder, at, &len);
+        if (behind == -1) {
+            fail(r, 400, "bad_request", "the chunks of the body are broken");
+            return false;
+        }
+        if (b->have + len > b->max) {
+            fail(r, 413, "too_large", "the body is larger than files.upload_max allows");
+            return false;
+        }
+        if (!hold(r, len)) {
+            fail_busy(r);
+            return false;
+        }
+    }
+    if (fd_write_all(b->fd, at, len) < 0) {
+        fail_busy(r);
+        return false;
+    }
+    b->have += len;
+    if (b->have < b->length && behind < 0)
+        return true;
+    finish(r);
+    return false;
+}
+
+void http_body_on_readable(struct http_request *r)
+{
+    struct http_conn *c = r->conn;
+    struct http_body *b = r->body;
+    uint64_t left = b->length - b->have, now;
+    ssize_t n = SYS(recv(h2o_socket_get_fd(c->sock), scratch,
+                         left < sizeof scratch ? (size_t)left : sizeof scratch, MSG_DONTWAIT));
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0) {
+        http_request_gone(r);
+        return;
+    }
+    now = clock_now_ns();
+    c->since_ns += (uint64_t)n * CLOCK_NS_PER_MS * 1000 / PACE_BYTES_S;
+    if (c->since_ns > now)
+        c->since_ns = now;
+    (void)take_bytes(r, scratch, (size_t)n);
+}
+
+void http_body_on_overdue(struct http_request *r)
+{
+    fail(r, 408, "request_timeout", "the body did not come in time");
+}
+
+/* The library has it all. */
+static void hand_over(struct http_request *r, http_on_body on_body)
+{
+    struct http_server *s = r->conn->server;
+    struct http_text body = http_body(r);
+    int fd = hold(r, body.len) ? fd_memfd_sealed("body", body.at ? body.at : "", body.len) : -1;
+    if (fd < 0)
+        fail_busy(r);
+    else
+        on_body(s->user, r, fd, body.len);
+}
+
+void http_body_receive(struct http_request *r, http_on_body on_body)
+{
+    static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    struct http_body *b = r->body;
+    struct http_conn *c = r->conn;
+    if (r->gone || r->started)
+        return;
+    if (!b) {
+        hand_over(r, on_body);
+        return;
+    }
+    if (b->length != LENGTH_UNKNOWN && b->length > b->max) {
+        fail(r, 413, "too_large", "the body is larger than files.upload_max allows");
+        return;
+    }
+    b->fd = SYS(memfd_create("body", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    if (b->fd < 0 || (b->length != LENGTH_UNKNOWN && !hold(r, b->length))) {
+        fail_busy(r);
+        return;
+    }
+    b->on_body = on_body;
+    c->state = HTTP_RECEIVING;
+    c->since_ns = clock_now_ns();
+    if ((b->early_len > 0 || b->length == 0) && !take_bytes(r, b->early, b->early_len))
+        return;
+    if (b->expects && b->early_len == 0) /* nothing else is on its way: these few bytes fit */
+        (void)send(h2o_socket_get_fd(c->sock), go_on, sizeof go_on - 1,
+                   MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (!c->watched)
+        http_conn_watch(c);
+}
+
+void http_body_drop(struct http_request *r)
+{
+    free_body(ptr_take(&r->body));
+    atomic_fetch_sub(&held, r->held);
+    r->held = 0;
+}
+
+/* ---- bodies that nobody wants -------------------------------------------------------------- */
+
+void http_body_refuse(struct http_request *r)
+{
+    struct http_conn *c = r->conn;
+    http_close_after(r);
+    free_body(ptr_take(&r->body));
+    if (c->linger_fd < 0)
+        c->linger_fd = fcntl(h2o_socket_get_fd(c->sock), F_DUPFD_CLOEXEC, 3);
+}
+
+static void stop_reading(struct late_reader *l)
+{
+    http_timer_cancel(&l->timer);
+    http_watch_free(l->watch);
+    free(l);
+    http_conn_uncount();
+}
+
+static void on_linger_timer(struct http_timer *t)
+{
+    stop_reading(CONTAINER_OF(t, struct late_reader, timer));
+}
+
+static void on_linger_bytes(void *data)
+{
+    struct late_reader *l = data;
+    ssize_t n = recv(l->fd, scratch, sizeof scratch, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    l->swallowed += n > 0 ? (uint64_t)n : 0;
+    if (n <= 0 || l->swallowed > LINGER_BYTES_MAX)
+        stop_reading(l);
+}
+
+bool http_body_conn_closed(struct http_conn *c)
+{
+    struct http_server *s = c->server;
+    free_body(ptr_take(&c->body));
+    atomic_fetch_sub(&held, c->counted);
+    for (struct http_conn **at = &s->unhooked; c->unhooked && *at; at = &(*at)->next_unhooked)
+        if (*at == c) {
+            *at = c->next_unhooked;
+            break;
+        }
+    struct late_reader *l = c->linger_fd >= 0 ? calloc(1, sizeof *l) : NULL;
+    if (l) {
+        (void)shutdown(c->linger_fd, SHUT_WR);
+        l->server = s;
+        l->fd = c->linger_fd;
+        l->watch = http_watch_new(s, c->linger_fd, on_linger_bytes, l);
+    }
+    if (!l || !l->watch) {
+        fd_close(&c->linger_fd);
+        free(l);
+        return false;
+    }
+    l->timer.on_due = on_linger_timer;
+    http_timer_set(s, &l->timer, clock_now_ns() + LINGER_MS * CLOCK_NS_PER_MS);
+    return true;
+}
