@@ -35,15 +35,15 @@ static int nl_fail(struct err *err, const char *what, int r)
 /* Sends, frees and waits for the kernel's word: 0 or a negative code of libnl. */
 static int ask(struct nl_sock *sock, struct nl_msg *msg)
 {
-    int r = msg ? nl_send_auto(sock, msg) : -NLE_NOMEM;
+    int r = msg ? SYS(nl_send_auto(sock, msg)) : -NLE_NOMEM;
     nlmsg_free(msg);
-    return r < 0 ? r : nl_wait_for_ack(sock);
+    return r < 0 ? r : SYS(nl_wait_for_ack(sock));
 }
 
 static int connect_to(struct nl_sock **ret, int protocol)
 {
     *ret = nl_socket_alloc();
-    return *ret ? nl_connect(*ret, protocol) : -NLE_NOMEM;
+    return *ret ? SYS(nl_connect(*ret, protocol)) : -NLE_NOMEM;
 }
 
 int links_open(struct links *l, struct err *err)
@@ -130,9 +130,9 @@ int links_check_subnet(struct links *l, uint32_t subnet, uint32_t prefix, struct
     if (r >= 0)
         r = nl_socket_modify_cb(sock, NL_CB_VALID, NL_CB_CUSTOM, on_route, &search);
     if (r >= 0)
-        r = nl_send_simple(sock, RTM_GETROUTE, NLM_F_DUMP, &all, sizeof all);
+        r = SYS(nl_send_simple(sock, RTM_GETROUTE, NLM_F_DUMP, &all, sizeof all));
     if (r >= 0)
-        r = nl_recvmsgs_default(sock);
+        r = SYS(nl_recvmsgs_default(sock));
     nl_socket_free(sock);
     if (r < 0)
         return nl_fail(err, "read the routes", r);

@@ -163,7 +163,7 @@ static void serve(struct netd *n)
     while (more) {
         struct pollfd fds[] = {{.fd = NET_SOCK_FD, .events = POLLIN},
                                {.fd = nl_socket_get_fd(n->watch), .events = POLLIN}};
-        if (poll(fds, ARRAY_LEN(fds), -1) < 0)
+        if (SYS(poll(fds, ARRAY_LEN(fds), -1)) < 0)
             continue;
         if (fds[1].revents)
             on_watch(n);

@@ -84,7 +84,7 @@ static void count(struct zyg_denials *d, uint32_t nr)
 static bool answer(struct zyg_denials *d, int listener)
 {
     struct seccomp_notif call = {0};
-    if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &call) < 0)
+    if (SYS(ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &call)) < 0)
         return false; /* it was killed meanwhile */
     struct seccomp_notif_resp no = {.id = call.id, .error = -EPERM};
     (void)ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &no);
