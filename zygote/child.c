@@ -35,7 +35,7 @@ static int note_fd; /* of this child's zygote */
 static void write_note(size_t at, const void *data, size_t len)
 {
     if (SYS(pwrite(note_fd, data, len, (off_t)at)) != (ssize_t)len)
-        _exit(127);
+        _exit(CHILD_MUTE);
 }
 
 void child_fail(enum child_step step, int error)

@@ -113,9 +113,12 @@ static void report_done(struct zyg *z, struct zyg_report *report, uint64_t run_i
     zyg_report(z, report);
 }
 
-/* The standby died, or was killed, without having read a run: another takes its place. */
-static void replace_standby(struct zyg *z)
+/* The standby died, or was killed, without having read a run: another takes its place. One that
+ * could not say what it had read may have taken a run along; which one, the engine knows. */
+static void replace_standby(struct zyg *z, int status)
 {
+    if (WIFEXITED(status) && WEXITSTATUS(status) == CHILD_MUTE)
+        zyg_give_up(z, ZYG_STEP_FORK, EIO);
     if (++z->unread_deaths > UNREAD_DEATHS_MAX)
         zyg_give_up(z, ZYG_STEP_FORK, z->note->step ? z->note->step_errno : EAGAIN);
     children_prepare_standby(z);
@@ -158,9 +161,10 @@ static void finish_run(struct zyg *z, struct tally *t)
         z->runs = 0;
         z->patience = ZYG_CLEAN_RUNS;
     } else {
+        int status = t->report.status;
         if (z->mould)
             kill_leftovers(z, t); /* among them whom it may have cast since */
-        replace_standby(z);
+        replace_standby(z, status);
     }
     *t = (struct tally){0};
 }
