@@ -33,13 +33,23 @@ static const struct {
     {"/proc/sys/fs/mqueue/queues_max", "0"},     {"/proc/sys/kernel/pid_max", "32768"},
 };
 
-static void set_sysctls(void)
+/* The kernel's own no: it is absent, or not this namespace's to set; the cgroup still bounds it.
+ * Anything else is a shortage of the moment, and no reason to have less isolation. */
+static bool is_not_offered(int error)
+{
+    return error == ENOENT || error == EACCES || error == EPERM || error == EROFS ||
+           error == EINVAL;
+}
+
+static int set_sysctls(void)
 {
     for (size_t i = 0; i < ARRAY_LEN(sysctls); i++) {
         auto_close int fd = SYS(open(sysctls[i].path, O_WRONLY | O_CLOEXEC));
-        if (fd >= 0 && SYS(write(fd, sysctls[i].value, strlen(sysctls[i].value))) < 0)
-            continue; /* not writable on this kernel: the cgroup still bounds it */
+        if ((fd < 0 || SYS(write(fd, sysctls[i].value, strlen(sysctls[i].value))) < 0) &&
+            !is_not_offered(errno))
+            return -errno;
     }
+    return 0;
 }
 
 static int mask_proc(void)
@@ -147,8 +157,9 @@ int zyg_mount_private(const struct policy_set *set, const struct policy_plan *pl
     if (SYS(mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "hidepid=invisible")) <
         0)
         return -errno;
-    set_sysctls();
-    int r = mask_proc();
+    int r = set_sysctls();
+    if (r == 0)
+        r = mask_proc();
     if (r == 0)
         r = mount_binds(set, plan);
     if (r == 0)
