@@ -458,6 +458,7 @@ static uint64_t take_bytes(const struct slot *s, enum priv_counter which, uint64
     return now > before ? now - before : 0;
 }
 
+/* NULL: it is not the request's fault. */
 static const char *cwd_text(int error)
 {
     switch (error) {
@@ -467,8 +468,14 @@ static const char *cwd_text(int error)
         return "cwd is not a directory";
     case EACCES:
         return "cwd may not be entered";
-    default:
+    case EXDEV:
         return "cwd must lie below " ZYG_HOME " or /tmp";
+    case ELOOP:
+        return "cwd has too many symbolic links";
+    case ENAMETOOLONG:
+        return "cwd is too long";
+    default:
+        return NULL;
     }
 }
 
@@ -477,7 +484,7 @@ static void fail_step(struct run *run, const struct zyg_report *report)
 {
     struct proto_result result = {.outcome = PROTO_INTERNAL, .field = "", .start = run->start};
     char text[160];
-    if (report->step == CHILD_STEP_CWD) {
+    if (report->step == CHILD_STEP_CWD && cwd_text(report->step_errno)) {
         result.outcome = PROTO_BAD_REQUEST;
         result.field = "cwd";
         result.text = cwd_text(report->step_errno);
