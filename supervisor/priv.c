@@ -193,7 +193,11 @@ static int start_zygote(struct priv *p, struct call *call, struct answer *ret, s
             ret->fds[ret->nfds++] = counters[i];
         }
     if (!lives) {
-        (void)cgroup_remove(&p->cg, slot);
+        /* A primordial that cloned but did not answer: the zygote ends by itself, at its next word
+         * to the engine, and is in the cgroups till then. END_ZYGOTE, which follows, waits for
+         * that. */
+        if (cgroup_remove(&p->cg, slot) < 0)
+            p->slots[slot] = (struct priv_slot){.used = true, .pidfd = -1, .userns = -1};
         return r;
     }
     if (r == 0)
