@@ -39,9 +39,22 @@ int zyg_loopback_up(void)
     return r < 0 ? -EIO : 0;
 }
 
+/* Waits until the kernel tells of a device. The engine says nothing to a zygote in this state: when
+ * there is something on `ctl`, it is its end, and perhaps nobody else knows of this process. */
+static int await_news(struct nl_sock *news, int ctl)
+{
+    struct pollfd p[] = {{.fd = nl_socket_get_fd(news), .events = POLLIN},
+                         {.fd = ctl, .events = POLLIN}};
+    if (SYS(poll(p, ARRAY_LEN(p), -1)) < 0 && errno != EINTR)
+        return -NLE_FAILURE;
+    if (p[1].revents)
+        return -NLE_INTR;
+    return p[0].revents ? SYS(nl_recvmsgs_default(news)) : 0;
+}
+
 /* The device's index, as soon as it is there; <0: a code of libnl. For how long this may take is
  * the engine's to say. */
-static int await_device(void)
+static int await_device(int ctl)
 {
     struct nl_sock *news = nl_socket_alloc();
     if (!news)
@@ -50,7 +63,7 @@ static int await_device(void)
     nl_socket_disable_seq_check(news);
     int r = SYS(nl_connect(news, NETLINK_ROUTE)), index = 0;
     while (r >= 0 && (index = (int)if_nametoindex(POLICY_NET_DEVICE)) == 0)
-        r = SYS(nl_recvmsgs_default(news));
+        r = await_news(news, ctl);
     nl_socket_free(news);
     return r < 0 ? r : index;
 }
@@ -101,7 +114,7 @@ static int add_route(struct nl_sock *sock, uint32_t gateway)
     return finish(sock, msg, ok);
 }
 
-int zyg_egress_up(uint32_t address, uint32_t gateway)
+int zyg_egress_up(uint32_t address, uint32_t gateway, int ctl)
 {
     struct nl_sock *sock = nl_socket_alloc();
     int index = -1;
@@ -109,7 +122,7 @@ int zyg_egress_up(uint32_t address, uint32_t gateway)
         return -ENOMEM;
     int r = SYS(nl_connect(sock, NETLINK_ROUTE));
     if (r >= 0)
-        r = index = await_device();
+        r = index = await_device(ctl);
     if (r >= 0)
         r = refuse_ipv6(sock, index);
     if (r >= 0)

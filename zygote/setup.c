@@ -81,7 +81,7 @@ void zyg_set_up(struct zyg *z)
     must(z, ZYG_STEP_MOUNTS, zyg_mount_private(z->set, z->plan));
     must(z, ZYG_STEP_LOOPBACK, zyg_loopback_up());
     if (z->net_address)
-        must(z, ZYG_STEP_NETWORK, zyg_egress_up(z->net_address, z->net_gateway));
+        must(z, ZYG_STEP_NETWORK, zyg_egress_up(z->net_address, z->net_gateway, z->ctl));
     must(z, ZYG_STEP_CGROUPS, make_cgroupns(z));
     must(z, ZYG_STEP_FORK, open_descriptors(z));
     must(z, ZYG_STEP_IDS, policy_install_rlimits(z->plan)); /* inherited by every child */

@@ -133,8 +133,9 @@ _Noreturn void zyg_serve(struct zyg *z);
 int zyg_mount_private(const struct policy_set *set, const struct policy_plan *plan);
 int zyg_mount_volume(int mount_fd);
 int zyg_loopback_up(void);
-/* Waits for POLICY_NET_DEVICE and brings it up with that address and a route by that gateway. */
-int zyg_egress_up(uint32_t address, uint32_t gateway);
+/* Waits for POLICY_NET_DEVICE and brings it up with that address and a route by that gateway,
+ * unless `ctl` ends before. */
+int zyg_egress_up(uint32_t address, uint32_t gateway, int ctl);
 /* child.c: the standby's whole life. The first one is forked before its zygote has a namespace. */
 #define CHILD_MUTE 126 /* exit status of a child that cannot write its note */
 enum child_kind { CHILD_STANDBY, CHILD_RESERVE, CHILD_FIRST };
