@@ -90,6 +90,7 @@ struct priv {
     uint32_t generation;
     int listeners[LISTENERS];
     pid_t engine, frontend, primordial, netd, remover, sweeper, compiler, key_reader;
+    bool remover_is_late;          /* it could not be forked: tried again soon */
     int compiled_fd, read_keys_fd; /* the compiler's memfd, the key reader's; -1 */
     bool compile_again, read_keys_again, reload_later;
     int keys_fd;                 /* the engine's, until its fork; -1: no keys are configured */
