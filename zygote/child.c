@@ -28,6 +28,7 @@
 
 static char message[ZYG_RUN_BYTES_MAX + 1];
 static char *env[ENV_ROOM], *request_env[ENV_ROOM];
+static char *args[ZYG_ARGS_MAX + 1], *places[ZYG_PLACES_MAX + 1];
 
 static int note_fd; /* of this child's zygote */
 
@@ -90,18 +91,45 @@ static bool text_ends(const char *bytes, uint32_t len)
     return len > 0 && bytes[len - 1] == 0;
 }
 
+/* Points at `count` texts that lie in a row and fill `len` bytes with their NULs. */
+static bool split(char *at, uint32_t len, uint32_t count, char **ret)
+{
+    char *end = at + len;
+    for (; count > 0 && at < end; count--, at += strlen(at) + 1)
+        *ret++ = at;
+    *ret = NULL;
+    return count == 0 && at == end;
+}
+
+static bool is_sound(const struct zyg_run *run, size_t len)
+{
+    static const uint32_t kinds[] = {ZYG_RUN_MAGIC, ZYG_PROGRAM_MAGIC, ZYG_FILES_MAGIC,
+                                     ZYG_PROBE_MAGIC};
+    size_t kind = 0;
+    if (len < sizeof *run)
+        return false;
+    while (kind < ARRAY_LEN(kinds) && kinds[kind] != run->magic)
+        kind++;
+    return kind < ARRAY_LEN(kinds) && !(run->flags & ~(ZYG_EMPTY_OUTPUTS | ZYG_EMPTY_SOURCE)) &&
+           run->arg_count <= ZYG_ARGS_MAX && run->place_count <= ZYG_PLACES_MAX &&
+           (run->arg_count > 0 || run->magic != ZYG_PROGRAM_MAGIC) &&
+           (uint64_t)run->cmd_bytes + run->env_bytes + run->cwd_bytes + run->arg_bytes +
+                   run->place_bytes ==
+               len - sizeof *run;
+}
+
 /* Checks the message and lays out cmd, environment and cwd as pointers into it. */
 static const char *parse(size_t len, struct child_job *job)
 {
     const struct zyg_run *run = (const void *)message;
-    if (len < sizeof *run || (run->magic != ZYG_RUN_MAGIC && run->magic != ZYG_PROBE_MAGIC) ||
-        (uint64_t)run->cmd_bytes + run->env_bytes + run->cwd_bytes + run->arg_bytes +
-                run->place_bytes !=
-            len - sizeof *run)
+    if (!is_sound(run, len))
         child_fail(CHILD_STEP_MESSAGE, EBADMSG);
     char *cmd = message + sizeof *run, *vars = cmd + run->cmd_bytes, *cwd = vars + run->env_bytes;
+    char *words = cwd + run->cwd_bytes;
     if (!text_ends(cmd, run->cmd_bytes) || !text_ends(cwd, run->cwd_bytes) ||
-        (run->env_bytes && !text_ends(vars, run->env_bytes)))
+        (run->env_bytes && !text_ends(vars, run->env_bytes)) ||
+        !split(words, run->arg_bytes, run->arg_count, args) ||
+        !split(words + run->arg_bytes, run->place_bytes, run->place_count, places))
         child_fail(CHILD_STEP_MESSAGE, EBADMSG);
     for (char *at = vars; at < cwd; at += strlen(at) + 1) {
         if (job->request_env_count == ENV_ROOM - 16)
@@ -109,6 +137,10 @@ static const char *parse(size_t len, struct child_job *job)
         request_env[job->request_env_count++] = at;
     }
     job->cmd = cmd;
+    job->args = args;
+    job->arg_count = run->arg_count;
+    job->places = places;
+    job->place_count = run->place_count;
     return cwd;
 }
 
@@ -171,7 +203,8 @@ static void start_clock(struct zyg *z, const struct zyg_run *run)
                             .pid = getpid(),
                             .started_ns = clock_now_ns(),
                             .grace_ns = run->grace_ns,
-                            .home_cpu = run->home_cpu};
+                            .home_cpu = run->home_cpu,
+                            .flags = run->flags};
     write_note(0, &note, sizeof note);
     if (timerfd_settime(z->clock_fd, 0, &when, NULL) < 0)
         child_fail(CHILD_STEP_LIMITS, errno);
@@ -187,9 +220,9 @@ static int own_null(int fd)
     return open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
-static void install_stdio(int *fds, size_t nfds)
+static void install_stdio(int *fds, size_t nfds, size_t place_count)
 {
-    if (nfds != 3)
+    if (nfds != 3 + place_count)
         child_fail(CHILD_STEP_MESSAGE, EBADF);
     fds[0] = own_null(fds[0]);
     for (int i = 0; i < 3; i++)
@@ -231,8 +264,10 @@ _Noreturn static void take_run(struct zyg *z)
     start_clock(z, run);
     if (z->home_cpu != ZYG_ANY_CPU)
         zyg_bind(z, ZYG_ANY_CPU);
-    install_stdio(fds, nfds);
+    install_stdio(fds, nfds, job.place_count);
     limit_cpu(run->cpu_s);
+    if (run->flags || job.place_count)
+        child_place(&job, run->flags, fds + 3);
     if (*cwd) {
         int r = enter_cwd(cwd);
         if (r < 0)
@@ -243,6 +278,8 @@ _Noreturn static void take_run(struct zyg *z)
     close_others(z);
     if (run->magic == ZYG_PROBE_MAGIC && run->cmd_bytes > sizeof(struct zyg_probe_ask))
         probe_main(job.cmd, z->eval->execs);
+    if (run->magic == ZYG_PROGRAM_MAGIC)
+        child_become_program(job.args, job.env);
     z->eval->run(&job);
 }
 

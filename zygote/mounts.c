@@ -153,6 +153,19 @@ int zyg_mount_private(const struct policy_set *set, const struct policy_plan *pl
     return r < 0 ? r : mount_tmp(plan);
 }
 
+/* An inode for each page, as in /tmp: what they take of the kernel's memory is bounded with them.
+ */
+int zyg_mount_fresh(uint64_t bytes)
+{
+    char options[128];
+    (void)snprintf(options, sizeof options, "size=%llu,nr_inodes=%llu,mode=0755,uid=%u,gid=%u",
+                   (unsigned long long)bytes, (unsigned long long)(bytes / 4096 + 64),
+                   ZYG_CHILD_UID, ZYG_CHILD_UID);
+    if (SYS(mount("tmpfs", ZYG_HOME, "tmpfs", MS_NOSUID | MS_NODEV, options)) < 0)
+        return -errno;
+    return SYS(chdir(ZYG_HOME)) < 0 ? -errno : 0;
+}
+
 int zyg_mount_volume(int mount_fd)
 {
     if (syscall(SYS_move_mount, mount_fd, "", AT_FDCWD, ZYG_HOME, 4 /* MOVE_MOUNT_F_EMPTY_PATH */) <

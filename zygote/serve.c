@@ -145,6 +145,7 @@ static void finish_run(struct zyg *z, struct tally *t)
         t->report.step = z->note->step;
         t->report.step_errno = z->note->step_errno;
         t->report.wall_ns = clock_now_ns() - z->note->started_ns;
+        t->report.outputs = z->note->flags & ZYG_EMPTY_OUTPUTS && outputs_may_be();
         judge(z, &t->report);
         report_done(z, &t->report, run_id);
         stop_clock(z);
@@ -297,9 +298,11 @@ void zyg_serve(struct zyg *z)
     ssize_t n = packet_recv(z->ctl, &order, sizeof order, fds, &nfds);
     if (n == 0)
         _exit(0); /* never needed */
-    if (n != (ssize_t)sizeof order || nfds != 1 || order.verb != ZYG_ASSIGN)
+    bool is_fresh = order.flags & ZYG_FRESH;
+    if (n != (ssize_t)sizeof order || nfds != !is_fresh || order.verb != ZYG_ASSIGN ||
+        order.flags & ~ZYG_FRESH || is_fresh != (order.fresh_bytes > 0))
         _exit(1);
     order.ns_id[ZYG_NS_ID_ROOM - 1] = 0;
-    zyg_assign(z, &order, fds[0]);
+    zyg_assign(z, &order, is_fresh ? -1 : fds[0]);
     serve(z);
 }

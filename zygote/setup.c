@@ -104,8 +104,9 @@ void zyg_set_up(struct zyg *z)
 void zyg_assign(struct zyg *z, const struct zyg_order *order, int volume_fd)
 {
     int listener;
-    must(z, ZYG_STEP_VOLUME, zyg_mount_volume(volume_fd));
-    (void)close(volume_fd);
+    must(z, ZYG_STEP_VOLUME,
+         volume_fd < 0 ? zyg_mount_fresh(order->fresh_bytes) : zyg_mount_volume(volume_fd));
+    fd_close(&volume_fd);
     if (sethostname(order->ns_id, strlen(order->ns_id)) < 0)
         zyg_give_up(z, ZYG_STEP_VOLUME, errno);
     must(z, ZYG_STEP_LANDLOCK, policy_landlock_allow(z->plan, z->ruleset, ZYG_HOME));
