@@ -141,7 +141,7 @@ void output_drain(struct output *out, size_t count)
         struct pollfd p[OUTPUT_DRAIN_MAX];
         for (size_t i = 0; i < count; i++)
             p[i] = (struct pollfd){.fd = out[i].fd, .events = POLLIN};
-        if (poll(p, count, 0) <= 0)
+        if (SYS(poll(p, count, 0)) <= 0)
             return;
         for (size_t i = 0; i < count; i++) {
             bool alone = p[i].revents & POLLHUP;

@@ -8,6 +8,7 @@
  * number.
  */
 #include "lib/clock.h"
+#include "lib/fault.h"
 #include "lib/fd.h"
 #include "lib/packet.h"
 #include "zygote/zyg.h"
@@ -34,8 +35,8 @@ static int note_fd; /* of this child's zygote */
 
 static void write_note(size_t at, const void *data, size_t len)
 {
-    if (pwrite(note_fd, data, len, (off_t)at) != (ssize_t)len)
-        _exit(127);
+    if (SYS(pwrite(note_fd, data, len, (off_t)at)) != (ssize_t)len)
+        _exit(CHILD_MUTE);
 }
 
 void child_fail(enum child_step step, int error)
@@ -52,20 +53,21 @@ void child_fail(enum child_step step, int error)
 static void join_cgroups(struct zyg *z)
 {
     for (size_t i = 0; i < z->joins_count; i++)
-        if (write(z->procs_fd[i], "0", 1) < 0)
+        if (SYS(write(z->procs_fd[i], "0", 1)) < 0)
             child_fail(CHILD_STEP_LIMITS, errno);
 }
 
 static void become_group(void)
 {
-    if (setgroups(0, NULL) < 0 || setresgid(ZYG_CHILD_UID, ZYG_CHILD_UID, ZYG_CHILD_UID) < 0)
+    if (SYS(setgroups(0, NULL)) < 0 ||
+        SYS(setresgid(ZYG_CHILD_UID, ZYG_CHILD_UID, ZYG_CHILD_UID)) < 0)
         child_fail(CHILD_STEP_LIMITS, errno);
 }
 
 static void become_user(void)
 {
-    if (setresuid(ZYG_CHILD_UID, ZYG_CHILD_UID, ZYG_CHILD_UID) < 0 ||
-        prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0)
+    if (SYS(setresuid(ZYG_CHILD_UID, ZYG_CHILD_UID, ZYG_CHILD_UID)) < 0 ||
+        SYS(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)) < 0)
         child_fail(CHILD_STEP_LIMITS, errno);
 }
 
@@ -188,11 +190,12 @@ static int enter_cwd(const char *cwd)
         rest = cwd + len;
         rest += strspn(rest, "/");
     }
-    auto_close int root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    auto_close int root_fd = SYS(open(root, O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (root_fd < 0)
         return -errno;
-    auto_close int fd = (int)syscall(SYS_openat2, root_fd, *rest ? rest : ".", &how, sizeof how);
-    return fd < 0 || fchdir(fd) < 0 ? -errno : 0;
+    auto_close int fd =
+        (int)SYS(syscall(SYS_openat2, root_fd, *rest ? rest : ".", &how, sizeof how));
+    return fd < 0 || SYS(fchdir(fd)) < 0 ? -errno : 0;
 }
 
 static void start_clock(struct zyg *z, const struct zyg_run *run)
@@ -206,7 +209,7 @@ static void start_clock(struct zyg *z, const struct zyg_run *run)
                             .home_cpu = run->home_cpu,
                             .flags = run->flags};
     write_note(0, &note, sizeof note);
-    if (timerfd_settime(z->clock_fd, 0, &when, NULL) < 0)
+    if (SYS(timerfd_settime(z->clock_fd, 0, &when, NULL)) < 0)
         child_fail(CHILD_STEP_LIMITS, errno);
 }
 
@@ -217,7 +220,7 @@ static int own_null(int fd)
     struct stat st;
     if (fstat(fd, &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))
         return fd;
-    return open("/dev/null", O_RDONLY | O_CLOEXEC);
+    return SYS(open("/dev/null", O_RDONLY | O_CLOEXEC));
 }
 
 static void install_stdio(int *fds, size_t nfds, size_t place_count)
@@ -226,21 +229,21 @@ static void install_stdio(int *fds, size_t nfds, size_t place_count)
         child_fail(CHILD_STEP_MESSAGE, EBADF);
     fds[0] = own_null(fds[0]);
     for (int i = 0; i < 3; i++)
-        if (dup2(fds[i], i) < 0)
+        if (SYS(dup2(fds[i], i)) < 0)
             child_fail(CHILD_STEP_STDIO, errno);
 }
 
 /* The last step: what is open from here on, foreign code has. */
 static void close_others(const struct zyg *z)
 {
-    if (syscall(SYS_close_range, 3, ~0u, z->eval->execs ? CLOSE_RANGE_CLOEXEC : 0) < 0)
+    if (SYS(syscall(SYS_close_range, 3, ~0u, z->eval->execs ? CLOSE_RANGE_CLOEXEC : 0)) < 0)
         child_fail(CHILD_STEP_STDIO, errno);
 }
 
 static void limit_cpu(uint64_t seconds)
 {
     struct rlimit lim = {.rlim_cur = seconds, .rlim_max = seconds + 1}; /* SIGXCPU, then SIGKILL */
-    if (seconds && setrlimit(RLIMIT_CPU, &lim) < 0)
+    if (seconds && SYS(setrlimit(RLIMIT_CPU, &lim)) < 0)
         child_fail(CHILD_STEP_LIMITS, errno);
 }
 
@@ -294,17 +297,19 @@ static void become_first(struct zyg *z)
     zyg_forget_plan(z);
     await_promotion(z);
     char host[ZYG_NS_ID_ROOM] = "";
-    int r = gethostname(host, sizeof host - 1) < 0 ? -errno : policy_landlock_restrict(z->ruleset);
+    int r =
+        SYS(gethostname(host, sizeof host - 1)) < 0 ? -errno : policy_landlock_restrict(z->ruleset);
     if (r < 0)
         child_fail(CHILD_STEP_LIMITS, -r);
     z->eval->on_assign(host);
     become_user();
-    if (chdir(ZYG_HOME) < 0) /* which is the user's alone */
+    if (SYS(chdir(ZYG_HOME)) < 0) /* which is the user's alone */
         child_fail(CHILD_STEP_LIMITS, errno);
 }
 
 void child_main(struct zyg *z, enum child_kind kind)
 {
+    fault_set_role("child");
     (void)setsid(); /* in pid 1's session it could send it SIGCONT (kill(2)) */
     if (policy_landlock_scope(z->scoped) < 0)
         _exit(1);

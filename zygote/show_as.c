@@ -20,8 +20,8 @@ void child_show_as_prepare(void)
 {
     char text[2048];
     unsigned long f[53] = {0};
-    auto_close int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    auto_close int fd = SYS(open("/proc/self/stat", O_RDONLY | O_CLOEXEC));
+    ssize_t n = fd < 0 ? -1 : SYS(read(fd, text, sizeof text - 1));
     if (n <= 0)
         return;
     text[n] = 0;

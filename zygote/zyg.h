@@ -141,9 +141,11 @@ int zyg_mount_private(const struct policy_set *set, const struct policy_plan *pl
 int zyg_mount_volume(int mount_fd);
 int zyg_mount_fresh(uint64_t bytes);
 int zyg_loopback_up(void);
-/* Waits for POLICY_NET_DEVICE and brings it up with that address and a route by that gateway. */
-int zyg_egress_up(uint32_t address, uint32_t gateway);
+/* Waits for POLICY_NET_DEVICE and brings it up with that address and a route by that gateway,
+ * unless `ctl` ends before. */
+int zyg_egress_up(uint32_t address, uint32_t gateway, int ctl);
 /* child.c: the standby's whole life. The first one is forked before its zygote has a namespace. */
+#define CHILD_MUTE 126 /* exit status of a child that cannot write its note */
 enum child_kind { CHILD_STANDBY, CHILD_RESERVE, CHILD_FIRST };
 _Noreturn void child_main(struct zyg *z, enum child_kind kind);
 /* The same for one that a mould casts; `z` is a struct zyg. */
