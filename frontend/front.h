@@ -6,6 +6,8 @@
 #include "frontend/output.h"
 #include "frontend/parse.h"
 #include "frontend/upstream.h"
+#include "frontend/urls.h"
+#include "store/store.h"
 #include <pthread.h>
 
 struct front {
@@ -16,8 +18,13 @@ struct front {
     struct parse_limits limits; /* from the last Hello, like the next three */
     uint64_t timeout_ms_max, upload_bytes_max;
     bool greeted, draining, ending;
-    struct lang_list languages; /* of the last Hello */
-    char *capabilities;         /* of the last Hello, as JSON; NULL: none yet */
+    struct lang_list languages;              /* of the last Hello */
+    char *capabilities;                      /* of the last Hello, as JSON; NULL: none yet */
+    struct store *store;                     /* of the process */
+    struct store_mailbox mailbox;            /* for store_submit; collected by the loop */
+    const struct urls *urls;                 /* of the process */
+    uint64_t file_bytes_max, url_lifetime_s; /* from the last Hello, like the next one */
+    char base_url[URL_BASE_MAX + 1];
     int null_fd; /* /dev/null, read-only, opened before the restrictions; of the process */
     bool first;  /* of all threads: it sets what is the process's, such as the log */
     pthread_t thread;
