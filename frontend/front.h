@@ -25,8 +25,9 @@ struct front {
     const struct urls *urls;                 /* of the process */
     uint64_t file_bytes_max, url_lifetime_s; /* from the last Hello, like the next one */
     char base_url[URL_BASE_MAX + 1];
-    int null_fd; /* /dev/null, read-only, opened before the restrictions; of the process */
-    bool first;  /* of all threads: it sets what is the process's, such as the log */
+    unsigned detached; /* runs that go on without a request */
+    int null_fd;       /* /dev/null, read-only, opened before the restrictions; of the process */
+    bool first;        /* of all threads: it sets what is the process's, such as the log */
     pthread_t thread;
 };
 
@@ -55,4 +56,7 @@ void routes_on_end(void *front, struct http_request *req);
 void capabilities_on_hello(struct front *f, const struct proto_hello *h);
 
 /* The handlers: execute.c, ... */
-route_handler execute_on_request;
+/* work_open.c: cancels that other threads asked for. */
+void work_on_tick(struct front *f);
+
+route_handler execute_on_request, work_on_request, runs_on_get, runs_on_delete;

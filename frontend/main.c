@@ -117,6 +117,7 @@ static void on_tick(struct http_timer *t)
         return;
     }
     upstream_tick(&f->upstream, now);
+    work_on_tick(f);
     if (atomic_load(&engine_state) != ENGINE_FINE)
         end(f);
     http_timer_set(f->server, t, now + (f->ending ? ENDING_MS : TICK_MS) * CLOCK_NS_PER_MS);
@@ -125,7 +126,7 @@ static void on_tick(struct http_timer *t)
 static void on_turn(void *user)
 {
     struct front *f = user;
-    if ((f->ending || f->draining) && http_open_requests(f->server) == 0)
+    if ((f->ending || f->draining) && http_open_requests(f->server) == 0 && f->detached == 0)
         http_stop(f->server);
     else
         output_pipes_fill(&f->pipes);

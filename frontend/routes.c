@@ -87,6 +87,9 @@ static const struct route routes[] = {
     {"GET", "/health", 0, HEAD_TOO | WHILE_DRAINING, health},
     {"GET", "/v1/health", 0, HEAD_TOO | WHILE_DRAINING, health},
     {"GET", "/v1/capabilities", 0, HEAD_TOO | WHILE_DRAINING, capabilities},
+    {"POST", "/v1/runs", KEY_RUNS, 0, work_on_request},
+    {"GET", "/v1/runs/{id}", KEY_RUNS, HEAD_TOO | WHILE_DRAINING, runs_on_get},
+    {"DELETE", "/v1/runs/{id}", KEY_RUNS, WHILE_DRAINING, runs_on_delete},
     {"GET", "/v1/languages", 0, HEAD_TOO | WHILE_DRAINING, languages},
     {"GET", "/ready", 0, HEAD_TOO | WHILE_DRAINING, ready},
 };
