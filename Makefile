@@ -70,8 +70,8 @@ $B/brood: $(call obj,cli) $(call arc,$(USES_brood)); $(CC) $(LDFLAGS) -o $@ $^ $
 
 # zygote/: the same sources twice, never sanitised (they run inside bash, or static): bash_*.c make the
 # builtin, exec_eval.c the static fallback.
-ZSRC := $(filter-out zygote/bash_%.c zygote/exec_eval.c,$(wildcard zygote/*.c)) lib/packet.c lib/fd.c lib/err.c lib/clock.c policy/install.c policy/set.c
-ZFLAGS := $(filter-out -fsanitize% -fno-sanitize% -DBROOD_FAULT,$(CFLAGS)) $(shell pkg-config --cflags libnl-3.0)
+ZSRC := $(filter-out zygote/bash_%.c zygote/exec_eval.c,$(wildcard zygote/*.c)) lib/packet.c lib/fd.c lib/err.c lib/clock.c policy/install.c policy/set.c $(if $(filter fault,$(MODE)),lib/fault.c)
+ZFLAGS := $(filter-out -fsanitize% -fno-sanitize%,$(CFLAGS)) $(shell pkg-config --cflags libnl-3.0)
 ZLIBS := /usr/lib/x86_64-linux-gnu/libnl-3.a
 zobj = $(patsubst %.c,$B/$1/%.o,$(ZSRC) $2)
 $B/zso/zygote/bash_eval.o: ZFLAGS += $(BASH_CFLAGS) -DBROOD_FOREIGN_SOURCE -Wno-undef -Wno-strict-prototypes
