@@ -71,8 +71,14 @@ struct route {
     route_handler *run;
 };
 
+#define FILES_PATH "/v1/namespaces/{id}/files/{path...}"
 static const struct route routes[] = {
     {"POST", "/execute", KEY_EXECUTE, 0, execute_on_request},
+    {"GET", FILES_PATH, KEY_NAMESPACES, HEAD_TOO, files_on_get},
+    {"PUT", FILES_PATH, KEY_NAMESPACES, UPLOAD, files_on_put},
+    {"DELETE", FILES_PATH, KEY_NAMESPACES, 0, files_on_delete},
+    {"GET", "/v1/namespaces", KEY_NAMESPACES, HEAD_TOO, ns_on_list},
+    {"DELETE", "/v1/namespaces/{id}", KEY_NAMESPACES, 0, ns_on_remove},
     {"GET", "/health", 0, HEAD_TOO | WHILE_DRAINING, health},
     {"GET", "/v1/health", 0, HEAD_TOO | WHILE_DRAINING, health},
     {"GET", "/v1/capabilities", 0, HEAD_TOO | WHILE_DRAINING, capabilities},
