@@ -8,6 +8,7 @@
  * pointer is followed only within the object that owns it.
  */
 #pragma once
+#include "languages/languages.h"
 #include "lib/loop.h"
 #include "policy/policy.h"
 #include "protocol/protocol.h"
@@ -17,8 +18,10 @@
 #include "zygote/zygote.h"
 #include <sys/queue.h>
 
-#define ENGINE_RUNS_MAX 3072u /* queued and running: three descriptors each while queued */
-#define ENGINE_QUEUED_BYTES_MAX (64u << 20) /* messages of queued runs */
+#define ENGINE_RUNS_MAX 3072u                    /* queued and running */
+#define ENGINE_RUN_FDS_MAX (ENGINE_RUNS_MAX * 3) /* held for them: more for those with files */
+#define ENGINE_HELD_BYTES_MAX (64u << 20) /* messages of their stages that are not sent yet */
+#define ENGINE_STAGE_FDS_MAX (4u + PROTO_PLACES_MAX) /* stdin, stdout, stderr, the code, files */
 #define ENGINE_CLIENTS_MAX 256u
 #define ENGINE_CLIENT_RUNS_MAX 2048u /* open on one connection; then it is not read */
 #define ENGINE_REMOVALS_MAX 64u
@@ -66,7 +69,8 @@ struct slot {
 };
 
 struct ns {
-    char id[PROTO_NS_ID_MAX + 1];
+    char id[PROTO_NS_ID_MAX + 1]; /* of a fresh one: what no client can name */
+    bool is_fresh;                /* no volume; ends with its one request */
     struct engine *engine;
     struct ns *next; /* hash chain */
     struct slot *slot;
@@ -81,23 +85,48 @@ struct ns {
     TAILQ_ENTRY(ns) in_waiting, in_idle;
 };
 
+/* What a zygote is sent at once: a command, a program, an operation on files. */
+struct stage {
+    char name[16]; /* "compile", "run"; "" for what has no stages */
+    void *message; /* struct zyg_run and its bytes; NULL once sent */
+    size_t message_bytes;
+    int fds[ENGINE_STAGE_FDS_MAX]; /* -1: /dev/null, or sent */
+    size_t nfds;
+    uint64_t timeout_ms, cpu_ms;     /* cpu_ms 0: no limit of its own */
+    uint64_t memory_bytes, pids_max; /* less than the policy's; 0: as the policy says */
+};
+
+/* What the engine runs of its own accord has no client. */
+enum run_kind {
+    RUN_COMMAND,
+    RUN_CODE,
+    RUN_FILES,
+    RUN_PROBE,   /* at start: engine_probe.c waits for its result */
+    RUN_COLLECT, /* hands artifacts over, behind the run that left them */
+};
+
+/* A request: its stages follow each other in one zygote, and nothing comes between. */
 struct run {
     uint64_t id, tag, client_id;
+    uint64_t sent_id; /* of the stage that is on, as its zygote knows it: they only grow */
+    enum run_kind kind;
     struct ns *ns;
-    struct client *client; /* NULL: gone */
-    void *message;         /* queued: struct zyg_run and its bytes */
-    size_t message_bytes;
-    int fds[3]; /* -1 once sent */
-    uint64_t accepted_ns, started_ns, timeout_ms, cpu_s;
-    uint64_t output_bytes_max;              /* of its policy; 0: none */
-    uint32_t policy;                        /* index; once sent: of policies that may be gone */
-    char policy_asked[POLICY_NAME_MAX + 1]; /* "": none */
-    uint64_t memory_bytes, pids_max;        /* less than the policy's; 0: as the policy says */
+    struct client *client; /* NULL: gone, or there was none */
+    struct stage stages[PROTO_STAGES_MAX];
+    size_t stage_count, stage_at;
+    struct proto_stage done[PROTO_STAGES_MAX]; /* facts of those before stage_at */
+    int artifacts_fd;                          /* where they are wanted; -1: they are not */
+    uint64_t artifact_bytes_max;
+    uint32_t artifact_files_max;
+    uint64_t accepted_ns, started_ns, queue_us; /* started: the stage */
+    uint64_t output_bytes_max;                  /* of its policy; 0: none */
+    uint32_t policy;                            /* index; once sent: of policies that may be gone */
+    char policy_asked[POLICY_NAME_MAX + 1];     /* "": none */
     enum proto_start start;
     bool cancelled;
-    bool is_probe;          /* our own: engine_probe.c waits for its result */
     struct loop_timer wait; /* max_wait, while queued */
     char request_id[PROTO_REQUEST_ID_MAX + 1];
+    char language[PROTO_LANGUAGE_NAME_MAX + 1]; /* CODE: its name */
     TAILQ_ENTRY(run) in_ns, in_client;
 };
 
@@ -160,7 +189,8 @@ struct engine {
     uint64_t next_client_id;
 
     uint64_t next_run_id;
-    size_t open_runs, queued_runs, queued_bytes;
+    uint64_t last_sent_id, last_fresh;
+    size_t open_runs, queued_runs, held_bytes, held_fds;
     struct {
         uint64_t runs, reasons[PROTO_REASONS], refused, forbidden, activations, activation_failures,
             evictions, frontend_starts, zygotes_lost, replaced;
@@ -236,6 +266,8 @@ void ns_init(struct engine *e);
 struct ns *ns_find(struct engine *e, const char *id);
 /* Finds or makes; NULL: out of memory. */
 struct ns *ns_get(struct engine *e, const char *id);
+/* One without a volume, for one request, under a name that nobody else can have. */
+struct ns *ns_new_fresh(struct engine *e);
 /* Puts a run (with its message) at the end of the queue and sees that the namespace becomes active.
  */
 void ns_enqueue(struct ns *ns, struct run *run);
@@ -246,7 +278,7 @@ struct run *ns_peek_next(struct ns *ns);
 void ns_on_policies(struct engine *e);
 /* The next run to send, already out of the queue; NULL: none. */
 struct run *ns_take_next(struct ns *ns);
-/* It could not be sent: back to the front. */
+/* It could not be sent, or has another stage, or comes behind the one that was on: to the front. */
 void ns_put_back(struct run *run);
 /* After a run, or once active without one: idle, or the next run; serves waiting namespaces. */
 void ns_settle(struct ns *ns);
@@ -273,14 +305,15 @@ const char *run_choose_policy(struct engine *e, struct run *run);
 /* The same for a queued run under other policies than it was accepted with; its deadline and its
  * processor time become no longer than they allow. */
 const char *run_choose_anew(struct engine *e, struct run *run);
-/* The limits under which it is to run. */
-struct policy_group run_limits(const struct engine *e, const struct run *run);
-/* Sends it to the slot. 0, or -errno: the zygote is gone and the run is still whole. */
-int run_send(struct run *run, struct slot *s);
-/* The zygote's report: completes the facts and answers. */
-void run_finish(struct run *run, struct slot *s, const struct zyg_report *report);
+/* Puts a run that is ours, with its stages, into the namespace's queue. */
+void run_start_own(struct run *run);
+/* Sends the result, if anybody waits for one, and forgets the run. */
+void run_answer(struct run *run, struct proto_result *result);
 /* Answers without facts and forgets the run. */
 void run_fail(struct run *run, enum proto_outcome outcome, const char *text);
+/* The same, naming a field of the request ("": none). */
+void run_fail_field(struct run *run, enum proto_outcome outcome, const char *field,
+                    const char *text);
 /* It never ended in time although its zygote was told: answered as a timeout or a cancel. */
 void run_overdue(struct run *run);
 /* Its policy is no longer to be had. */
@@ -288,6 +321,54 @@ void run_fail_policy(struct run *run, const char *why);
 /* Its limits could not be set; too_low: the namespace holds more memory than it asked for. */
 void run_fail_limits(struct run *run, bool too_low);
 void run_cancel(struct run *run);
+const char *run_kind_name(const struct run *run);
+
+/* ---- engine_pack.c: what a standby reads -------------------------------------------------------
+ */
+
+struct pack {
+    uint32_t magic, flags;
+    const void *cmd;
+    size_t cmd_len;
+    const struct policy_plan *plan;            /* its environment; NULL: none */
+    const struct language_texts *language_env; /* NULL: none */
+    const struct proto_env *env;
+    size_t env_count;
+    const char *cwd;
+    const char *argv; /* of a program, each with its NUL; args follow */
+    size_t argv_bytes;
+    uint32_t argv_count;
+    const char *const *args;
+    size_t arg_count;
+    const char *source; /* where the first file goes; NULL: there is no code */
+    const char *const *places;
+    size_t place_count;
+};
+/* Makes the message of a stage whose limits are set. 0, -E2BIG, -ENOMEM. */
+int stage_pack(struct engine *e, struct stage *st, const struct pack *p);
+/* Adds a descriptor that goes with it and takes it over; -1: /dev/null. */
+void stage_take_fd(struct engine *e, struct stage *st, int *fd);
+/* Frees and closes what it still has. */
+void stage_drop(struct engine *e, struct stage *st);
+
+/* ---- engine_stages.c: one stage after the other ------------------------------------------------
+ */
+
+struct stage *run_stage(struct run *run);
+/* The limits under which its stage is to run in this slot. */
+struct policy_group run_limits(const struct slot *s, struct run *run);
+/* Has a part of it been done in the zygote that is to do the rest? */
+bool run_goes_on(const struct run *run);
+/* Sends its stage to the slot. 0, or -errno: the zygote is gone and the stage is still whole. */
+int run_send(struct run *run, struct slot *s);
+/* Its stage is over: puts the next one in front of the queue, or answers. */
+void run_advance(struct run *run, struct proto_result *result, bool has_outputs);
+
+/* ---- engine_facts.c: what a run did ------------------------------------------------------------
+ */
+
+/* The zygote's report of a stage: completes the facts, and goes on with it. */
+void run_finish(struct run *run, struct slot *s, const struct zyg_report *report);
 
 /* ---- engine_probe.c: do the layers hold? -------------------------------------------------------
  */

@@ -11,6 +11,7 @@
 #include "lib/clock.h"
 #include "lib/log.h"
 #include "supervisor/engine.h"
+#include <inttypes.h>
 
 #define SWEEP_MS 1000u
 
@@ -41,6 +42,16 @@ struct ns *ns_get(struct engine *e, const char *id)
     *bucket = ns;
     TAILQ_INIT(&ns->queue);
     e->ns_count++;
+    return ns;
+}
+
+struct ns *ns_new_fresh(struct engine *e)
+{
+    char id[PROTO_NS_ID_MAX + 1];
+    (void)snprintf(id, sizeof id, ".fresh-%" PRIu64, ++e->last_fresh);
+    struct ns *ns = ns_get(e, id);
+    if (ns)
+        ns->is_fresh = true;
     return ns;
 }
 
@@ -136,8 +147,13 @@ static void activate(struct ns *ns)
 
 void ns_on_slot_gone(struct ns *ns)
 {
+    struct run *next;
     ns->slot = NULL;
     leave_idle(ns);
+    while ((next = TAILQ_FIRST(&ns->queue)) && run_goes_on(next)) {
+        ns_dequeue(next);
+        run_fail(next, PROTO_INTERNAL, "the namespace's zygote died between two stages");
+    }
     if (ns->removing) {
         struct priv_request req = {.verb = PRIV_DISCARD_VOLUME};
         for (uint32_t i = 0; i < ENGINE_REMOVALS_MAX; i++)
@@ -176,7 +192,6 @@ static void count_in(struct run *run)
 {
     run->ns->queued++;
     run->ns->engine->queued_runs++;
-    run->ns->engine->queued_bytes += run->message_bytes;
 }
 
 void ns_enqueue(struct ns *ns, struct run *run)
@@ -199,7 +214,8 @@ void ns_put_back(struct run *run)
 {
     TAILQ_INSERT_HEAD(&run->ns->queue, run, in_ns);
     count_in(run);
-    begin_waiting(run);
+    if (!run_goes_on(run))
+        begin_waiting(run);
 }
 
 void ns_dequeue(struct run *run)
@@ -209,7 +225,6 @@ void ns_dequeue(struct run *run)
     TAILQ_REMOVE(&run->ns->queue, run, in_ns);
     run->ns->queued--;
     e->queued_runs--;
-    e->queued_bytes -= run->message_bytes;
 }
 
 struct run *ns_peek_next(struct ns *ns)
@@ -223,7 +238,8 @@ struct run *ns_take_next(struct ns *ns)
     if (!run)
         return NULL;
     ns_dequeue(run);
-    run->start = ns->engine->zygote_execs ? PROTO_START_EXEC : ns->start;
+    if (!run_goes_on(run))
+        run->start = ns->engine->zygote_execs ? PROTO_START_EXEC : ns->start;
     ns->start = PROTO_START_WARM;
     return run;
 }
@@ -243,6 +259,10 @@ void ns_settle(struct ns *ns)
     }
     if (ns->slot->state == SLOT_DYING)
         return;
+    if (ns->is_fresh) { /* it has had its one request */
+        slot_end(ns->slot);
+        return;
+    }
     leave_idle(ns);
     ns->idle_since_ns = clock_now_ns();
     TAILQ_INSERT_TAIL(&e->idle, ns, in_idle);

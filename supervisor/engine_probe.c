@@ -74,30 +74,19 @@ static void fail(const char *text)
         (void)snprintf(probe.failure, sizeof probe.failure, "%s", text);
 }
 
-static struct run *new_run(void)
+static struct run *new_run(struct ns *ns)
 {
-    struct zyg_run head = {.magic = ZYG_PROBE_MAGIC,
-                           .run_id = UINT64_MAX - ROUNDS + (uint64_t)probe.round,
-                           .timeout_ns = ROUND_MS * CLOCK_NS_PER_MS,
-                           .cmd_bytes = sizeof host.ask + 1,
-                           .cwd_bytes = 1};
+    struct pack pack = {
+        .magic = ZYG_PROBE_MAGIC, .cmd = &host.ask, .cmd_len = sizeof host.ask, .cwd = ""};
     struct run *run = calloc(1, sizeof *run);
-    size_t len = sizeof head + head.cmd_bytes + head.cwd_bytes;
-    char *message = run ? calloc(1, len) : NULL;
-    if (!message) {
-        free(run);
+    if (!run)
         return NULL;
-    }
-    memcpy(message, &head, sizeof head);
-    memcpy(message + sizeof head, &host.ask, sizeof host.ask);
-    *run = (struct run){.id = head.run_id,
-                        .message = message,
-                        .message_bytes = len,
-                        .accepted_ns = clock_now_ns(),
-                        .timeout_ms = ROUND_MS,
-                        .is_probe = true,
-                        .fds = {-1, -1, -1}};
-    return run;
+    *run = (struct run){.kind = RUN_PROBE, .ns = ns, .stage_count = 1, .artifacts_fd = -1};
+    run->stages[0].timeout_ms = ROUND_MS;
+    if (stage_pack(probe.e, &run->stages[0], &pack) == 0)
+        return run;
+    free(run);
+    return NULL;
 }
 
 /* stdin and stderr: a pipe that we keep open; stdout: where the answers come. */
@@ -111,12 +100,14 @@ static bool open_pipes(struct run *run)
         fd_close(&in[1]);
         return false;
     }
-    run->fds[0] = in[0];
-    run->fds[1] = out[1];
-    run->fds[2] = fcntl(in[0], F_DUPFD_CLOEXEC, 3);
+    int third = fcntl(in[0], F_DUPFD_CLOEXEC, 3);
+    bool fine = third >= 0;
+    stage_take_fd(probe.e, &run->stages[0], &in[0]);
+    stage_take_fd(probe.e, &run->stages[0], &out[1]);
+    stage_take_fd(probe.e, &run->stages[0], &third);
     probe.hold = in[1];
     probe.answers.fd = out[0];
-    return run->fds[2] >= 0 && fd_set_nonblock(out[0]) == 0 &&
+    return fine && fd_set_nonblock(out[0]) == 0 &&
            loop_io_add(&probe.e->loop, &probe.answers, EPOLLIN) == 0;
 }
 
@@ -124,18 +115,16 @@ static void conclude(void);
 
 static void begin_round(void)
 {
-    struct run *run = new_run();
     struct ns *ns = ns_get(probe.e, PRIV_PROBE_ID);
-    if (!run || !ns || !open_pipes(run)) { /* what is lost here goes with the process */
+    struct run *run = ns ? new_run(ns) : NULL;
+    if (!run || !open_pipes(run)) { /* what is lost here goes with the process */
         fail("out of memory or descriptors");
         conclude();
         return;
     }
-    run->ns = ns;
-    probe.e->open_runs++;
     probe.round++;
     probe.len = 0;
-    ns_enqueue(ns, run);
+    run_start_own(run);
 }
 
 /* Into the table; what was broken once stays so. */

@@ -161,12 +161,12 @@ static void act_lose_spare(struct slot *s, struct event *ev)
 /* Does the next run need another zygote, or other limits, than there are? */
 static bool fits_box(const struct slot *s, const struct run *run)
 {
-    return s->engine->policies->plans[run->policy].box == s->box;
+    return run_goes_on(run) || s->engine->policies->plans[run->policy].box == s->box;
 }
 
-static bool fits_limits(const struct slot *s, const struct run *run, struct policy_group *ret)
+static bool fits_limits(const struct slot *s, struct run *run, struct policy_group *ret)
 {
-    *ret = run_limits(s->engine, run);
+    *ret = run_limits(s, run);
     return memcmp(ret, &s->group, sizeof *ret) == 0;
 }
 
@@ -184,25 +184,43 @@ static bool send_run(struct slot *s)
     s->state = SLOT_BUSY;
     s->ns->running = run;
     s->engine->busy_count++;
-    arm(s, run->timeout_ms + s->engine->set.grace_ms + REPORT_MS);
+    arm(s, run_stage(run)->timeout_ms + s->engine->set.grace_ms + REPORT_MS);
     return true;
 }
 
 /* The run follows at once: it waits in its socket while the zygote sets itself up. */
-static void act_assign(struct slot *s, struct event *ev)
+static void assign(struct slot *s, const struct zyg_order *order, int *volume)
 {
-    struct zyg_order order = {.verb = ZYG_ASSIGN};
     struct run *next = ns_peek_next(s->ns);
     struct policy_group limits;
-    (void)snprintf(order.ns_id, sizeof order.ns_id, "%s", s->ns->id);
-    int r = packet_send(s->ctl.fd, &order, sizeof order, &ev->fd, 1);
-    fd_close(&ev->fd);
+    int r = packet_send(s->ctl.fd, order, sizeof *order, volume, *volume >= 0);
+    fd_close(volume);
     arm(s, STEP_MS);
     if (r < 0)
         step(s, &(struct event){
                     .what = EV_BROKEN, .text = "the zygote does not take its volume", .fd = -1});
     else if (next && !s->ns->removing && fits_box(s, next) && fits_limits(s, next, &limits))
         (void)send_run(s);
+}
+
+static void act_assign(struct slot *s, struct event *ev)
+{
+    struct zyg_order order = {.verb = ZYG_ASSIGN};
+    (void)snprintf(order.ns_id, sizeof order.ns_id, "%s", s->ns->id);
+    assign(s, &order, &ev->fd);
+}
+
+/* Its home is memory as /tmp is: together they leave a quarter of what there is to programs. */
+static void assign_fresh(struct slot *s)
+{
+    struct zyg_order order = {.verb = ZYG_ASSIGN, .flags = ZYG_FRESH, .ns_id = "fresh"};
+    const struct run *next = ns_peek_next(s->ns);
+    const struct policy_limits *l = &s->engine->policies->plans[next ? next->policy : 0].limits;
+    uint64_t most = (l->group.memory_bytes - l->tmp_bytes) / 2;
+    int none = -1;
+    order.fresh_bytes = s->engine->set.fresh_bytes < most ? s->engine->set.fresh_bytes : most;
+    s->state = SLOT_ASSIGNING;
+    assign(s, &order, &none);
 }
 
 static void act_activation_failed(struct slot *s, struct event *ev)
@@ -378,7 +396,7 @@ static void on_report(struct slot *s, const struct zyg_report *report)
         ev.what = EV_READY;
         break;
     case ZYG_DONE:
-        if (s->state != SLOT_BUSY || report->run_id == s->ns->running->id)
+        if (s->state != SLOT_BUSY || report->run_id == s->ns->running->sent_id)
             ev.what = EV_DONE;
         break;
     case ZYG_FAILED:
@@ -659,18 +677,22 @@ void slot_attach(struct slot *s, struct ns *ns)
     TAILQ_REMOVE(&e->spares, s, in_list);
     e->spare_count--;
     e->bound_count++;
+    e->total.activations++;
+    s->ns = ns;
+    ns->slot = s;
+    e->refill_after_ns = clock_now_ns() + REFILL_PAUSE_MS * CLOCK_NS_PER_MS;
+    (void)loop_timer_set(&e->loop, &e->refill, e->refill_after_ns);
+    if (ns->is_fresh) {
+        assign_fresh(s);
+        return;
+    }
     if (!next ||
         memcmp(&s->group, &e->policies->plans[next->policy].limits.group, sizeof s->group) != 0)
         s->group = (struct policy_group){0}; /* priv may put others in their place */
-    e->total.activations++;
     s->state = SLOT_ATTACHING;
-    s->ns = ns;
-    ns->slot = s;
     (void)snprintf(req.ns_id, sizeof req.ns_id, "%s", ns->id);
     arm(s, STEP_MS);
     engine_ask_priv(e, &req, NULL, 0);
-    e->refill_after_ns = clock_now_ns() + REFILL_PAUSE_MS * CLOCK_NS_PER_MS;
-    (void)loop_timer_set(&e->loop, &e->refill, e->refill_after_ns);
 }
 
 /* The cgroup gets what the next run is to have; the run follows priv's answer. */
@@ -715,7 +737,7 @@ void slot_end(struct slot *s)
 
 void slot_cancel_run(struct slot *s)
 {
-    struct zyg_order order = {.verb = ZYG_CANCEL, .run_id = s->ns->running->id};
+    struct zyg_order order = {.verb = ZYG_CANCEL, .run_id = s->ns->running->sent_id};
     arm(s, CANCEL_MS);
     if (packet_send(s->ctl.fd, &order, sizeof order, NULL, 0) < 0)
         step(s, &(struct event){.what = EV_BROKEN, .text = "it does not listen", .fd = -1});

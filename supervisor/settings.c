@@ -296,6 +296,11 @@ static int check_together(struct settings_reading *r)
                               "expected less than half of limits.memory_mb (%" PRIu64
                               " MiB), got %" PRIu64,
                               set->memory_bytes >> 20, set->tmp_bytes >> 20);
+    int fresh = setting_find("namespaces.fresh_mb");
+    if (set->fresh_bytes >= set->memory_bytes / 2 && r->from[fresh].source != SETTINGS_DEFAULT)
+        return setting_refuse(
+            r, fresh, "expected less than half of limits.memory_mb (%" PRIu64 " MiB), got %" PRIu64,
+            set->memory_bytes >> 20, set->fresh_bytes >> 20);
     if (set->timeout_ms_default > set->timeout_ms_max) {
         int named = setting_find("runs.timeout_default_ms");
         if (r->from[named].source != SETTINGS_DEFAULT)

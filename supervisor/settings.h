@@ -56,6 +56,7 @@ struct settings {
     enum settings_memory memory; /* runs.memory: recycled|fresh */
     uint64_t standby_idle_ms;    /* a standby child is kept this long after a run; 2 s */
     uint64_t spares;             /* 8 */
+    uint64_t fresh_bytes;        /* /work of a fresh one; 64 MiB, less where memory is short */
 
     /* limits of a namespace (fixed at start) */
     uint64_t memory_bytes; /* 512 MiB */

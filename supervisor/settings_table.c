@@ -84,6 +84,7 @@ const struct setting settings_table[SETTINGS_COUNT] = {
     LIVE("namespaces.idle_s", idle_ms, 1, MS_MAX, "600", "an idle zygote is ended after"),
     LIVE("namespaces.standby_idle_ms", standby_idle_ms, 1, MS_MAX, "2000", "a standby child is kept after a run for"),
     LIVE("namespaces.spares", spares, 0, 1024, "8", "zygotes kept ready for cold namespaces"),
+    LIVE("namespaces.fresh_mb", fresh_bytes, MIB, TIB, "64", "files of a fresh namespace, in memory; below half of it"),
     FIXED("limits.memory_mb", memory_bytes, 16 * MIB, TIB, "512", "memory of a namespace"),
     FIXED("limits.pids", pids_max, 4, 32768, "256", "processes and threads of a namespace"),
     FIXED("limits.cpu_percent", cpu_percent, 0, 102400, "100", "processor time, 100 is one CPU; 0: no quota"),

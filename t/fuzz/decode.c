@@ -15,7 +15,8 @@ static char storage[2][PROTO_ARENA_BYTES] __attribute__((aligned(16)));
 static void check_execute(const struct proto_execute *x)
 {
     size_t total = 0;
-    assert(proto_ns_id_is_valid(x->ns_id, strlen(x->ns_id)));
+    bool fresh = !*x->ns_id && x->kind != PROTO_FILES;
+    assert(fresh || proto_ns_id_is_valid(x->ns_id, strlen(x->ns_id)));
     assert(x->cmd_len <= PROTO_CMD_BYTES_MAX && strlen(x->cmd) == x->cmd_len);
     assert(x->env_count <= PROTO_ENV_COUNT_MAX && strlen(x->cwd) <= PROTO_CWD_BYTES_MAX);
     for (size_t i = 0; i < x->env_count; i++) {

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* supervisor/engine_facts - what a stage of a run did, from the zygote's report and the counters of
+ * its cgroups.
+ *
+ * The report is the namespace's word about itself, so what decides a reason is read from the kernel
+ * where there is a counter for it. What one stage used is not told of the next: counters that can
+ * be reset are, of the others it is known how they stood before.
+ */
+#include "lib/clock.h"
+#include "lib/log.h"
+#include "policy/policy.h"
+#include "supervisor/engine.h"
+#include <signal.h>
+#include <sys/wait.h>
+
+#define FORK_NS_MIN 10000u  /* less than any fork takes */
+#define OOM_NS_MIN 1000000u /* less than it takes to start a process and run out of memory */
+
+/* The number behind `key ` in a counter file, or the first number when key is "". */
+static uint64_t read_counter(int fd, const char *key)
+{
+    char text[512];
+    ssize_t n = fd < 0 ? -1 : pread(fd, text, sizeof text - 1, 0);
+    if (n <= 0)
+        return 0;
+    text[n] = 0;
+    const char *at = *key ? strstr(text, key) : text;
+    return at ? strtoull(at + strlen(key), NULL, 10) : 0;
+}
+
+static bool oom_happened(struct slot *s)
+{
+    return read_counter(s->counters[CGROUP_OOM], "oom_kill ") > s->oom_seen;
+}
+
+static bool pids_ran_out(struct slot *s)
+{
+    return read_counter(s->counters[CGROUP_PIDS], "max ") > s->pids_seen;
+}
+
+/* The kernel counts the limit in whole ticks, those that a hypervisor stole among them; the time
+ * used is counted without: who died of SIGXCPU has used less by our reckoning. */
+static bool cpu_ran_out(struct run *run, const struct zyg_report *report)
+{
+    uint64_t limit_ns = (run_stage(run)->cpu_ms + 999) / 1000 * CLOCK_NS_PER_S;
+    bool told = WIFSIGNALED(report->status) ? WTERMSIG(report->status) == SIGXCPU
+                                            : WEXITSTATUS(report->status) == 128 + SIGXCPU;
+    return limit_ns && report->cpu_ns >= (told ? limit_ns / 2 : limit_ns);
+}
+
+static enum proto_reason find_reason(struct run *run, struct slot *s,
+                                     const struct zyg_report *report)
+{
+    bool signaled = WIFSIGNALED(report->status);
+    if (report->reason == ZYG_BY_TIMEOUT)
+        return PROTO_REASON_TIMEOUT;
+    if (run->cancelled || report->reason == ZYG_BY_CANCEL)
+        return PROTO_REASON_CANCELLED;
+    if (!signaled && WEXITSTATUS(report->status) == 0)
+        return PROTO_REASON_EXIT;
+    if (oom_happened(s))
+        return PROTO_REASON_OOM;
+    if (pids_ran_out(s))
+        return PROTO_REASON_PIDS;
+    if (cpu_ran_out(run, report))
+        return PROTO_REASON_CPU_LIMIT;
+    if (signaled && WTERMSIG(report->status) == SIGSYS)
+        return PROTO_REASON_SECCOMP;
+    return signaled ? PROTO_REASON_SIGNAL : PROTO_REASON_EXIT;
+}
+
+/* What one run used must not be told of the next. Runs after the answer was sent, and reads only
+ * the counters that can have moved. Nothing was killed for memory without the peak at the limit -
+ * but there are limits above ours, of the service's cgroup and of the machine, so what took longer
+ * or failed is asked, too. As many forks as it takes to run out of processes take time on some
+ * processor. */
+static void reset_counters(struct slot *s, const struct zyg_report *report, uint64_t peak)
+{
+    if (s->counters[CGROUP_PEAK] >= 0)
+        (void)!pwrite(s->counters[CGROUP_PEAK], "0", 1, 0);
+    if (peak == 0 || peak >= s->group.memory_bytes - s->group.memory_bytes / 8 ||
+        report->status != 0 || report->wall_ns > OOM_NS_MIN)
+        s->oom_seen = read_counter(s->counters[CGROUP_OOM], "oom_kill ");
+    if (report->wall_ns * s->engine->cpu_count > s->group.pids_max * FORK_NS_MIN)
+        s->pids_seen = read_counter(s->counters[CGROUP_PIDS], "max ");
+}
+
+/* Bytes of the namespace's link since it was asked last. 0 without one. */
+static uint64_t take_bytes(const struct slot *s, enum priv_counter which, uint64_t *seen)
+{
+    if (s->counters[which] < 0)
+        return 0;
+    uint64_t now = read_counter(s->counters[which], ""), before = *seen;
+    *seen = now;
+    return now > before ? now - before : 0;
+}
+
+static const char *cwd_text(int error)
+{
+    switch (error) {
+    case ENOENT:
+        return "cwd does not exist";
+    case ENOTDIR:
+        return "cwd is not a directory";
+    case EACCES:
+        return "cwd may not be entered";
+    default:
+        return "cwd must lie below " ZYG_HOME " or /tmp";
+    }
+}
+
+/* A child that never came to its command: some of that is the request's fault. */
+static void fail_step(struct run *run, const struct zyg_report *report)
+{
+    char text[160];
+    if (report->step == CHILD_STEP_CWD) {
+        run_fail_field(run, PROTO_BAD_REQUEST, "cwd", cwd_text(report->step_errno));
+    } else if (report->step == CHILD_STEP_EXEC && report->step_errno == E2BIG) {
+        run_fail_field(run, PROTO_BAD_REQUEST, run->kind == RUN_CODE ? "args" : "cmd",
+                       "command, arguments and environment together are too long for execve");
+    } else {
+        (void)snprintf(text, sizeof text, "%s: %s", child_step_name(report->step),
+                       strerror(report->step_errno));
+        LOG(ERROR, "child_failed", F_STR("ns", run->ns->id), F_U64("run_id", run->id),
+            F_STR("error", text));
+        run_fail(run, PROTO_INTERNAL, "the command could not be started");
+    }
+}
+
+/* The namespace's word: a number too many is none of ours. */
+static void take_denied(struct proto_result *result, const struct zyg_report *report)
+{
+    _Static_assert(ZYG_DENIALS_MAX == PROTO_DENIED_MAX, "");
+    _Static_assert(POLICY_SYSCALL_NAME_ROOM == PROTO_SYSCALL_ROOM, "");
+    for (size_t i = 0; i < report->denied_count && i < PROTO_DENIED_MAX; i++) {
+        struct proto_denied *one = &result->denied[result->denied_count++];
+        policy_syscall_name(report->denied[i].nr, one->syscall, sizeof one->syscall);
+        one->times = report->denied[i].times;
+    }
+}
+
+void run_finish(struct run *run, struct slot *s, const struct zyg_report *report)
+{
+    struct proto_result result = {
+        .outcome = PROTO_OK, .field = "", .text = "", .start = run->start};
+    if (report->reason == ZYG_BY_STEP) {
+        fail_step(run, report);
+        return;
+    }
+    uint64_t peak = read_counter(s->counters[CGROUP_PEAK], "");
+    result.reason = find_reason(run, s, report);
+    result.exited = WIFEXITED(report->status);
+    result.exit_code = result.exited ? WEXITSTATUS(report->status) : 0;
+    result.signal = WIFSIGNALED(report->status) ? WTERMSIG(report->status) : 0;
+    result.queue_us = run->queue_us;
+    result.wall_us = report->wall_ns / 1000;
+    result.cpu_us = report->cpu_ns / 1000;
+    result.max_rss_kb = peak ? peak / 1024 : report->max_rss_kb;
+    result.output_bytes_max = run->output_bytes_max;
+    take_denied(&result, report);
+    result.net_rx_bytes = take_bytes(s, PRIV_NET_RX, &s->rx_seen);
+    result.net_tx_bytes = take_bytes(s, PRIV_NET_TX, &s->tx_seen);
+    run_advance(run, &result, report->outputs);
+    reset_counters(s, report, peak);
+}
