@@ -46,6 +46,7 @@ struct files_op {
     struct http_request *req; /* NULL: over or gone */
     uint64_t tag;
     bool open;                /* the engine owes a Result */
+    bool held;                /* being worked with: not to be freed */
     bool again;               /* once it is there, the operation starts over as ask says */
     struct http_watch *watch; /* our end of the pair */
     int fd;                   /* the same; the watch owns it */
@@ -57,6 +58,7 @@ struct files_op {
     struct proto_files_answer last; /* LIST: the last entry of the page */
     char ns_id[PROTO_NS_ID_MAX + 1];
     struct proto_files_ask ask;
+    ns_next *next; /* STAT: who goes on with the request */
 };
 
 /* ---- life ---------------------------------------------------------------------------------- */
@@ -70,7 +72,7 @@ static void stop_listening(struct files_op *op)
 
 static void free_if_unused(struct files_op *op)
 {
-    if (op->req || op->open)
+    if (op->req || op->open || op->held)
         return;
     stop_listening(op);
     fd_close(&op->body_fd);
@@ -266,6 +268,16 @@ static void answer_file(struct files_op *op, int *fd)
     serve_file(op->req, &file);
 }
 
+/* It is a directory: the request gets another owner, and this one waits for its Result alone. */
+static void hand_on(struct files_op *op)
+{
+    struct http_request *req = op->req;
+    op->req = NULL;
+    *http_data(req) = NULL;
+    op->next(op->front, req, op->ns_id, op->ask.path);
+    free_if_unused(op);
+}
+
 static void answer_done(struct files_op *op, const struct proto_files_answer *a)
 {
     static const char deleted[] = "{\"deleted\":true}\n";
@@ -319,6 +331,11 @@ static void finish(struct files_op *op, const struct proto_files_answer *a, int 
         answer_errno(op, a->status);
     } else if (op->ask.op == PROTO_FILES_GET) {
         answer_file(op, fd);
+    } else if (op->ask.op == PROTO_FILES_STAT) {
+        if (a->kind == 'd')
+            hand_on(op);
+        else
+            answer_errno(op, ENOTDIR);
     } else {
         answer_done(op, a);
     }
@@ -388,8 +405,14 @@ static void on_eof_overdue(struct http_timer *t)
 /* It ran: what the child said before its end is in the socket now, if it was not read before. */
 static void read_the_rest(struct files_op *op)
 {
+    op->held = true;
     while (op->watch && take_answer(op))
         ;
+    op->held = false;
+    if (!op->req) {
+        free_if_unused(op);
+        return;
+    }
     if (http_status(op->req) || op->again || op->open)
         return;
     if (op->watch)
@@ -489,13 +512,11 @@ static void refuse(struct http_request *req, const char *text)
 }
 
 /* What all operations have in common. NULL: it was answered. */
-static struct files_op *new_op(struct front *f, struct http_request *req,
-                               const struct http_text *params, enum proto_files_op what,
-                               bool *ret_slash)
+static struct files_op *new_op(struct front *f, struct http_request *req, enum proto_files_op what)
 {
-    if (!ns_may_begin(f, req))
+    struct files_op *op = ns_may_begin(f, req) ? calloc(1, sizeof *op) : NULL;
+    if (!f->greeted)
         return NULL;
-    struct files_op *op = calloc(1, sizeof *op);
     if (!op) {
         ns_answer_unsent(req, -EAGAIN);
         return NULL;
@@ -507,14 +528,32 @@ static struct files_op *new_op(struct front *f, struct http_request *req,
     op->fd = op->body_fd = -1;
     op->ask.magic = PROTO_FILES_MAGIC;
     op->ask.op = what;
-    if (ns_take_id(req, params[0], op->ns_id) < 0 ||
-        ns_take_path(req, params[1], true, op->ask.path, ret_slash) < 0) {
-        free(op);
-        return NULL;
-    }
     op->req = req;
     *http_data(req) = &op->owner;
     return op;
+}
+
+static struct files_op *new_op_of(struct front *f, struct http_request *req,
+                                  const struct http_text *params, enum proto_files_op what,
+                                  bool *ret_slash)
+{
+    struct files_op *op = new_op(f, req, what);
+    if (op && ns_take_id(req, params[0], op->ns_id) == 0 &&
+        ns_take_path(req, params[1], true, op->ask.path, ret_slash) == 0)
+        return op;
+    return NULL; /* answered: the operation ends with its request */
+}
+
+void files_require_directory(struct front *f, struct http_request *req, const char *ns_id,
+                             const char *path, ns_next *next)
+{
+    struct files_op *op = new_op(f, req, PROTO_FILES_STAT);
+    if (!op)
+        return;
+    (void)snprintf(op->ns_id, sizeof op->ns_id, "%s", ns_id);
+    (void)snprintf(op->ask.path, sizeof op->ask.path, "%s", path);
+    op->next = next;
+    start(op);
 }
 
 void files_on_get(struct front *f, struct http_request *req, const struct http_text *params)
@@ -522,7 +561,7 @@ void files_on_get(struct front *f, struct http_request *req, const struct http_t
     struct http_text query = http_query(req);
     bool slash, recursive = false;
     uint64_t limit = LIST_LIMIT;
-    struct files_op *op = new_op(f, req, params, PROTO_FILES_GET, &slash);
+    struct files_op *op = new_op_of(f, req, params, PROTO_FILES_GET, &slash);
     if (!op)
         return;
     if (slash)
@@ -545,6 +584,7 @@ static void on_body(void *front, struct http_request *req, int fd, uint64_t len)
     struct files_op *op = CONTAINER_OF(*http_data(req), struct files_op, owner);
     (void)front;
     op->body_fd = fd;
+    op->ask.bytes_max = len; /* all of it, or nothing */
     if (op->ask.op == PROTO_FILES_MKDIR && len > 0)
         refuse(req, "a path that ends with a slash is a directory: it has no bytes");
     else
@@ -561,7 +601,7 @@ void files_on_put(struct front *f, struct http_request *req, const struct http_t
         refuse(req, "mode: 644 or 755 is expected");
         return;
     }
-    struct files_op *op = new_op(f, req, params, PROTO_FILES_PUT, &slash);
+    struct files_op *op = new_op_of(f, req, params, PROTO_FILES_PUT, &slash);
     if (!op)
         return;
     if (slash)
@@ -576,7 +616,7 @@ void files_on_put(struct front *f, struct http_request *req, const struct http_t
 void files_on_delete(struct front *f, struct http_request *req, const struct http_text *params)
 {
     bool slash, recursive = false;
-    struct files_op *op = new_op(f, req, params, PROTO_FILES_DELETE, &slash);
+    struct files_op *op = new_op_of(f, req, params, PROTO_FILES_DELETE, &slash);
     if (!op)
         return;
     if (uri_find_bool(http_query(req), "recursive", &recursive) < 0)

@@ -19,3 +19,9 @@ void ns_answer_outcome(struct http_request *req, enum proto_outcome outcome, con
                        uint64_t retry_after_ms);
 /* Answers why sending to the engine failed. */
 void ns_answer_unsent(struct http_request *req, int why);
+/* files.c: looks, in the box, whether `path` is a directory. If so the request is next's; otherwise
+ * it is answered. */
+typedef void ns_next(struct front *f, struct http_request *req, const char *ns_id,
+                     const char *path);
+void files_require_directory(struct front *f, struct http_request *req, const char *ns_id,
+                             const char *path, ns_next *next);
