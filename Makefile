@@ -37,12 +37,12 @@ BASH_CFLAGS := -I/usr/include/bash -I/usr/include/bash/include -I/usr/include/ba
 USES_brood := protocol policy lib
 USES_brood-supervisor := supervisor policy volumes protocol lib
 OBJS_brood-supervisor := $B/zygote/names.o # the contract's words, all it may link of zygote/
-USES_brood-frontend := frontend protocol lib
+USES_brood-frontend := frontend store protocol lib
 USES_brood-netd := net policy lib
 LIBS_brood := -lprotobuf-c -lseccomp -ljansson
 LIBS_brood-supervisor := -lprotobuf-c -lseccomp -ljansson -lcyaml -lyaml
 LIBS_brood-netd := -lnftables -lnl-3 # a program of its own, so that nobody else has these
-LIBS_brood-frontend := -lh2o-evloop -lwslay -lssl -lcrypto -ljansson -lseccomp -lprotobuf-c -lpthread
+LIBS_brood-frontend := -lh2o-evloop -lwslay -lssl -lcrypto -ljansson -lseccomp -lprotobuf-c -lsqlite3 -lpthread
 
 obj = $(patsubst %.c,$B/%.o,$(wildcard $1/*.c))
 arc = $(foreach f,$1,$B/$f.a)
@@ -53,6 +53,7 @@ $B/%.o: %.c | $B/protocol/brood.pb-c.h
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(CFLAGS_$(subst /,_,$*)) -c -o $@ $<
 $B/policy/seccomp_default.o: etc/seccomp/default.json # .incbin
+$B/store/schema.o: store/schema.sql
 # The generated file is not ours to warn about; it is included by protocol/ only.
 $B/protocol/brood.pb-c.h: protocol/brood.proto
 	@mkdir -p $(@D)
@@ -63,14 +64,14 @@ $B/protocol.a: $B/protocol/brood.pb-c.o
 $B/%.a:
 	@rm -f $@
 	ar rcs $@ $^
-$(foreach f,lib protocol policy volumes net supervisor frontend cli,$(eval $B/$f.a: $(call obj,$f)))
+$(foreach f,lib protocol policy volumes net store supervisor frontend cli,$(eval $B/$f.a: $(call obj,$f)))
 $(foreach p,brood-supervisor brood-frontend brood-netd,$(eval $B/$p: $(OBJS_$p) $(call arc,$(USES_$p)); $$(CC) $$(LDFLAGS) -o $$@ $$^ $$(LIBS_$p)))
 $B/brood: $(call obj,cli) $(call arc,$(USES_brood)); $(CC) $(LDFLAGS) -o $@ $^ $(LIBS_brood)
 
 # zygote/: the same sources twice, never sanitised (they run inside bash, or static): bash_*.c make the
 # builtin, exec_eval.c the static fallback.
-ZSRC := $(filter-out zygote/bash_%.c zygote/exec_eval.c,$(wildcard zygote/*.c)) lib/packet.c lib/fd.c lib/err.c lib/clock.c policy/install.c policy/set.c
-ZFLAGS := $(filter-out -fsanitize% -fno-sanitize% -DBROOD_FAULT,$(CFLAGS)) $(shell pkg-config --cflags libnl-3.0)
+ZSRC := $(filter-out zygote/bash_%.c zygote/exec_eval.c,$(wildcard zygote/*.c)) lib/packet.c lib/fd.c lib/err.c lib/clock.c policy/install.c policy/set.c $(if $(filter fault,$(MODE)),lib/fault.c)
+ZFLAGS := $(filter-out -fsanitize% -fno-sanitize%,$(CFLAGS)) $(shell pkg-config --cflags libnl-3.0)
 ZLIBS := /usr/lib/x86_64-linux-gnu/libnl-3.a
 zobj = $(patsubst %.c,$B/$1/%.o,$(ZSRC) $2)
 $B/zso/zygote/bash_eval.o: ZFLAGS += $(BASH_CFLAGS) -DBROOD_FOREIGN_SOURCE -Wno-undef -Wno-strict-prototypes

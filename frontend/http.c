@@ -36,7 +36,7 @@ static void add_handler(h2o_pathconf_t *path, struct http_server *s)
 struct http_server *http_server_new(const struct http_app *app, void *user)
 {
     struct http_server *s = calloc(1, sizeof *s);
-    if (!s || getrandom(&s->id_prefix, sizeof s->id_prefix, 0) != sizeof s->id_prefix) {
+    if (!s || SYS(getrandom(&s->id_prefix, sizeof s->id_prefix, 0)) != sizeof s->id_prefix) {
         free(s);
         return NULL;
     }

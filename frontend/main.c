@@ -195,7 +195,7 @@ int main(int argc, char **argv)
         die(2, "--listen and --engine are required (brood-supervisor starts this program)");
     ignore_signals();
     log_init("frontend", LOG_FORMAT_TEXT, LOG_LEVEL_INFO);
-    int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    int null_fd = SYS(open("/dev/null", O_RDONLY | O_CLOEXEC));
     if (null_fd < 0)
         die(1, "open /dev/null: %s", strerror(errno));
     parse_init();

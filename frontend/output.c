@@ -132,7 +132,7 @@ void output_drain(struct output out[2])
     for (int round = 0; round < DRAIN_ROUNDS_MAX && !(out[0].ended && out[1].ended); round++) {
         struct pollfd p[2] = {{.fd = out[0].fd, .events = POLLIN},
                               {.fd = out[1].fd, .events = POLLIN}};
-        if (poll(p, 2, 0) <= 0)
+        if (SYS(poll(p, 2, 0)) <= 0)
             return;
         for (int i = 0; i < 2; i++) {
             bool alone = p[i].revents & POLLHUP;

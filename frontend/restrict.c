@@ -23,10 +23,11 @@ const char *__asan_default_options(void)
 static int raise_nofile(struct err *err)
 {
     struct rlimit lim;
-    if (getrlimit(RLIMIT_NOFILE, &lim) < 0)
+    if (SYS(getrlimit(RLIMIT_NOFILE, &lim)) < 0)
         return err_sys(err, "read the limit of descriptors");
     lim.rlim_cur = lim.rlim_max;
-    return setrlimit(RLIMIT_NOFILE, &lim) < 0 ? err_sys(err, "raise the limit of descriptors") : 0;
+    return SYS(setrlimit(RLIMIT_NOFILE, &lim)) < 0 ? err_sys(err, "raise the limit of descriptors")
+                                                   : 0;
 }
 
 /* Whatever HTTP clients make us hold, half of the machine's memory stays for the others. Asan's

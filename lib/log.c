@@ -27,9 +27,7 @@ struct line {
 void log_init(const char *proc, enum log_format format, enum log_level level)
 {
     state.proc = proc;
-#ifdef BROOD_FAULT
     fault_set_role(proc);
-#endif
     state.format = format;
     state.level = level;
     struct stat st;

@@ -35,8 +35,8 @@ static const char forward_path[] = "/proc/sys/net/ipv4/ip_forward";
 static uint64_t read_number(const char *path, uint64_t otherwise)
 {
     char text[24];
-    auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    auto_close int fd = SYS(open(path, O_RDONLY | O_CLOEXEC));
+    ssize_t n = fd < 0 ? -1 : SYS(read(fd, text, sizeof text - 1));
     if (n <= 0)
         return otherwise;
     text[n] = 0;
@@ -52,12 +52,12 @@ int filter_open(struct err *err)
 static bool forwards(void)
 {
     char text[2] = "";
-    return pread(forward_fd, text, 1, 0) == 1 && *text != '0';
+    return SYS(pread(forward_fd, text, 1, 0)) == 1 && *text != '0';
 }
 
 static int write_forwarding(const char *value)
 {
-    return pwrite(forward_fd, value, 1, 0) != 1 ? -errno : 0;
+    return SYS(pwrite(forward_fd, value, 1, 0)) != 1 ? -errno : 0;
 }
 
 /* Runs commands of nft(8); the kernel's or the parser's complaint in err. */
@@ -69,7 +69,7 @@ static int run(const char *commands, struct err *err)
         return err_set(err, "nftables: out of memory");
     (void)nft_ctx_buffer_output(ctx);
     (void)nft_ctx_buffer_error(ctx);
-    if (nft_run_cmd_from_buffer(ctx, commands) != 0) {
+    if (SYS(nft_run_cmd_from_buffer(ctx, commands)) != 0) {
         const char *text = nft_ctx_get_error_buffer(ctx);
         r = err_set(err, "nftables: %.150s", text && *text ? text : "refused without a reason");
         err->text[strcspn(err->text, "\n")] = 0;
@@ -152,11 +152,11 @@ static int on_event(struct nl_msg *msg, void *arg)
 int filter_watch(struct nl_sock **ret, struct err *err)
 {
     struct nl_sock *watch = nl_socket_alloc();
-    int r = watch ? nl_connect(watch, NETLINK_NETFILTER) : -NLE_NOMEM;
+    int r = watch ? SYS(nl_connect(watch, NETLINK_NETFILTER)) : -NLE_NOMEM;
     if (r >= 0)
-        r = nl_socket_add_memberships(watch, NFNLGRP_NFTABLES, NFNLGRP_NONE);
+        r = SYS(nl_socket_add_memberships(watch, NFNLGRP_NFTABLES, NFNLGRP_NONE));
     if (r >= 0)
-        r = nl_socket_set_nonblocking(watch);
+        r = SYS(nl_socket_set_nonblocking(watch));
     if (r < 0) {
         nl_socket_free(watch);
         return err_set(err, "watch nftables: %s", nl_geterror(r));
@@ -171,7 +171,7 @@ bool filter_is_lost(struct nl_sock *watch, const struct net_config *config)
     bool any_gone = false;
     int r = nl_socket_modify_cb(watch, NL_CB_VALID, NL_CB_CUSTOM, on_event, &any_gone);
     while (r >= 0)
-        r = nl_recvmsgs_default(watch);
+        r = SYS(nl_recvmsgs_default(watch));
     any_gone |= r != -NLE_AGAIN; /* more was told than fits */
     return any_gone && config->verb != 0 && !has_chain(config->key, "from_ns");
 }

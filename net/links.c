@@ -32,18 +32,28 @@ static int nl_fail(struct err *err, const char *what, int r)
     return err_set(err, "%s: %s", what, nl_geterror(r));
 }
 
-/* Sends, frees and waits for the kernel's word: 0 or a negative code of libnl. */
-static int ask(struct nl_sock *sock, struct nl_msg *msg)
-{
-    int r = msg ? nl_send_auto(sock, msg) : -NLE_NOMEM;
-    nlmsg_free(msg);
-    return r < 0 ? r : nl_wait_for_ack(sock);
-}
-
 static int connect_to(struct nl_sock **ret, int protocol)
 {
     *ret = nl_socket_alloc();
-    return *ret ? nl_connect(*ret, protocol) : -NLE_NOMEM;
+    return *ret ? SYS(nl_connect(*ret, protocol)) : -NLE_NOMEM;
+}
+
+/* Sends, frees and waits for the kernel's word: 0 or a negative code of libnl. Where there was no
+ * word the next question begins another conversation: in this one it would get the answer to this
+ * one, or none that libnl takes for its own. */
+static int ask(struct nl_sock **sock, int protocol, struct nl_msg *msg)
+{
+    int r = *sock ? 0 : connect_to(sock, protocol);
+    if (r >= 0)
+        r = msg ? SYS(nl_send_auto(*sock, msg)) : -NLE_NOMEM;
+    nlmsg_free(msg);
+    if (r >= 0)
+        r = SYS(nl_wait_for_ack(*sock));
+    if (r < 0 && r != -NLE_EXIST && r != -NLE_NODEV && r != -NLE_OBJ_NOTFOUND) {
+        nl_socket_free(*sock);
+        *sock = NULL;
+    }
+    return r;
 }
 
 int links_open(struct links *l, struct err *err)
@@ -80,7 +90,7 @@ static int remove_link(struct links *l, const char *name)
 {
     bool ok;
     struct nl_msg *msg = link_message(RTM_DELLINK, 0, 0, name, 0, &ok);
-    return ask(l->route, checked(msg, ok));
+    return ask(&l->route, NETLINK_ROUTE, checked(msg, ok));
 }
 
 int links_remove_all(struct links *l, uint32_t key, struct err *err)
@@ -89,7 +99,7 @@ int links_remove_all(struct links *l, uint32_t key, struct err *err)
         bool ok;
         struct nl_msg *msg = link_message(RTM_DELLINK, 0, 0, NULL, 0, &ok);
         ok = ok && nla_put_u32(msg, IFLA_GROUP, rules_group(key, policy)) == 0;
-        int r = ask(l->route, checked(msg, ok));
+        int r = ask(&l->route, NETLINK_ROUTE, checked(msg, ok));
         if (r < 0 && r != -NLE_NODEV && r != -NLE_OBJ_NOTFOUND)
             return nl_fail(err, "remove links", r);
     }
@@ -130,9 +140,9 @@ int links_check_subnet(struct links *l, uint32_t subnet, uint32_t prefix, struct
     if (r >= 0)
         r = nl_socket_modify_cb(sock, NL_CB_VALID, NL_CB_CUSTOM, on_route, &search);
     if (r >= 0)
-        r = nl_send_simple(sock, RTM_GETROUTE, NLM_F_DUMP, &all, sizeof all);
+        r = SYS(nl_send_simple(sock, RTM_GETROUTE, NLM_F_DUMP, &all, sizeof all));
     if (r >= 0)
-        r = nl_recvmsgs_default(sock);
+        r = SYS(nl_recvmsgs_default(sock));
     nl_socket_free(sock);
     if (r < 0)
         return nl_fail(err, "read the routes", r);
@@ -167,7 +177,7 @@ static int make_pair(struct links *l, const char *name, uint32_t group, int netn
     bool ok;
     struct nl_msg *msg = link_message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0, name, 0, &ok);
     ok = ok && nla_put_u32(msg, IFLA_GROUP, group) == 0 && put_peer(msg, netns);
-    return ask(l->route, checked(msg, ok));
+    return ask(&l->route, NETLINK_ROUTE, checked(msg, ok));
 }
 
 /* Packets from this link may be forwarded (from others only if the host does that); only from its
@@ -192,7 +202,7 @@ static int configure(struct links *l, unsigned index)
          (family = nla_nest_start(msg, AF_INET6)) &&
          nla_put_u8(msg, IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE) == 0 &&
          nla_nest_end(msg, family) == 0 && nla_nest_end(msg, spec) == 0;
-    int r = ask(l->route, checked(msg, ok));
+    int r = ask(&l->route, NETLINK_ROUTE, checked(msg, ok));
     return r == -NLE_AF_NOSUPPORT || r == -NLE_OPNOTSUPP ? 0 : r; /* a kernel without IPv6 */
 }
 
@@ -204,14 +214,14 @@ static int add_address(struct links *l, unsigned index, uint32_t addr)
     bool ok = msg && nlmsg_append(msg, &what, sizeof what, NLMSG_ALIGNTO) == 0 &&
               nla_put_u32(msg, IFA_LOCAL, htonl(addr)) == 0 &&
               nla_put_u32(msg, IFA_ADDRESS, htonl(addr)) == 0;
-    return ask(l->route, checked(msg, ok));
+    return ask(&l->route, NETLINK_ROUTE, checked(msg, ok));
 }
 
 static int bring_up(struct links *l, unsigned index)
 {
     bool ok;
     struct nl_msg *msg = link_message(RTM_NEWLINK, 0, index, NULL, IFF_UP, &ok);
-    return ask(l->route, checked(msg, ok));
+    return ask(&l->route, NETLINK_ROUTE, checked(msg, ok));
 }
 
 /* What the host's end received the namespace has sent. */
@@ -281,6 +291,6 @@ int links_forget(struct links *l, uint32_t addr, struct err *err)
               (filter = nla_nest_start(msg, CTA_FILTER | NLA_F_NESTED)) &&
               nla_put_u32(msg, 1 /* CTA_FILTER_ORIG_FLAGS */, ORIG_IP_SRC) == 0 &&
               nla_nest_end(msg, filter) == 0;
-    int r = ask(l->conntrack, checked(msg, ok));
+    int r = ask(&l->conntrack, NETLINK_NETFILTER, checked(msg, ok));
     return r < 0 && r != -NLE_OBJ_NOTFOUND ? nl_fail(err, "forget connections", r) : 0;
 }

@@ -6,8 +6,9 @@
  * no text, and waits for them and for the kernel's word that its rules were removed: first a
  * configuration, then slots that come and go. A packet that the phase does not allow ends the
  * conversation, and the end of the conversation ends netd: links first, then rules, so that there
- * is never a link without rules. SIGTERM and SIGINT are not its own business: a terminal's ^C must
- * not take it before the namespaces.
+ * is never a link without rules. A netd that cannot go on while priv lives takes nothing along.
+ * SIGTERM and SIGINT are not its own business: a terminal's ^C must not take it before the
+ * namespaces.
  */
 #include "net/netd.h"
 #include "lib/err.h"
@@ -114,6 +115,19 @@ static bool is_due(const struct netd *n, const struct packet *p)
            n->config.verb != 0;
 }
 
+static bool is_end(ssize_t n)
+{
+    return n == 0 || n == -EPIPE || n == -ECONNRESET;
+}
+
+/* priv is still there and will start another netd. Namespaces live on with their links, so what
+ * stands in the kernel stays, as when netd is killed. */
+_Noreturn static void leave_all(const char *what, ssize_t r)
+{
+    LOG(ERROR, "netd_failed", F_STR("what", what), F_STR("error", strerror((int)-r)));
+    exit(1);
+}
+
 /* Does one packet; false: the conversation is over. */
 static bool on_packet(struct netd *n, struct packet *p)
 {
@@ -140,6 +154,8 @@ static bool on_packet(struct netd *n, struct packet *p)
     r = packet_send(NET_SOCK_FD, &reply, sizeof reply, counters, counters[0] < 0 ? 0 : 2);
     fd_close(&counters[0]);
     fd_close(&counters[1]);
+    if (r < 0 && !is_end(r))
+        leave_all("answer priv", r);
     return r == 0;
 }
 
@@ -163,7 +179,7 @@ static void serve(struct netd *n)
     while (more) {
         struct pollfd fds[] = {{.fd = NET_SOCK_FD, .events = POLLIN},
                                {.fd = nl_socket_get_fd(n->watch), .events = POLLIN}};
-        if (poll(fds, ARRAY_LEN(fds), -1) < 0)
+        if (SYS(poll(fds, ARRAY_LEN(fds), -1)) < 0)
             continue;
         if (fds[1].revents)
             on_watch(n);
@@ -173,6 +189,8 @@ static void serve(struct netd *n)
         p.len = packet_recv(NET_SOCK_FD, &p.config, sizeof p.config, p.fds, &p.nfds);
         if (p.len == -EINTR)
             continue;
+        if (p.len < 0 && !is_end(p.len))
+            leave_all("hear from priv", p.len);
         more = p.len > 0 && on_packet(n, &p);
         for (size_t i = 0; i < p.nfds; i++)
             fd_close(&p.fds[i]);

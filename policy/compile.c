@@ -58,6 +58,7 @@ static const struct {
     NEEDS(fchdir),
     NEEDS(fcntl),
     NEEDS(futex),
+    NEEDS(getdents64),
     NEEDS(getpid),
     NEEDS(ioctl),
     NEEDS(kill),

@@ -47,11 +47,11 @@ int policy_landlock_abi(void)
 static int allow_beneath(int ruleset, const char *path, uint64_t access)
 {
     struct landlock_path_beneath_attr rule = {.allowed_access = access};
-    auto_close int fd = open(path, O_PATH | O_CLOEXEC);
+    auto_close int fd = SYS(open(path, O_PATH | O_CLOEXEC));
     if (fd < 0)
         return -errno;
     rule.parent_fd = fd;
-    if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0)
+    if (SYS(syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0)) < 0)
         return -errno;
     return 0;
 }
@@ -78,7 +78,7 @@ static int allow_ports(int ruleset, const struct policy_ports *ports, uint64_t a
 {
     for (uint32_t i = 0; i < ports->count && i < POLICY_PORTS_MAX; i++) {
         struct net_port_attr rule = {.allowed_access = access, .port = ports->port[i]};
-        if (syscall(SYS_landlock_add_rule, ruleset, RULE_NET_PORT, &rule, 0) < 0)
+        if (SYS(syscall(SYS_landlock_add_rule, ruleset, RULE_NET_PORT, &rule, 0)) < 0)
             return -errno;
     }
     return 0;
@@ -104,7 +104,8 @@ int policy_landlock_prepare(const struct policy_plan *plan, int *ret_ruleset)
     *ret_ruleset = -1;
     if (!(plan->layers & POLICY_LANDLOCK) || !(attr.fs | attr.net))
         return 0;
-    auto_close int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, has_net ? 16 : 8, 0);
+    auto_close int ruleset =
+        (int)SYS(syscall(SYS_landlock_create_ruleset, &attr, has_net ? 16 : 8, 0));
     if (ruleset < 0)
         return -errno;
     int r = attr.fs ? allow_files(plan, ruleset) : 0;
@@ -126,7 +127,7 @@ int policy_landlock_allow(const struct policy_plan *plan, int ruleset, const cha
 
 int policy_landlock_restrict(int ruleset)
 {
-    if (ruleset >= 0 && syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
+    if (ruleset >= 0 && SYS(syscall(SYS_landlock_restrict_self, ruleset, 0)) < 0)
         return -errno;
     return 0;
 }
@@ -137,7 +138,7 @@ int policy_landlock_scope(uint32_t rights)
                                           (rights & POLICY_SIGNALS ? SCOPE_SIGNAL : 0)};
     if (!attr.scoped)
         return 0;
-    auto_close int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof attr, 0);
+    auto_close int ruleset = (int)SYS(syscall(SYS_landlock_create_ruleset, &attr, sizeof attr, 0));
     return ruleset < 0 ? -errno : policy_landlock_restrict(ruleset);
 }
 
@@ -151,7 +152,7 @@ int policy_landlock_read_only(void)
     size_t size = abi >= POLICY_LANDLOCK_ABI_SCOPE ? sizeof attr
                   : abi >= POLICY_LANDLOCK_ABI_NET ? 16
                                                    : 8;
-    auto_close int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, size, 0);
+    auto_close int ruleset = (int)SYS(syscall(SYS_landlock_create_ruleset, &attr, size, 0));
     if (ruleset < 0)
         return -errno;
     int r = allow_beneath(ruleset, "/", FS_READ & ~(uint64_t)LANDLOCK_ACCESS_FS_EXECUTE);
@@ -161,8 +162,8 @@ int policy_landlock_read_only(void)
 /* Without a listener a notification would be ENOSYS: the same filter with EPERM in its place. */
 static int install_uncounted(const struct policy_plan *plan)
 {
-    struct sock_filter *copy =
-        mmap(NULL, sizeof plan->bpf, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct sock_filter *copy = SYS(
+        mmap(NULL, sizeof plan->bpf, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     if (copy == MAP_FAILED)
         return -errno;
     memcpy(copy, plan->bpf, plan->bpf_len * sizeof *copy);
@@ -170,7 +171,7 @@ static int install_uncounted(const struct policy_plan *plan)
         if (copy[i].code == (BPF_RET | BPF_K) && copy[i].k == SECCOMP_RET_USER_NOTIF)
             copy[i].k = SECCOMP_RET_ERRNO | EPERM;
     struct sock_fprog prog = {.len = (unsigned short)plan->bpf_len, .filter = copy};
-    int r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) < 0 ? -errno : 0;
+    int r = SYS(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog)) < 0 ? -errno : 0;
     (void)munmap(copy, sizeof plan->bpf);
     return r;
 }
@@ -187,7 +188,7 @@ int policy_install_seccomp(const struct policy_plan *plan, int *ret_listener)
     static const unsigned long flags[] = {SECCOMP_FILTER_FLAG_NEW_LISTENER | WAIT_KILLABLE_RECV,
                                           SECCOMP_FILTER_FLAG_NEW_LISTENER};
     for (size_t i = 0; i < ARRAY_LEN(flags); i++) {
-        long fd = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags[i], &prog);
+        long fd = SYS(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags[i], &prog));
         if (fd >= 0) {
             *ret_listener = (int)fd;
             return 0;
@@ -213,11 +214,11 @@ int policy_install_rlimits(const struct policy_plan *plan)
     for (size_t i = 0; i < ARRAY_LEN(table); i++) {
         struct rlimit lim = {.rlim_cur = table[i].value, .rlim_max = table[i].value};
         struct rlimit now;
-        if (getrlimit((__rlimit_resource_t)table[i].what, &now) < 0)
+        if (SYS(getrlimit((__rlimit_resource_t)table[i].what, &now)) < 0)
             return -errno;
         if (lim.rlim_max > now.rlim_max)
             lim.rlim_cur = lim.rlim_max = now.rlim_max;
-        if (setrlimit((__rlimit_resource_t)table[i].what, &lim) < 0)
+        if (SYS(setrlimit((__rlimit_resource_t)table[i].what, &lim)) < 0)
             return -errno;
     }
     return 0;
@@ -226,12 +227,12 @@ int policy_install_rlimits(const struct policy_plan *plan)
 int policy_empty_bounding_set(void)
 {
     for (unsigned long cap = 0; cap < 64; cap++)
-        if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0) {
+        if (SYS(prctl(PR_CAPBSET_DROP, cap, 0, 0, 0)) < 0) {
             if (errno == EINVAL)
                 break; /* past the kernel's last capability */
             return -errno;
         }
-    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 && errno != EINVAL)
+    if (SYS(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)) < 0 && errno != EINVAL)
         return -errno;
     return 0;
 }
@@ -243,10 +244,10 @@ int policy_keep_caps(uint64_t keep)
         {.effective = (uint32_t)keep, .permitted = (uint32_t)keep},
         {.effective = (uint32_t)(keep >> 32), .permitted = (uint32_t)(keep >> 32)},
     };
-    return syscall(SYS_capset, &head, data) < 0 ? -errno : 0;
+    return SYS(syscall(SYS_capset, &head, data)) < 0 ? -errno : 0;
 }
 
 int policy_set_no_new_privs(void)
 {
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
+    return SYS(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) < 0 ? -errno : 0;
 }

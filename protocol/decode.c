@@ -48,7 +48,7 @@ static bool read_varint(const uint8_t **at, const uint8_t *end, uint64_t *ret)
 /* No text or byte field of ours may hold a NUL, and the generated struct keeps no length of a
  * string: what follows a NUL in one would be hidden, not refused. So the wire is walked once before
  * it is decoded, never more leniently than the generated decoder does it. As deep as the types nest
- * (two). */
+ * (three). */
 static int check_text(const ProtobufCMessageDescriptor *d, const uint8_t *at, const uint8_t *end,
                       struct err *err)
 {
@@ -326,6 +326,23 @@ static int take_languages(const Brood__Wire__Hello *m, struct arena *arena, stru
     return 0;
 }
 
+static struct proto_limit take_limit(const Brood__Wire__Limit *l)
+{
+    return l ? (struct proto_limit){l->fallback, l->max} : (struct proto_limit){0};
+}
+
+static void take_run_limits(const Brood__Wire__RunLimits *l, struct proto_run_limits *ret)
+{
+    if (l)
+        *ret = (struct proto_run_limits){.code_bytes_max = l->code_bytes_max,
+                                         .timeout_ms = take_limit(l->timeout_ms),
+                                         .memory_bytes = take_limit(l->memory_bytes),
+                                         .cpu_ms = take_limit(l->cpu_ms),
+                                         .output_bytes = take_limit(l->output_bytes),
+                                         .artifact_bytes = take_limit(l->artifact_bytes),
+                                         .artifact_files = take_limit(l->artifact_files)};
+}
+
 static int take_layers(const Brood__Wire__Hello *m, struct arena *arena, struct proto_hello *h,
                        struct err *err)
 {
@@ -374,6 +391,7 @@ static int take_hello(const Brood__Wire__Hello *m, struct arena *arena, struct p
         .cgroup_version = m->cgroup_version,
         .networks = m->networks,
     };
+    take_run_limits(m->run_limits, &ret->hello.run_limits);
     int r = take_layers(m, arena, &ret->hello, err);
     return r == 0 ? take_languages(m, arena, &ret->hello, err) : r;
 }

@@ -152,6 +152,27 @@ static ssize_t encode_result(const struct proto_msg *msg, size_t head, char *scr
     return pack(&m.base, head, scratch, room, ret, err);
 }
 
+static void fill_run_limits(const struct proto_run_limits *from, Brood__Wire__RunLimits *to,
+                            Brood__Wire__Limit limits[6])
+{
+    const struct proto_limit *const all[] = {&from->timeout_ms,     &from->memory_bytes,
+                                             &from->cpu_ms,         &from->output_bytes,
+                                             &from->artifact_bytes, &from->artifact_files};
+    brood__wire__run_limits__init(to);
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        brood__wire__limit__init(&limits[i]);
+        limits[i].fallback = all[i]->fallback;
+        limits[i].max = all[i]->max;
+    }
+    to->code_bytes_max = from->code_bytes_max;
+    to->timeout_ms = &limits[0];
+    to->memory_bytes = &limits[1];
+    to->cpu_ms = &limits[2];
+    to->output_bytes = &limits[3];
+    to->artifact_bytes = &limits[4];
+    to->artifact_files = &limits[5];
+}
+
 static ssize_t encode_hello(const struct proto_msg *msg, size_t head, char *scratch, size_t room,
                             char **ret, struct err *err)
 {
@@ -189,6 +210,11 @@ static ssize_t encode_hello(const struct proto_msg *msg, size_t head, char *scra
         languages[i].compiles = l->compiles;
         language_list[i] = &languages[i];
     }
+    Brood__Wire__RunLimits run_limits;
+    Brood__Wire__Limit limits[6];
+    fill_run_limits(&h->run_limits, &run_limits, limits);
+    if (h->run_limits.code_bytes_max)
+        m.run_limits = &run_limits;
     m.n_languages = h->language_count;
     m.languages = language_list;
     m.version = h->version;

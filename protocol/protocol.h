@@ -220,6 +220,16 @@ struct proto_language {
     bool available, compiles;
 };
 
+/* What POST /v1/runs may ask for: what holds when it does not, and the ceiling. */
+struct proto_limit {
+    uint64_t fallback, max;
+};
+struct proto_run_limits {
+    uint64_t code_bytes_max; /* of every program, POST /execute's too */
+    struct proto_limit timeout_ms, memory_bytes, cpu_ms, output_bytes, artifact_bytes;
+    struct proto_limit artifact_files;
+};
+
 /* Bits of proto_hello.networks. */
 enum proto_network { PROTO_NETWORK_NONE, PROTO_NETWORK_EGRESS, PROTO_NETWORKS };
 
@@ -239,6 +249,7 @@ struct proto_hello {
     size_t layer_count;
     const struct proto_language *languages;
     size_t language_count;
+    struct proto_run_limits run_limits;
 };
 
 struct proto_stat {

@@ -3,11 +3,11 @@
  * behind by runs (objects).
  *
  * In the frontend, in its state directory and nowhere else: `store.db` (SQLite, WAL) and
- * `objects/ab/<sha256>`. A thread of its own does all that may touch a disk; the loops of the
+ * `objects/<sha256>`. A thread of its own does all that may touch a disk; the loops of the
  * frontend hand it a call and are told when it is done. The queue of calls is bounded. Schema:
  * store/schema.sql, migrations by number. Objects are content-addressed, written to a temporary
  * file, fsync'ed and renamed before any row names them; rows name them before anyone is told; the
- * start removes what no row names. Retention: oldest first, by age and by bytes.
+ * start removes what no row names. Retention: oldest first, by age, by count and by bytes.
  */
 #pragma once
 #include <stdint.h>
@@ -20,11 +20,13 @@ struct store;
 #define STORE_NAME_MAX 255u
 #define STORE_KEY_MAX 64u /* label of a key; "": none is configured */
 #define STORE_ARTIFACTS_MAX 100u
+#define STORE_CALLS_MAX 1024u /* that wait */
+#define STORE_JSON_MAX (64u << 20)
 
 struct store_settings {
-    uint64_t runs_age_s, runs_count_max;   /* finished runs older than that, beyond that many go */
-    uint64_t bytes_max;                    /* of all objects together */
-    uint64_t key_bytes_max, key_files_max; /* uploads of one key */
+    uint64_t age_s, runs_max; /* what is older, and runs beyond that many, goes; 0: never */
+    uint64_t bytes_max;       /* of all objects and runs together: then the oldest go; 0: any */
+    uint64_t key_bytes_max, key_files_max; /* uploads of one key; 0: any */
 };
 
 struct store_object { /* one name of some content */
@@ -38,21 +40,24 @@ struct store_run {
     int64_t created_ms;
     char *json; /* the answer's members without artifacts and braces; malloc'ed; may be NULL */
     size_t json_len;
-    struct store_object *artifacts; /* malloc'ed */
+    struct store_object *artifacts; /* malloc'ed; PUT_RUN reads their ids only */
     size_t artifact_count;
 };
 
 enum store_verb {
-    STORE_PUT_RUN,    /* run -> durable; its artifacts were put before (PUT_OBJECT) */
-    STORE_GET_RUN,    /* run.id, run.key -> run; ENOENT, also for another key's */
-    STORE_PUT_OBJECT, /* from fd (a copy of at most bytes_max, then EFBIG) or data/len; object.name,
-                         key, upload -> object; EDQUOT: the key's share is used up, ENOSPC: all is
-                       */
-    STORE_GET_OBJECT, /* object.id, and key when not NULL-length -> object, fd (read-only); ENOENT
-                       */
+    STORE_PUT_RUN = 1, /* run (id, key, created_ms, json, artifacts) -> durable. Its artifacts were
+                          put before. Again: the json is replaced, artifacts are added. EEXIST: the
+                          id is another key's; EINVAL: an artifact is not there or not free */
+    STORE_GET_RUN,     /* run.id, run.key -> run, json and artifacts the caller's to free; ENOENT,
+                          also for another key's */
+    STORE_PUT_OBJECT,  /* from fd (all of a regular file; EFBIG beyond bytes_max) or data/len;
+                          object.name, key, upload -> object, durable. EDQUOT: the key's share is
+                          used up, ENOSPC: the disk is full */
+    STORE_GET_OBJECT,  /* object.id, and key unless any_key -> object, fd (read-only); ENOENT */
+    STORE_DROP_OBJECT, /* object.id and key: an upload goes; ENOENT */
 };
 
-/* One call; the caller's memory until on_done. Zero-initialise. */
+/* One call; the caller's memory, with all it points to, until on_done. Zero-initialise. */
 struct store_call {
     enum store_verb verb;
     struct store_run run;
@@ -61,7 +66,7 @@ struct store_call {
     bool any_key;     /* GET_OBJECT: whoever owns it (a signed URL) */
     bool upload;      /* PUT_OBJECT: counts against the key */
     int fd;           /* PUT_OBJECT: source, stays the caller's; GET_OBJECT: result, the caller's */
-    const char *data; /* PUT_OBJECT without fd */
+    const char *data; /* PUT_OBJECT: not NULL: instead of fd */
     size_t len;
     uint64_t bytes_max;
     int error;                                /* 0 or errno */
@@ -72,26 +77,33 @@ struct store_call {
 
 /* Where finished calls of one loop wait: watch `fd`, and when it is readable, collect. */
 struct store_mailbox {
-    int fd;
+    int fd; /* an eventfd */
     struct store *store;
-    struct store_call *done;
+    struct store_call *done, **done_end;
 };
 
 /* Opens or makes everything below dir_fd (kept), migrates, cleans up. Before the process restricts
- * itself. 0 or <0 with err. */
+ * itself: afterwards it needs to open, make, rename and remove files below objects/ only. One store
+ * in a process. 0 or <0 with err, which names the file and what to do about it. */
 int store_open(int dir_fd, const struct store_settings *settings, struct store **ret,
                struct err *err);
 /* Starts the thread; after the process has restricted itself. */
 int store_start(struct store *s, struct err *err);
 /* Other limits; takes effect with the next call. Any thread. */
 void store_set(struct store *s, const struct store_settings *settings);
-int store_mailbox_init(struct store_mailbox *m, struct store *s);
-/* Hands it over. 0, or -EAGAIN: too many are waiting (on_done is not called then). */
+/* Before the process restricts itself. 0 or <0 with err. */
+int store_mailbox_init(struct store_mailbox *m, struct store *s, struct err *err);
+/* Hands it over. 0, or -EAGAIN: too many are waiting (on_done is not called then). Calls of one
+ * mailbox are done in their order. */
 int store_submit(struct store_mailbox *m, struct store_call *call);
 /* Calls on_done of all that is finished. */
 void store_collect(struct store_mailbox *m);
-/* Finishes what was handed over, closes. */
+/* Nothing waits there any more; closes the fd. */
+void store_mailbox_fini(struct store_mailbox *m);
+/* Finishes what was handed over (their mailboxes can still be collected), closes. NULL: nothing. */
 void store_close(struct store *s);
 /* "run_..." or "file_..." with 128 random bits. */
 void store_make_id(const char *prefix, char ret[STORE_ID_ROOM]);
 bool store_id_is_valid(const char *prefix, const char *id, size_t len);
+/* Milliseconds since the epoch. */
+int64_t store_now_ms(void);

@@ -377,6 +377,7 @@ void engine_fill_hello(const struct engine *e, struct proto_hello *ret)
         .write_timeout_ms = s->write_timeout_ms,
         .log_format = s->log_format,
         .log_level = s->log_level,
+        .run_limits = s->v1,
         .draining = e->draining,
         .queue_max = s->queue_max,
         .max_wait_ms = s->max_wait_ms,

@@ -95,6 +95,7 @@ static uint64_t take_bytes(const struct slot *s, enum priv_counter which, uint64
     return now > before ? now - before : 0;
 }
 
+/* NULL: it is not the request's fault. */
 static const char *cwd_text(int error)
 {
     switch (error) {
@@ -104,8 +105,14 @@ static const char *cwd_text(int error)
         return "cwd is not a directory";
     case EACCES:
         return "cwd may not be entered";
-    default:
+    case EXDEV:
         return "cwd must lie below " ZYG_HOME " or /tmp";
+    case ELOOP:
+        return "cwd has too many symbolic links";
+    case ENAMETOOLONG:
+        return "cwd is too long";
+    default:
+        return NULL;
     }
 }
 
@@ -113,7 +120,7 @@ static const char *cwd_text(int error)
 static void fail_step(struct run *run, const struct zyg_report *report)
 {
     char text[160];
-    if (report->step == CHILD_STEP_CWD) {
+    if (report->step == CHILD_STEP_CWD && cwd_text(report->step_errno)) {
         run_fail_field(run, PROTO_BAD_REQUEST, "cwd", cwd_text(report->step_errno));
     } else if (report->step == CHILD_STEP_EXEC && report->step_errno == E2BIG) {
         run_fail_field(run, PROTO_BAD_REQUEST, run->kind == RUN_CODE ? "args" : "cmd",

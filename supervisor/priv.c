@@ -26,8 +26,9 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#define REMOVE_TRIES 400 /* x 5 ms: a cgroup is busy until its last zombie is reaped */
-#define END_MS 10000u    /* to reap everything when going down */
+#define REMOVE_TRIES 400    /* x 5 ms: a cgroup is busy until its last zombie is reaped */
+#define REMOVER_LATE_MS 100 /* after its fork failed */
+#define END_MS 10000u       /* to reap everything when going down */
 #define CGROUPS_MS 5000u
 #define NETD_LIFE_MIN_MS 1000u
 #define DRAIN_SLACK_MS                                                                             \
@@ -192,7 +193,11 @@ static int start_zygote(struct priv *p, struct call *call, struct answer *ret, s
             ret->fds[ret->nfds++] = counters[i];
         }
     if (!lives) {
-        (void)cgroup_remove(&p->cg, slot);
+        /* A primordial that cloned but did not answer: the zygote ends by itself, at its next word
+         * to the engine, and is in the cgroups till then. END_ZYGOTE, which follows, waits for
+         * that. */
+        if (cgroup_remove(&p->cg, slot) < 0)
+            p->slots[slot] = (struct priv_slot){.used = true, .pidfd = -1, .userns = -1};
         return r;
     }
     if (r == 0)
@@ -297,18 +302,22 @@ static int ask_limits(struct priv *p, struct call *call, struct answer *ret, str
 /* A copy of priv removes the cgroups of all slots that are ready for it; one copy at a time. */
 static void start_remover(struct priv *p)
 {
-    bool any = false;
+    bool any = false, again = p->remover_is_late;
     if (p->remover || p->going_down)
         return; /* what is marked now, that copy would not know of */
+    p->remover_is_late = false;
     for (uint32_t i = 0; i < p->slot_count; i++)
         if (p->slots[i].ending && p->slots[i].pid == 0 && p->slots[i].limiter == 0)
             any = p->slots[i].removing = true;
     if (!any)
         return;
     pid_t pid = SYS(fork());
-    if (pid < 0) {
-        LOG(WARN, "fork_failed", F_STR("for", "removing cgroups"), F_STR("error", strerror(errno)));
-        return; /* tried again with the next SIGCHLD or END_ZYGOTE */
+    if (pid < 0) { /* runs wait for these slots, and nothing else need ever happen */
+        p->remover_is_late = true;
+        if (!again)
+            LOG(WARN, "fork_failed", F_STR("for", "removing cgroups"),
+                F_STR("error", strerror(errno)));
+        return;
     }
     p->remover = pid;
     if (pid > 0)
@@ -706,7 +715,10 @@ int priv_serve(struct priv *p)
     while (!p->going_down) {
         struct pollfd fds[] = {{.fd = p->engine_sock, .events = POLLIN},
                                {.fd = p->sig_fd, .events = POLLIN}};
-        int n = poll(fds, ARRAY_LEN(fds), p->down_by_ns ? 1000 : -1);
+        int n = poll(fds, ARRAY_LEN(fds),
+                     p->remover_is_late ? REMOVER_LATE_MS
+                     : p->down_by_ns    ? 1000
+                                        : -1);
         if (n < 0 && errno != EINTR)
             break;
         /* Requests first: an engine that said DOWN and left did not die. */
@@ -716,6 +728,8 @@ int priv_serve(struct priv *p)
         }
         if (fds[1].revents)
             on_signals(p);
+        if (p->remover_is_late)
+            start_remover(p);
         /* While the layers are being proven nothing changes under them. */
         if (p->reload_later && p->phase != PRIV_STARTING)
             reload(p);

@@ -89,7 +89,8 @@ struct priv {
     uint32_t generation;
     int listeners[LISTENERS];
     pid_t engine, frontend, primordial, netd, remover, sweeper, compiler;
-    int compiled_fd; /* the compiler's memfd, -1 */
+    bool remover_is_late; /* it could not be forked: tried again soon */
+    int compiled_fd;      /* the compiler's memfd, -1 */
     bool compile_again, reload_later;
     int primordial_sock; /* -1: no primordial */
     int netd_sock;       /* -1: no netd */

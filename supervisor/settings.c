@@ -287,6 +287,32 @@ static int check_network(struct settings_reading *r)
     return 0;
 }
 
+/* What holds when a request names nothing must be something it could have named. */
+static int check_run_limits(struct settings_reading *r)
+{
+    const struct {
+        const char *fallback, *max;
+        struct proto_limit *limit;
+    } pairs[] = {
+        {"v1_runs.timeout_default_ms", "v1_runs.timeout_max_ms", &r->set->v1.timeout_ms},
+        {"v1_runs.memory_default_mb", "v1_runs.memory_max_mb", &r->set->v1.memory_bytes},
+        {"v1_runs.cpu_default_ms", "v1_runs.cpu_max_ms", &r->set->v1.cpu_ms},
+        {"v1_runs.output_default_kb", "v1_runs.output_max_kb", &r->set->v1.output_bytes},
+        {"v1_runs.artifacts_default_kb", "v1_runs.artifacts_max_kb", &r->set->v1.artifact_bytes},
+        {"v1_runs.artifact_files_default", "v1_runs.artifact_files_max",
+         &r->set->v1.artifact_files},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(pairs); i++) {
+        int named = setting_find(pairs[i].fallback);
+        if (pairs[i].limit->fallback <= pairs[i].limit->max)
+            continue;
+        if (r->from[named].source != SETTINGS_DEFAULT)
+            return setting_refuse(r, named, "expected at most %s", pairs[i].max);
+        pairs[i].limit->fallback = pairs[i].limit->max;
+    }
+    return 0;
+}
+
 static int check_together(struct settings_reading *r)
 {
     const struct settings *set = r->set;
@@ -319,7 +345,9 @@ static int check_together(struct settings_reading *r)
                               "expected a port, since http.socket is empty too: nobody could ask");
     if (*set->http_socket && strcmp(set->http_socket, set->socket) == 0)
         return setting_refuse(r, setting_find("http.socket"), "expected another path than socket");
-    int bad = check_layers(r);
+    int bad = check_run_limits(r);
+    if (bad == 0)
+        bad = check_layers(r);
     if (bad == 0)
         bad = check_network(r);
     return bad < 0 ? bad : check_listen(r);

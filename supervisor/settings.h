@@ -10,6 +10,7 @@
 #pragma once
 #include "lib/log.h"
 #include "policy/policy.h"
+#include "protocol/protocol.h"
 #include <limits.h>
 struct err;
 
@@ -49,6 +50,9 @@ struct settings {
     uint64_t queue_max;                          /* runs waiting per namespace; 64 */
     uint64_t max_wait_ms;                        /* 10 s */
     uint64_t drain_ms;                           /* grace of a stop; 30 s */
+
+    /* v1_runs (R): POST /v1/runs */
+    struct proto_run_limits v1; /* 200 KiB; 5/10 s, 256/512 MiB, 5/20 s, 1/2 MiB, 5/20 MiB, 10/10 */
 
     /* namespaces (R) */
     uint64_t active_max;         /* 1024 */

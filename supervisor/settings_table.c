@@ -19,6 +19,7 @@
 #define GIB (1024 * MIB)
 #define TIB (1024 * GIB)
 #define MS_MAX PROTO_TIMEOUT_MS_MAX
+#define ARTIFACTS_MAX 100u /* STORE_ARTIFACTS_MAX */
 #define UID_BASE_MIN 262144u
 #define UID_BASE_MAX 4290772992ull
 
@@ -78,6 +79,19 @@ const struct setting settings_table[SETTINGS_COUNT] = {
     LIVE("runs.output_max_kb", output_bytes_max, KIB, GIB, "1024", "returned of stdout, and of stderr"),
     LIVE("runs.queue_max", queue_max, 1, 100000, "64", "runs waiting per namespace"),
     LIVE("runs.max_wait_ms", max_wait_ms, 1, MS_MAX, "10000", "longest wait in a queue"),
+    LIVE("v1_runs.code_max_kb", v1.code_bytes_max, KIB, 512 * KIB - 64 * KIB, "200", "longest program, also of /execute"),
+    LIVE("v1_runs.timeout_default_ms", v1.timeout_ms.fallback, 1, MS_MAX, "5000", "deadline of a run that names none"),
+    LIVE("v1_runs.timeout_max_ms", v1.timeout_ms.max, 1, MS_MAX, "10000", "longest deadline a run may ask for"),
+    LIVE("v1_runs.memory_default_mb", v1.memory_bytes.fallback, 16 * MIB, TIB, "256", "memory of a run that names none"),
+    LIVE("v1_runs.memory_max_mb", v1.memory_bytes.max, 16 * MIB, TIB, "512", "most memory a run may ask for"),
+    LIVE("v1_runs.cpu_default_ms", v1.cpu_ms.fallback, 1, MS_MAX, "5000", "processor time of a run that names none"),
+    LIVE("v1_runs.cpu_max_ms", v1.cpu_ms.max, 1, MS_MAX, "20000", "most processor time a run may ask for"),
+    LIVE("v1_runs.output_default_kb", v1.output_bytes.fallback, KIB, GIB, "1024", "returned of each stream of a run that names nothing"),
+    LIVE("v1_runs.output_max_kb", v1.output_bytes.max, KIB, GIB, "2048", "most that a run may ask for"),
+    LIVE("v1_runs.artifacts_default_kb", v1.artifact_bytes.fallback, 0, TIB, "5120", "all artifacts of a run that names nothing"),
+    LIVE("v1_runs.artifacts_max_kb", v1.artifact_bytes.max, 0, TIB, "20480", "most that a run may ask for"),
+    LIVE("v1_runs.artifact_files_default", v1.artifact_files.fallback, 0, ARTIFACTS_MAX, "10", "artifacts of a run that names no number"),
+    LIVE("v1_runs.artifact_files_max", v1.artifact_files.max, 0, ARTIFACTS_MAX, "10", "most artifacts a run may ask for"),
     {.name = "runs.memory", .type = SETTING_WORD, false, AT(memory), 0, 0, "recycled", memory_words, .help = "address space of a run: recycled from clean ones before it, or fresh"},
     FIXED("runs.drain_s", drain_ms, 0, 3600000, "30", "runs may go on after SIGTERM for"),
     LIVE("namespaces.active_max", active_max, 1, 32768, "1024", "namespaces with a zygote at once"),

@@ -14,7 +14,7 @@
 #include <stdarg.h>
 #include <yaml.h>
 
-#define GROUPS_MAX 8
+#define GROUPS_MAX 16
 #define NAME_MAX_BYTES 32
 
 struct values {

@@ -6,6 +6,10 @@ UNIT_ARCS := $(call arc,supervisor net policy volumes protocol lib)
 $B/t/%: t/unit/%.c $(UNIT_ARCS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(UNIT_ARCS) $(LIBS_brood-supervisor)
+STORE_USES := $(call arc,store lib)
+$B/t/store: t/unit/store.c $(STORE_USES)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(STORE_USES) -lsqlite3 -lcrypto -lpthread
 # Two leaves of the frontend, tested without its HTTP library.
 JSON_SRC := frontend/parse.c frontend/json_out.c
 JSON_USES := $(JSON_SRC:%.c=$B/%.o) $(call arc,protocol lib)

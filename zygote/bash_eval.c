@@ -205,6 +205,14 @@ static void follow_cwd(void)
     free(cwd);
 }
 
+/* As bind_args() in bash's shell.c does for -c, but that $0 stays. */
+static void bind_args(const struct child_job *job)
+{
+    WORD_LIST *list = strvec_to_word_list((char **)(uintptr_t)job->args, 1, 0);
+    remember_args(list, 1);
+    dispose_words(list);
+}
+
 /* As run_one_command() in bash's shell.c. */
 static int run_one_command(const char *cmd)
 {
@@ -226,8 +234,10 @@ static int run_one_command(const char *cmd)
 static __attribute__((noreturn)) void run(const struct child_job *job)
 {
     (void)prctl(PR_SET_NAME, "bash", 0, 0, 0);
-    child_show_as(job->cmd, job->env);
+    child_show_as(job);
     import_env(job);
+    if (job->arg_count)
+        bind_args(job);
     if (job->cwd_given)
         follow_cwd();
     command_execution_string = savestring(job->cmd);
@@ -252,7 +262,7 @@ static void rehearse(void (*done)(void))
     char *none = NULL;
     struct child_job job = {.cmd = "echo hi", .env = zyg_base_env, .request_env = &none};
     on_standby();
-    child_show_as(job.cmd, job.env);
+    child_show_as(&job);
     import_env(&job);
     command_execution_string = savestring(job.cmd);
     bind_variable("BASH_EXECUTION_STRING", command_execution_string, 0);

@@ -8,6 +8,7 @@
  * number.
  */
 #include "lib/clock.h"
+#include "lib/fault.h"
 #include "lib/fd.h"
 #include "lib/packet.h"
 #include "zygote/zyg.h"
@@ -28,13 +29,14 @@
 
 static char message[ZYG_RUN_BYTES_MAX + 1];
 static char *env[ENV_ROOM], *request_env[ENV_ROOM];
+static char *args[ZYG_ARGS_MAX + 1], *places[ZYG_PLACES_MAX + 1];
 
 static int note_fd; /* of this child's zygote */
 
 static void write_note(size_t at, const void *data, size_t len)
 {
-    if (pwrite(note_fd, data, len, (off_t)at) != (ssize_t)len)
-        _exit(127);
+    if (SYS(pwrite(note_fd, data, len, (off_t)at)) != (ssize_t)len)
+        _exit(CHILD_MUTE);
 }
 
 void child_fail(enum child_step step, int error)
@@ -51,20 +53,21 @@ void child_fail(enum child_step step, int error)
 static void join_cgroups(struct zyg *z)
 {
     for (size_t i = 0; i < z->joins_count; i++)
-        if (write(z->procs_fd[i], "0", 1) < 0)
+        if (SYS(write(z->procs_fd[i], "0", 1)) < 0)
             child_fail(CHILD_STEP_LIMITS, errno);
 }
 
 static void become_group(void)
 {
-    if (setgroups(0, NULL) < 0 || setresgid(ZYG_CHILD_UID, ZYG_CHILD_UID, ZYG_CHILD_UID) < 0)
+    if (SYS(setgroups(0, NULL)) < 0 ||
+        SYS(setresgid(ZYG_CHILD_UID, ZYG_CHILD_UID, ZYG_CHILD_UID)) < 0)
         child_fail(CHILD_STEP_LIMITS, errno);
 }
 
 static void become_user(void)
 {
-    if (setresuid(ZYG_CHILD_UID, ZYG_CHILD_UID, ZYG_CHILD_UID) < 0 ||
-        prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0)
+    if (SYS(setresuid(ZYG_CHILD_UID, ZYG_CHILD_UID, ZYG_CHILD_UID)) < 0 ||
+        SYS(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)) < 0)
         child_fail(CHILD_STEP_LIMITS, errno);
 }
 
@@ -90,18 +93,45 @@ static bool text_ends(const char *bytes, uint32_t len)
     return len > 0 && bytes[len - 1] == 0;
 }
 
+/* Points at `count` texts that lie in a row and fill `len` bytes with their NULs. */
+static bool split(char *at, uint32_t len, uint32_t count, char **ret)
+{
+    char *end = at + len;
+    for (; count > 0 && at < end; count--, at += strlen(at) + 1)
+        *ret++ = at;
+    *ret = NULL;
+    return count == 0 && at == end;
+}
+
+static bool is_sound(const struct zyg_run *run, size_t len)
+{
+    static const uint32_t kinds[] = {ZYG_RUN_MAGIC, ZYG_PROGRAM_MAGIC, ZYG_FILES_MAGIC,
+                                     ZYG_PROBE_MAGIC};
+    size_t kind = 0;
+    if (len < sizeof *run)
+        return false;
+    while (kind < ARRAY_LEN(kinds) && kinds[kind] != run->magic)
+        kind++;
+    return kind < ARRAY_LEN(kinds) && !(run->flags & ~(ZYG_EMPTY_OUTPUTS | ZYG_EMPTY_SOURCE)) &&
+           run->arg_count <= ZYG_ARGS_MAX && run->place_count <= ZYG_PLACES_MAX &&
+           (run->arg_count > 0 || run->magic != ZYG_PROGRAM_MAGIC) &&
+           (uint64_t)run->cmd_bytes + run->env_bytes + run->cwd_bytes + run->arg_bytes +
+                   run->place_bytes ==
+               len - sizeof *run;
+}
+
 /* Checks the message and lays out cmd, environment and cwd as pointers into it. */
 static const char *parse(size_t len, struct child_job *job)
 {
     const struct zyg_run *run = (const void *)message;
-    if (len < sizeof *run || (run->magic != ZYG_RUN_MAGIC && run->magic != ZYG_PROBE_MAGIC) ||
-        (uint64_t)run->cmd_bytes + run->env_bytes + run->cwd_bytes + run->arg_bytes +
-                run->place_bytes !=
-            len - sizeof *run)
+    if (!is_sound(run, len))
         child_fail(CHILD_STEP_MESSAGE, EBADMSG);
     char *cmd = message + sizeof *run, *vars = cmd + run->cmd_bytes, *cwd = vars + run->env_bytes;
+    char *words = cwd + run->cwd_bytes;
     if (!text_ends(cmd, run->cmd_bytes) || !text_ends(cwd, run->cwd_bytes) ||
-        (run->env_bytes && !text_ends(vars, run->env_bytes)))
+        (run->env_bytes && !text_ends(vars, run->env_bytes)) ||
+        !split(words, run->arg_bytes, run->arg_count, args) ||
+        !split(words + run->arg_bytes, run->place_bytes, run->place_count, places))
         child_fail(CHILD_STEP_MESSAGE, EBADMSG);
     for (char *at = vars; at < cwd; at += strlen(at) + 1) {
         if (job->request_env_count == ENV_ROOM - 16)
@@ -109,6 +139,10 @@ static const char *parse(size_t len, struct child_job *job)
         request_env[job->request_env_count++] = at;
     }
     job->cmd = cmd;
+    job->args = args;
+    job->arg_count = run->arg_count;
+    job->places = places;
+    job->place_count = run->place_count;
     return cwd;
 }
 
@@ -156,11 +190,12 @@ static int enter_cwd(const char *cwd)
         rest = cwd + len;
         rest += strspn(rest, "/");
     }
-    auto_close int root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    auto_close int root_fd = SYS(open(root, O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (root_fd < 0)
         return -errno;
-    auto_close int fd = (int)syscall(SYS_openat2, root_fd, *rest ? rest : ".", &how, sizeof how);
-    return fd < 0 || fchdir(fd) < 0 ? -errno : 0;
+    auto_close int fd =
+        (int)SYS(syscall(SYS_openat2, root_fd, *rest ? rest : ".", &how, sizeof how));
+    return fd < 0 || SYS(fchdir(fd)) < 0 ? -errno : 0;
 }
 
 static void start_clock(struct zyg *z, const struct zyg_run *run)
@@ -171,9 +206,10 @@ static void start_clock(struct zyg *z, const struct zyg_run *run)
                             .pid = getpid(),
                             .started_ns = clock_now_ns(),
                             .grace_ns = run->grace_ns,
-                            .home_cpu = run->home_cpu};
+                            .home_cpu = run->home_cpu,
+                            .flags = run->flags};
     write_note(0, &note, sizeof note);
-    if (timerfd_settime(z->clock_fd, 0, &when, NULL) < 0)
+    if (SYS(timerfd_settime(z->clock_fd, 0, &when, NULL)) < 0)
         child_fail(CHILD_STEP_LIMITS, errno);
 }
 
@@ -184,30 +220,30 @@ static int own_null(int fd)
     struct stat st;
     if (fstat(fd, &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))
         return fd;
-    return open("/dev/null", O_RDONLY | O_CLOEXEC);
+    return SYS(open("/dev/null", O_RDONLY | O_CLOEXEC));
 }
 
-static void install_stdio(int *fds, size_t nfds)
+static void install_stdio(int *fds, size_t nfds, size_t place_count)
 {
-    if (nfds != 3)
+    if (nfds != 3 + place_count)
         child_fail(CHILD_STEP_MESSAGE, EBADF);
     fds[0] = own_null(fds[0]);
     for (int i = 0; i < 3; i++)
-        if (dup2(fds[i], i) < 0)
+        if (SYS(dup2(fds[i], i)) < 0)
             child_fail(CHILD_STEP_STDIO, errno);
 }
 
 /* The last step: what is open from here on, foreign code has. */
 static void close_others(const struct zyg *z)
 {
-    if (syscall(SYS_close_range, 3, ~0u, z->eval->execs ? CLOSE_RANGE_CLOEXEC : 0) < 0)
+    if (SYS(syscall(SYS_close_range, 3, ~0u, z->eval->execs ? CLOSE_RANGE_CLOEXEC : 0)) < 0)
         child_fail(CHILD_STEP_STDIO, errno);
 }
 
 static void limit_cpu(uint64_t seconds)
 {
     struct rlimit lim = {.rlim_cur = seconds, .rlim_max = seconds + 1}; /* SIGXCPU, then SIGKILL */
-    if (seconds && setrlimit(RLIMIT_CPU, &lim) < 0)
+    if (seconds && SYS(setrlimit(RLIMIT_CPU, &lim)) < 0)
         child_fail(CHILD_STEP_LIMITS, errno);
 }
 
@@ -231,8 +267,10 @@ _Noreturn static void take_run(struct zyg *z)
     start_clock(z, run);
     if (z->home_cpu != ZYG_ANY_CPU)
         zyg_bind(z, ZYG_ANY_CPU);
-    install_stdio(fds, nfds);
+    install_stdio(fds, nfds, job.place_count);
     limit_cpu(run->cpu_s);
+    if (run->flags || job.place_count)
+        child_place(&job, run->flags, fds + 3);
     if (*cwd) {
         int r = enter_cwd(cwd);
         if (r < 0)
@@ -243,6 +281,8 @@ _Noreturn static void take_run(struct zyg *z)
     close_others(z);
     if (run->magic == ZYG_PROBE_MAGIC && run->cmd_bytes > sizeof(struct zyg_probe_ask))
         probe_main(job.cmd, z->eval->execs);
+    if (run->magic == ZYG_PROGRAM_MAGIC)
+        child_become_program(job.args, job.env);
     z->eval->run(&job);
 }
 
@@ -257,17 +297,19 @@ static void become_first(struct zyg *z)
     zyg_forget_plan(z);
     await_promotion(z);
     char host[ZYG_NS_ID_ROOM] = "";
-    int r = gethostname(host, sizeof host - 1) < 0 ? -errno : policy_landlock_restrict(z->ruleset);
+    int r =
+        SYS(gethostname(host, sizeof host - 1)) < 0 ? -errno : policy_landlock_restrict(z->ruleset);
     if (r < 0)
         child_fail(CHILD_STEP_LIMITS, -r);
     z->eval->on_assign(host);
     become_user();
-    if (chdir(ZYG_HOME) < 0) /* which is the user's alone */
+    if (SYS(chdir(ZYG_HOME)) < 0) /* which is the user's alone */
         child_fail(CHILD_STEP_LIMITS, errno);
 }
 
 void child_main(struct zyg *z, enum child_kind kind)
 {
+    fault_set_role("child");
     (void)setsid(); /* in pid 1's session it could send it SIGCONT (kill(2)) */
     if (policy_landlock_scope(z->scoped) < 0)
         _exit(1);

@@ -17,7 +17,7 @@
 /* Not fork(3): nothing here needs its handlers and locks. */
 pid_t children_fork(struct zyg *z, enum child_kind kind)
 {
-    pid_t pid = _Fork();
+    pid_t pid = SYS(_Fork());
     if (pid == 0)
         child_main(z, kind);
     return pid;
@@ -124,7 +124,7 @@ void children_prepare_mould(struct zyg *z)
         return;
     z->patience = CLEAN_RUNS_AGAIN;          /* should this one not last */
     z->token->mould = z->token->joining = 0; /* its number may have been another's */
-    pid_t pid = _Fork();
+    pid_t pid = SYS(_Fork());
     if (pid == 0)
         mould_main(z);
     z->mould = pid > 0 ? pid : 0;

@@ -34,8 +34,10 @@ int denials_prepare(struct zyg *z)
 
 void denials_hand_over(struct zyg *z, int listener)
 {
-    if (listener >= 0)
-        (void)packet_send(z->denials.handover[1], "l", 1, &listener, 1);
+    /* Without anybody who answers, calls of the run would fail with ENOSYS instead: better no
+     * child, pid 1 makes another. */
+    if (listener >= 0 && packet_send(z->denials.handover[1], "l", 1, &listener, 1) < 0)
+        _exit(1);
     fd_close(&listener);
     denials_forget(z);
 }
@@ -61,11 +63,16 @@ static void take_over(struct zyg *z)
     char byte;
     int fds[PACKET_FDS_MAX];
     size_t nfds = 0;
-    if (packet_recv(z->denials.handover[0], &byte, sizeof byte, fds, &nfds) > 0 && nfds == 1) {
+    ssize_t n = packet_recv(z->denials.handover[0], &byte, sizeof byte, fds, &nfds);
+    if (n == -EAGAIN)
+        return;
+    if (n < 0 || (n > 0 && nfds != 1)) /* a run is about to call, or has, and nobody would answer */
+        zyg_give_up(z, ZYG_STEP_SECCOMP, n < 0 ? (int)-n : EMFILE);
+    if (n > 0) {
         z->denials.listener[1] = fds[0];
         (void)ioctl(fds[0], SET_FLAGS, SYNC_WAKE_UP);
     }
-    fd_close(&z->denials.handover[0]); /* or the child ended before: then it needs no answers */
+    fd_close(&z->denials.handover[0]); /* n 0: the child ended before, and needs no answers */
 }
 
 static void count(struct zyg_denials *d, uint32_t nr)
@@ -84,7 +91,7 @@ static void count(struct zyg_denials *d, uint32_t nr)
 static bool answer(struct zyg_denials *d, int listener)
 {
     struct seccomp_notif call = {0};
-    if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &call) < 0)
+    if (SYS(ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &call)) < 0)
         return false; /* it was killed meanwhile */
     struct seccomp_notif_resp no = {.id = call.id, .error = -EPERM};
     (void)ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &no);

@@ -19,15 +19,19 @@ static __attribute__((noreturn)) void run(const struct child_job *job)
 {
     static const char *const shells[][2] = {{"/bin/bash", "bash"}, {"/bin/sh", "sh"}};
     char end_of_options[] = "--";
-    char *argv[5] = {NULL, (char[]){"-c"}};
-    size_t n = 2;
+    char *argv[ZYG_ARGS_MAX + 6] = {NULL, (char[]){"-c"}};
+    size_t n = 2, zero;
     int error = 0;
     if (*job->cmd == '-' || *job->cmd == '+')
         argv[n++] = end_of_options; /* else the shell took it for its options */
-    argv[n] = (char *)(uintptr_t)job->cmd;
+    argv[n++] = (char *)(uintptr_t)job->cmd;
+    zero = n; /* $0, then $1... */
+    for (size_t i = 0; i < job->arg_count; i++)
+        argv[++n] = job->args[i];
     zyg_leave();
     for (size_t i = 0; i < ARRAY_LEN(shells); i++) {
         argv[0] = (char *)(uintptr_t)shells[i][1];
+        argv[zero] = job->arg_count ? argv[0] : NULL;
         (void)execve(shells[i][0], argv, job->env);
         error = errno;
     }

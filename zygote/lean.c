@@ -56,10 +56,10 @@ static size_t written_count;
 bool zyg_read_maps(char *maps, size_t room)
 {
     size_t len = 0;
-    auto_close int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    auto_close int fd = SYS(open("/proc/self/maps", O_RDONLY | O_CLOEXEC));
     ssize_t n = 1;
     while (fd >= 0 && n > 0 && len < room - 1) {
-        n = read(fd, maps + len, room - 1 - len);
+        n = SYS(read(fd, maps + len, room - 1 - len));
         if (n > 0)
             len += (size_t)n;
     }
@@ -122,8 +122,9 @@ static int protection(const struct run *run)
 static bool move_over(void *copy, const struct run *run)
 {
     size_t len = run->end - run->start;
-    if (mprotect(copy, len, protection(run)) == 0 &&
-        mremap(copy, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)run->start) != MAP_FAILED)
+    if (SYS(mprotect(copy, len, protection(run))) == 0 &&
+        SYS(mremap(copy, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)run->start)) !=
+            MAP_FAILED)
         return true;
     (void)munmap(copy, len);
     return false;
@@ -137,7 +138,7 @@ static bool is_zero(const char *page)
 static bool replace_writable(const struct run *run)
 {
     size_t len = run->end - run->start;
-    void *copy = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *copy = SYS(mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     if (copy == MAP_FAILED)
         return false;
     for (size_t at = 0; at < len; at += PAGE) /* untouched bss stays untouched */
@@ -149,10 +150,10 @@ static bool replace_writable(const struct run *run)
 static bool replace_read_only(const struct run *run)
 {
     size_t len = run->end - run->start;
-    auto_close int fd = memfd_create("brood-image", MFD_CLOEXEC);
-    if (fd < 0 || write(fd, (const void *)run->start, len) != (ssize_t)len)
+    auto_close int fd = SYS(memfd_create("brood-image", MFD_CLOEXEC));
+    if (fd < 0 || SYS(write(fd, (const void *)run->start, len)) != (ssize_t)len)
         return false;
-    volatile char *copy = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+    volatile char *copy = SYS(mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0));
     if (copy == MAP_FAILED)
         return false;
     copy[0] = copy[0]; /* the write that gives it an anon_vma */
@@ -230,7 +231,7 @@ _Noreturn static void rehearse(const struct zyg_eval *eval)
 static void find_hot_pages(const struct zyg_eval *eval)
 {
     int status;
-    pid_t pid = fork();
+    pid_t pid = SYS(fork());
     if (pid == 0)
         rehearse(eval);
     if (pid > 0)
@@ -265,7 +266,7 @@ void zyg_make_lean(const struct zyg_eval *eval)
     if (!eval->rehearse || !zyg_read_maps(maps, sizeof maps))
         return;
     find_runs(maps);
-    hot = mmap(NULL, PAGES_MAX, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    hot = SYS(mmap(NULL, PAGES_MAX, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
     if (hot == MAP_FAILED) {
         hot = NULL;
         run_count = 0;
@@ -278,7 +279,7 @@ void zyg_make_lean(const struct zyg_eval *eval)
     find_hot_pages(eval);
     list_written();
     unsigned char *own =
-        mmap(NULL, PAGES_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        SYS(mmap(NULL, PAGES_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     if (own != MAP_FAILED) {
         memcpy(own, hot, PAGES_MAX);
         (void)mprotect(own, PAGES_MAX, PROT_READ);

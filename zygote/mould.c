@@ -19,6 +19,7 @@
  * runs on the upper end of the stack that it shares with the run, which starts below.
  */
 #include "lib/clock.h"
+#include "lib/fault.h"
 #include "lib/fd.h"
 #include "zygote/zyg.h"
 #include <fcntl.h>
@@ -93,7 +94,8 @@ void zyg_stay(void)
 
 struct zyg_token *zyg_make_token(void)
 {
-    void *page = mmap(NULL, ZYG_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void *page =
+        SYS(mmap(NULL, ZYG_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
     return token = page == MAP_FAILED ? NULL : page;
 }
 
@@ -133,8 +135,8 @@ static bool sort_pages(struct mould *m, uintptr_t start, uintptr_t end, struct l
     for (uintptr_t at = start; at < end;) {
         size_t n = (end - at) / ZYG_PAGE;
         n = n < ARRAY_LEN(entry) ? n : ARRAY_LEN(entry);
-        ssize_t got =
-            pread(m->pagemap, entry, n * sizeof *entry, (off_t)(at / ZYG_PAGE * sizeof *entry));
+        ssize_t got = SYS(
+            pread(m->pagemap, entry, n * sizeof *entry, (off_t)(at / ZYG_PAGE * sizeof *entry)));
         if (got != (ssize_t)(n * sizeof *entry))
             return false;
         for (size_t i = 0; i < n; i++, at += ZYG_PAGE)
@@ -149,7 +151,7 @@ static bool take_inventory(struct mould *m, uintptr_t own_end)
 {
     struct zyg_mapping one;
     char *text =
-        mmap(NULL, SCRATCH_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        SYS(mmap(NULL, SCRATCH_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
     bool ok = text != MAP_FAILED && zyg_read_maps(text, SCRATCH_BYTES);
     for (const char *at = text; ok && *at; at = strchr(at, '\n') + 1) {
         if (!zyg_parse_mapping(at, &one) || !one.writable)
@@ -172,13 +174,13 @@ static bool save(struct mould *m)
     for (size_t i = 0; i < m->saved.count; i++) {
         uintptr_t first = m->saved.at[i].start & ~(uintptr_t)(ZYG_PAGE - 1);
         size_t len = m->saved.at[i].start + m->saved.at[i].len - first;
-        if (madvise((void *)first, len, POPULATE_WRITE) < 0)
+        if (SYS(madvise((void *)first, len, POPULATE_WRITE)) < 0)
             return false;
         total += m->saved.at[i].len;
     }
-    m->copies =
-        mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-    if (m->copies == MAP_FAILED || madvise(m->copies, total, MADV_DONTFORK) < 0)
+    m->copies = SYS(mmap(NULL, total, PROT_READ | PROT_WRITE,
+                         MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0));
+    if (m->copies == MAP_FAILED || SYS(madvise(m->copies, total, MADV_DONTFORK)) < 0)
         return false;
     char *to = m->copies;
     for (size_t i = 0; i < m->saved.count; i++) {
@@ -191,36 +193,37 @@ static bool save(struct mould *m)
 static long mapped_pages(const struct mould *m)
 {
     char text[64] = "";
-    return pread(m->statm, text, sizeof text - 1, 0) > 0 ? strtol(text, NULL, 10) : -1;
+    return SYS(pread(m->statm, text, sizeof text - 1, 0)) > 0 ? strtol(text, NULL, 10) : -1;
 }
 
 static void keep(struct mould *m, size_t i, const char *path)
 {
-    m->kept[i].fd = open(path, O_RDONLY | O_CLOEXEC);
+    m->kept[i].fd = SYS(open(path, O_RDONLY | O_CLOEXEC));
     if (m->kept[i].fd >= 0)
-        (void)!pread(m->kept[i].fd, m->kept[i].text, sizeof m->kept[i].text - 1, 0);
+        (void)!SYS(pread(m->kept[i].fd, m->kept[i].text, sizeof m->kept[i].text - 1, 0));
 }
 
 static bool is_kept(const struct mould *m, size_t i)
 {
     char text[sizeof m->kept[i].text] = "";
-    return m->kept[i].fd < 0 || (pread(m->kept[i].fd, text, sizeof text - 1, 0) > 0 &&
+    return m->kept[i].fd < 0 || (SYS(pread(m->kept[i].fd, text, sizeof text - 1, 0)) > 0 &&
                                  strcmp(text, m->kept[i].text) == 0);
 }
 
 static struct mould *prepare(const struct zyg *z, uintptr_t own_end)
 {
     struct mould *m =
-        mmap(NULL, sizeof *m, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (m == MAP_FAILED || madvise(m, sizeof *m, MADV_DONTFORK) < 0)
+        SYS(mmap(NULL, sizeof *m, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    if (m == MAP_FAILED || SYS(madvise(m, sizeof *m, MADV_DONTFORK)) < 0)
         return NULL;
     m->stack_top = (own_end - OWN_STACK_BYTES) & ~(uintptr_t)(ZYG_PAGE - 1);
     m->home_cpu = z->home_cpu;
-    m->statm = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-    m->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    m->clear_refs = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
+    m->statm = SYS(open("/proc/self/statm", O_RDONLY | O_CLOEXEC));
+    m->pagemap = SYS(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+    m->clear_refs = SYS(open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC));
     if (m->statm < 0 || m->pagemap < 0 || m->clear_refs < 0 ||
-        prctl(PR_GET_TID_ADDRESS, &m->tid, 0, 0, 0) < 0 || !take_inventory(m, own_end) || !save(m))
+        SYS(prctl(PR_GET_TID_ADDRESS, &m->tid, 0, 0, 0)) < 0 || !take_inventory(m, own_end) ||
+        !save(m))
         return NULL;
     keep(m, 0, "/proc/self/oom_score_adj");
     m->brk = (uintptr_t)syscall(SYS_brk, 0);
@@ -240,7 +243,7 @@ static bool is_intact(const struct mould *m)
 
 static void restore(const struct mould *m)
 {
-    (void)!write(m->clear_refs, "5", 1); /* the peak of memory starts anew: proc(5) */
+    (void)!SYS(write(m->clear_refs, "5", 1)); /* the peak of memory starts anew: proc(5) */
     const char *from = m->copies;
     for (size_t i = 0; i < m->saved.count; i++) {
         memcpy((void *)m->saved.at[i].start, from, m->saved.at[i].len);
@@ -249,7 +252,7 @@ static void restore(const struct mould *m)
     for (size_t i = 0; i < m->zeroed.count; i++)
         memset((void *)m->zeroed.at[i].start, 0, m->zeroed.at[i].len);
     for (size_t i = 0; i < m->holes.count; i++)
-        (void)madvise((void *)m->holes.at[i].start, m->holes.at[i].len, MADV_DONTNEED);
+        (void)SYS(madvise((void *)m->holes.at[i].start, m->holes.at[i].len, MADV_DONTNEED));
 }
 
 /* What a first run touched, others will: it stays, wiped. */
@@ -269,12 +272,13 @@ static bool enter(const struct zyg *z)
 {
     token->joining = (uint32_t)getpid();
     for (size_t i = 0; i < z->joins_count; i++)
-        if (write(z->procs_fd[i], "0", 1) < 0)
+        if (SYS(write(z->procs_fd[i], "0", 1)) < 0)
             return false;
     if (policy_landlock_scope(z->scoped) < 0)
         return false;
     (void)setsid(); /* in pid 1's session a run could send it SIGCONT (kill(2)) */
-    return setgroups(0, NULL) == 0 && setresgid(ZYG_CHILD_UID, ZYG_CHILD_UID, ZYG_CHILD_UID) == 0;
+    return SYS(setgroups(0, NULL)) == 0 &&
+           SYS(setresgid(ZYG_CHILD_UID, ZYG_CHILD_UID, ZYG_CHILD_UID)) == 0;
 }
 
 static void close_unused(struct zyg *z)
@@ -290,6 +294,7 @@ static void close_unused(struct zyg *z)
 _Noreturn __attribute__((noinline)) void mould_main(struct zyg *z)
 {
     uint32_t ordered = token->cast;
+    fault_set_role("child");
     sigset_t all;
     (void)sigfillset(&all);
     (void)sigprocmask(SIG_SETMASK, &all, NULL);
@@ -312,9 +317,9 @@ _Noreturn __attribute__((noinline)) void mould_main(struct zyg *z)
         if (m->home_cpu != token->home_cpu)
             zyg_bind(z, token->home_cpu);
         m->home_cpu = z->home_cpu = token->home_cpu;
-        if (clone(child_cast, (void *)m->stack_top,
-                  CLONE_VM | CLONE_PARENT | CLONE_CHILD_SETTID | SIGCHLD, z, NULL, NULL,
-                  m->tid) < 0)
+        if (SYS(clone(child_cast, (void *)m->stack_top,
+                      CLONE_VM | CLONE_PARENT | CLONE_CHILD_SETTID | SIGCHLD, z, NULL, NULL,
+                      m->tid)) < 0)
             _exit(1);
     }
 }

@@ -33,31 +33,42 @@ static const struct {
     {"/proc/sys/fs/mqueue/queues_max", "0"},     {"/proc/sys/kernel/pid_max", "32768"},
 };
 
-static void set_sysctls(void)
+/* The kernel's own no: it is absent, or not this namespace's to set; the cgroup still bounds it.
+ * Anything else is a shortage of the moment, and no reason to have less isolation. */
+static bool is_not_offered(int error)
+{
+    return error == ENOENT || error == EACCES || error == EPERM || error == EROFS ||
+           error == EINVAL;
+}
+
+static int set_sysctls(void)
 {
     for (size_t i = 0; i < ARRAY_LEN(sysctls); i++) {
-        auto_close int fd = open(sysctls[i].path, O_WRONLY | O_CLOEXEC);
-        if (fd >= 0 && write(fd, sysctls[i].value, strlen(sysctls[i].value)) < 0)
-            continue; /* not writable on this kernel: the cgroup still bounds it */
+        auto_close int fd = SYS(open(sysctls[i].path, O_WRONLY | O_CLOEXEC));
+        if ((fd < 0 || SYS(write(fd, sysctls[i].value, strlen(sysctls[i].value))) < 0) &&
+            !is_not_offered(errno))
+            return -errno;
     }
+    return 0;
 }
 
 static int mask_proc(void)
 {
     for (size_t i = 0; i < ARRAY_LEN(masked_files); i++)
-        if (mount("/dev/null", masked_files[i], NULL, MS_BIND, NULL) < 0 && errno != ENOENT)
+        if (SYS(mount("/dev/null", masked_files[i], NULL, MS_BIND, NULL)) < 0 && errno != ENOENT)
             return -errno;
     for (size_t i = 0; i < ARRAY_LEN(masked_dirs); i++)
-        if (mount("/run/empty", masked_dirs[i], NULL, MS_BIND, NULL) < 0 && errno != ENOENT)
+        if (SYS(mount("/run/empty", masked_dirs[i], NULL, MS_BIND, NULL)) < 0 && errno != ENOENT)
             return -errno;
     for (size_t i = 0; i < ARRAY_LEN(read_only); i++) {
-        if (mount(read_only[i], read_only[i], NULL, MS_BIND, NULL) < 0) {
+        if (SYS(mount(read_only[i], read_only[i], NULL, MS_BIND, NULL)) < 0) {
             if (errno == ENOENT)
                 continue;
             return -errno;
         }
-        if (mount(NULL, read_only[i], NULL,
-                  MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
+        if (SYS(mount(NULL, read_only[i], NULL,
+                      MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL)) <
+            0)
             return -errno;
     }
     return 0;
@@ -65,7 +76,7 @@ static int mask_proc(void)
 
 static int write_text(const char *path, const char *text)
 {
-    auto_close int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    auto_close int fd = SYS(open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
     return fd < 0 || fd_write_all(fd, text, strlen(text)) < 0 ? -errno : 0;
 }
 
@@ -87,9 +98,10 @@ static int mount_resolvers(const struct policy_net *net)
     if (r == 0)
         r = write_text(sources[1], servers);
     for (size_t i = 0; r == 0 && i < ARRAY_LEN(targets); i++)
-        if (mount(sources[i], targets[i], NULL, MS_BIND, NULL) < 0 ||
-            mount(NULL, targets[i], NULL,
-                  MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
+        if (SYS(mount(sources[i], targets[i], NULL, MS_BIND, NULL)) < 0 ||
+            SYS(mount(NULL, targets[i], NULL,
+                      MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL)) <
+                0)
             r = -errno;
     return r;
 }
@@ -100,17 +112,17 @@ static int mount_tmp(const struct policy_plan *plan)
     char options[96];
     (void)snprintf(options, sizeof options, "size=%llu,nr_inodes=%llu,mode=0755",
                    (unsigned long long)bytes, (unsigned long long)(bytes / 4096 + 64));
-    if (mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, options) < 0 ||
-        mkdir("/dev/shm/tmp", 0700) < 0 || chmod("/dev/shm/tmp", 01777) < 0 ||
-        mkdir("/dev/shm/shm", 0700) < 0 || chmod("/dev/shm/shm", 01777) < 0)
+    if (SYS(mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, options)) < 0 ||
+        SYS(mkdir("/dev/shm/tmp", 0700)) < 0 || SYS(chmod("/dev/shm/tmp", 01777)) < 0 ||
+        SYS(mkdir("/dev/shm/shm", 0700)) < 0 || SYS(chmod("/dev/shm/shm", 01777)) < 0)
         return -errno;
     if (plan->net.mode == POLICY_NET_EGRESS && plan->net.resolver_count > 0) {
         int r = mount_resolvers(&plan->net);
         if (r < 0)
             return r;
     }
-    if (mount("/dev/shm/tmp", "/tmp", NULL, MS_BIND, NULL) < 0 ||
-        mount("/dev/shm/shm", "/dev/shm", NULL, MS_BIND, NULL) < 0)
+    if (SYS(mount("/dev/shm/tmp", "/tmp", NULL, MS_BIND, NULL)) < 0 ||
+        SYS(mount("/dev/shm/shm", "/dev/shm", NULL, MS_BIND, NULL)) < 0)
         return -errno;
     return 0;
 }
@@ -122,30 +134,32 @@ static int mount_binds(const struct policy_set *set, const struct policy_plan *p
     for (uint32_t i = 0; i < plan->bind_count; i++) {
         char from[64];
         (void)snprintf(from, sizeof from, ZYG_BINDS "/%u.%u", (unsigned)(plan - set->plans), i);
-        if (mount(from, plan->binds[i].to, NULL, MS_BIND, NULL) < 0)
+        if (SYS(mount(from, plan->binds[i].to, NULL, MS_BIND, NULL)) < 0)
             return -errno;
     }
     for (uint32_t i = 0; i < set->count; i++)
         any |= set->plans[i].bind_count > 0;
-    return any && mount("/run/empty", ZYG_BINDS, NULL, MS_BIND, NULL) < 0 ? -errno : 0;
+    return any && SYS(mount("/run/empty", ZYG_BINDS, NULL, MS_BIND, NULL)) < 0 ? -errno : 0;
 }
 
 /* Terminals of its own. All namespaces share the kernel's 4096 (kernel.pty.max), of which it keeps
  * 1024 for the host: hence a small maximum. */
 static int mount_terminals(void)
 {
-    if (mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
-              "newinstance,mode=0600,ptmxmode=0666,max=32") < 0)
+    if (SYS(mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
+                  "newinstance,mode=0600,ptmxmode=0666,max=32")) < 0)
         return -errno;
     return 0;
 }
 
 int zyg_mount_private(const struct policy_set *set, const struct policy_plan *plan)
 {
-    if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "hidepid=invisible") < 0)
+    if (SYS(mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "hidepid=invisible")) <
+        0)
         return -errno;
-    set_sysctls();
-    int r = mask_proc();
+    int r = set_sysctls();
+    if (r == 0)
+        r = mask_proc();
     if (r == 0)
         r = mount_binds(set, plan);
     if (r == 0)
@@ -153,10 +167,23 @@ int zyg_mount_private(const struct policy_set *set, const struct policy_plan *pl
     return r < 0 ? r : mount_tmp(plan);
 }
 
+/* An inode for each page, as in /tmp: what they take of the kernel's memory is bounded with them.
+ */
+int zyg_mount_fresh(uint64_t bytes)
+{
+    char options[128];
+    (void)snprintf(options, sizeof options, "size=%llu,nr_inodes=%llu,mode=0755,uid=%u,gid=%u",
+                   (unsigned long long)bytes, (unsigned long long)(bytes / 4096 + 64),
+                   ZYG_CHILD_UID, ZYG_CHILD_UID);
+    if (SYS(mount("tmpfs", ZYG_HOME, "tmpfs", MS_NOSUID | MS_NODEV, options)) < 0)
+        return -errno;
+    return SYS(chdir(ZYG_HOME)) < 0 ? -errno : 0;
+}
+
 int zyg_mount_volume(int mount_fd)
 {
-    if (syscall(SYS_move_mount, mount_fd, "", AT_FDCWD, ZYG_HOME, 4 /* MOVE_MOUNT_F_EMPTY_PATH */) <
-        0)
+    if (SYS(syscall(SYS_move_mount, mount_fd, "", AT_FDCWD, ZYG_HOME,
+                    4 /* MOVE_MOUNT_F_EMPTY_PATH */)) < 0)
         return -errno;
-    return chdir(ZYG_HOME) < 0 ? -errno : 0;
+    return SYS(chdir(ZYG_HOME)) < 0 ? -errno : 0;
 }

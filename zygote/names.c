@@ -42,6 +42,7 @@ static const char *const child_steps[CHILD_STEPS] = {
     [CHILD_STEP_STDIO] = "install stdin, stdout and stderr",
     [CHILD_STEP_LIMITS] = "set limits",
     [CHILD_STEP_CWD] = "enter the working directory",
+    [CHILD_STEP_PLACE] = "place files",
     [CHILD_STEP_EXEC] = "execute the shell",
 };
 

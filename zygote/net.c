@@ -23,8 +23,8 @@ static int send_link_up(struct nl_sock *sock, int index)
     struct ifinfomsg link = {
         .ifi_family = AF_UNSPEC, .ifi_index = index, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
     /* Answered with an acknowledgement, which nl_send_simple asks for and nl_wait_for_ack reads. */
-    int r = nl_send_simple(sock, RTM_NEWLINK, 0, &link, sizeof link);
-    return r < 0 ? r : nl_wait_for_ack(sock);
+    int r = SYS(nl_send_simple(sock, RTM_NEWLINK, 0, &link, sizeof link));
+    return r < 0 ? r : SYS(nl_wait_for_ack(sock));
 }
 
 int zyg_loopback_up(void)
@@ -32,34 +32,47 @@ int zyg_loopback_up(void)
     struct nl_sock *sock = nl_socket_alloc();
     if (!sock)
         return -ENOMEM;
-    int r = nl_connect(sock, NETLINK_ROUTE);
+    int r = SYS(nl_connect(sock, NETLINK_ROUTE));
     if (r >= 0)
         r = send_link_up(sock, LOOPBACK_INDEX);
     nl_socket_free(sock);
     return r < 0 ? -EIO : 0;
 }
 
+/* Waits until the kernel tells of a device. The engine says nothing to a zygote in this state: when
+ * there is something on `ctl`, it is its end, and perhaps nobody else knows of this process. */
+static int await_news(struct nl_sock *news, int ctl)
+{
+    struct pollfd p[] = {{.fd = nl_socket_get_fd(news), .events = POLLIN},
+                         {.fd = ctl, .events = POLLIN}};
+    if (SYS(poll(p, ARRAY_LEN(p), -1)) < 0 && errno != EINTR)
+        return -NLE_FAILURE;
+    if (p[1].revents)
+        return -NLE_INTR;
+    return p[0].revents ? SYS(nl_recvmsgs_default(news)) : 0;
+}
+
 /* The device's index, as soon as it is there; <0: a code of libnl. For how long this may take is
  * the engine's to say. */
-static int await_device(void)
+static int await_device(int ctl)
 {
     struct nl_sock *news = nl_socket_alloc();
     if (!news)
         return -NLE_NOMEM;
     nl_join_groups(news, RTMGRP_LINK); /* before the first look, or it could come in between */
     nl_socket_disable_seq_check(news);
-    int r = nl_connect(news, NETLINK_ROUTE), index = 0;
+    int r = SYS(nl_connect(news, NETLINK_ROUTE)), index = 0;
     while (r >= 0 && (index = (int)if_nametoindex(POLICY_NET_DEVICE)) == 0)
-        r = nl_recvmsgs_default(news);
+        r = await_news(news, ctl);
     nl_socket_free(news);
     return r < 0 ? r : index;
 }
 
 static int finish(struct nl_sock *sock, struct nl_msg *msg, bool complete)
 {
-    int r = complete ? nl_send_auto(sock, msg) : -NLE_NOMEM;
+    int r = complete ? SYS(nl_send_auto(sock, msg)) : -NLE_NOMEM;
     nlmsg_free(msg);
-    return r < 0 ? r : nl_wait_for_ack(sock);
+    return r < 0 ? r : SYS(nl_wait_for_ack(sock));
 }
 
 /* No IPv6 address of the kernel's own making: what it is for is dropped outside anyway. */
@@ -101,15 +114,15 @@ static int add_route(struct nl_sock *sock, uint32_t gateway)
     return finish(sock, msg, ok);
 }
 
-int zyg_egress_up(uint32_t address, uint32_t gateway)
+int zyg_egress_up(uint32_t address, uint32_t gateway, int ctl)
 {
     struct nl_sock *sock = nl_socket_alloc();
     int index = -1;
     if (!sock)
         return -ENOMEM;
-    int r = nl_connect(sock, NETLINK_ROUTE);
+    int r = SYS(nl_connect(sock, NETLINK_ROUTE));
     if (r >= 0)
-        r = index = await_device();
+        r = index = await_device(ctl);
     if (r >= 0)
         r = refuse_ipv6(sock, index);
     if (r >= 0)

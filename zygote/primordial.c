@@ -8,6 +8,7 @@
  * and holds nothing of a zygote after its birth.
  */
 #include "lib/err.h"
+#include "lib/fault.h"
 #include "lib/fd.h"
 #include "lib/packet.h"
 #include "zygote/zyg.h"
@@ -42,8 +43,8 @@ static int write_proc(pid_t pid, const char *name, const char *text)
 {
     char path[64];
     (void)snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
-    auto_close int fd = open(path, O_WRONLY | O_CLOEXEC);
-    return fd < 0 || write(fd, text, strlen(text)) < 0 ? -errno : 0;
+    auto_close int fd = SYS(open(path, O_WRONLY | O_CLOEXEC));
+    return fd < 0 || SYS(write(fd, text, strlen(text))) < 0 ? -errno : 0;
 }
 
 static int map_ids(pid_t pid, uint32_t base)
@@ -60,15 +61,16 @@ static int map_ids(pid_t pid, uint32_t base)
 _Noreturn static void become_zygote(struct zyg *z, int go_fd)
 {
     char go;
+    fault_set_role("zygote");
     struct zyg_report failed = {.event = ZYG_FAILED, .step = ZYG_STEP_IDS};
-    if (read(go_fd, &go, 1) != 1)
+    if (SYS(read(go_fd, &go, 1)) != 1)
         _exit(1);
     (void)close(go_fd);
     (void)dup2(0, 1); /* stdin is /dev/null; the service's log is not for this side */
     (void)dup2(0, 2);
     /* The death signal last: a change of ids clears it (prctl(2)). */
-    if (setgroups(0, NULL) < 0 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0 ||
-        setsid() < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0) {
+    if (SYS(setgroups(0, NULL)) < 0 || SYS(setresgid(0, 0, 0)) < 0 || SYS(setresuid(0, 0, 0)) < 0 ||
+        SYS(setsid()) < 0 || SYS(prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)) < 0) {
         failed.step_errno = errno;
         (void)packet_send(z->ctl, &failed, sizeof failed, NULL, 0);
         _exit(1);
@@ -81,7 +83,7 @@ static int open_ns(pid_t pid, const char *name)
 {
     char path[64];
     (void)snprintf(path, sizeof path, "/proc/%d/ns/%s", (int)pid, name);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = SYS(open(path, O_RDONLY | O_CLOEXEC));
     return fd < 0 ? -errno : fd;
 }
 
@@ -91,18 +93,18 @@ static int give_birth(const struct zyg_birth *birth, struct zyg *z, int priv_fd,
                       struct zyg_born *born)
 {
     int go[2], pidfd = -1, userns = -1, netns = -1;
-    if (pipe2(go, O_CLOEXEC) < 0)
+    if (SYS(pipe2(go, O_CLOEXEC)) < 0)
         return -errno;
-    if (setegid(birth->owner_uid) < 0 || seteuid(birth->owner_uid) < 0)
+    if (SYS(setegid(birth->owner_uid)) < 0 || SYS(seteuid(birth->owner_uid)) < 0)
         die(1, "primordial: cannot take the owner uid: %s", strerror(errno));
-    pid_t pid = clone_zygote(&pidfd);
+    pid_t pid = SYS(clone_zygote(&pidfd));
     if (pid == 0) {
         (void)close(priv_fd);
         (void)close(go[1]);
         become_zygote(z, go[0]);
     }
     int saved = errno;
-    if (seteuid(0) < 0 || setegid(0) < 0)
+    if (SYS(seteuid(0)) < 0 || SYS(setegid(0)) < 0)
         die(1, "primordial: cannot return to root: %s", strerror(errno));
     (void)close(go[0]);
     if (pid < 0) {
@@ -114,7 +116,7 @@ static int give_birth(const struct zyg_birth *birth, struct zyg *z, int priv_fd,
         r = userns;
     if (r == 0 && birth->net_address && (netns = open_ns(pid, "net")) < 0)
         r = netns;
-    if (r == 0 && write(go[1], "g", 1) != 1)
+    if (r == 0 && SYS(write(go[1], "g", 1)) != 1)
         r = -EPIPE;
     (void)close(go[1]); /* without the "g" the zygote exits by itself */
     if (r < 0) {
@@ -161,6 +163,7 @@ void primordial_serve(int priv_fd, int plan_fd, const struct zyg_eval *eval)
 {
     struct zyg z = {.set = map_policies(plan_fd), .eval = eval};
     struct zyg_born hello = {0};
+    fault_set_role("primordial");
     (void)fcntl(priv_fd, F_SETFD, FD_CLOEXEC);
     (void)setsid();
     child_show_as_prepare();

@@ -83,7 +83,7 @@ static bool has_leftovers(struct zyg *z)
         if (!z->reserve && !z->mould)
             return true; /* whoever is left */
         ready = children_mould_is_ready(z);
-        n = pread(z->pids_current, text, sizeof text - 1, 0);
+        n = SYS(pread(z->pids_current, text, sizeof text - 1, 0));
     } while (ready != children_mould_is_ready(z) || children_mould_is_joining(z));
     return n != 2 || text[0] != (ready ? '1' : '0');
 }
@@ -113,9 +113,12 @@ static void report_done(struct zyg *z, struct zyg_report *report, uint64_t run_i
     zyg_report(z, report);
 }
 
-/* The standby died, or was killed, without having read a run: another takes its place. */
-static void replace_standby(struct zyg *z)
+/* The standby died, or was killed, without having read a run: another takes its place. One that
+ * could not say what it had read may have taken a run along; which one, the engine knows. */
+static void replace_standby(struct zyg *z, int status)
 {
+    if (WIFEXITED(status) && WEXITSTATUS(status) == CHILD_MUTE)
+        zyg_give_up(z, ZYG_STEP_FORK, EIO);
     if (++z->unread_deaths > UNREAD_DEATHS_MAX)
         zyg_give_up(z, ZYG_STEP_FORK, z->note->step ? z->note->step_errno : EAGAIN);
     children_prepare_standby(z);
@@ -145,6 +148,7 @@ static void finish_run(struct zyg *z, struct tally *t)
         t->report.step = z->note->step;
         t->report.step_errno = z->note->step_errno;
         t->report.wall_ns = clock_now_ns() - z->note->started_ns;
+        t->report.outputs = z->note->flags & ZYG_EMPTY_OUTPUTS && outputs_may_be();
         judge(z, &t->report);
         report_done(z, &t->report, run_id);
         stop_clock(z);
@@ -158,9 +162,10 @@ static void finish_run(struct zyg *z, struct tally *t)
         z->runs = 0;
         z->patience = ZYG_CLEAN_RUNS;
     } else {
+        int status = t->report.status;
         if (z->mould)
             kill_leftovers(z, t); /* among them whom it may have cast since */
-        replace_standby(z);
+        replace_standby(z, status);
     }
     *t = (struct tally){0};
 }
@@ -168,7 +173,7 @@ static void finish_run(struct zyg *z, struct tally *t)
 static void on_child(struct zyg *z, struct tally *t)
 {
     struct signalfd_siginfo info;
-    while (read(z->sig_fd, &info, sizeof info) > 0)
+    while (SYS(read(z->sig_fd, &info, sizeof info)) > 0)
         ;
     bool left = reap(z, t, WNOHANG);
     if (!t->main_ended && z->casting && !z->mould && !z->note->pid) { /* it was not fit any more */
@@ -186,7 +191,7 @@ static void on_child(struct zyg *z, struct tally *t)
 static void on_clock(struct zyg *z)
 {
     uint64_t ticks;
-    if (read(z->clock_fd, &ticks, sizeof ticks) <= 0 || !children_has_standby(z))
+    if (SYS(read(z->clock_fd, &ticks, sizeof ticks)) <= 0 || !children_has_standby(z))
         return;
     z->timed_out = true;
     if (z->term_sent || z->note->grace_ns == 0) {
@@ -223,7 +228,7 @@ static void cancel_unread(struct zyg *z, struct tally *t, uint64_t run_id)
     struct zyg_report report = {0};
     drop_standby(z, t);
     struct pollfd waiting = {.fd = z->run_fd, .events = POLLIN};
-    while (poll(&waiting, 1, 0) == 1 &&
+    while (SYS(poll(&waiting, 1, 0)) == 1 &&
            packet_recv(z->run_fd, discarded, sizeof discarded, fds, &nfds) > 0)
         while (nfds > 0) /* the run, and perhaps a retirement in front of it */
             fd_close(&fds[--nfds]);
@@ -268,7 +273,7 @@ _Noreturn static void serve(struct zyg *z)
             {.fd = z->clock_fd, .events = POLLIN},
             {.fd = z->ctl, .events = POLLIN},
             {.fd = children_has_standby(z) ? -1 : z->run_fd, .events = POLLIN}};
-        if (poll(p, ARRAY_LEN(p), denials_watch(z, p + 4)) < 0) {
+        if (SYS(poll(p, ARRAY_LEN(p), denials_watch(z, p + 4))) < 0) {
             if (errno != EINTR)
                 _exit(1);
             continue;
@@ -297,9 +302,11 @@ void zyg_serve(struct zyg *z)
     ssize_t n = packet_recv(z->ctl, &order, sizeof order, fds, &nfds);
     if (n == 0)
         _exit(0); /* never needed */
-    if (n != (ssize_t)sizeof order || nfds != 1 || order.verb != ZYG_ASSIGN)
+    bool is_fresh = order.flags & ZYG_FRESH;
+    if (n != (ssize_t)sizeof order || nfds != !is_fresh || order.verb != ZYG_ASSIGN ||
+        order.flags & ~ZYG_FRESH || is_fresh != (order.fresh_bytes > 0))
         _exit(1);
     order.ns_id[ZYG_NS_ID_ROOM - 1] = 0;
-    zyg_assign(z, &order, fds[0]);
+    zyg_assign(z, &order, is_fresh ? -1 : fds[0]);
     serve(z);
 }

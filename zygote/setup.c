@@ -36,11 +36,11 @@ static void must(struct zyg *z, enum zyg_step step, int r)
 static int make_cgroupns(struct zyg *z)
 {
     for (size_t i = 0; i < z->procs_count; i++)
-        if (write(z->procs_fd[i], "0", 1) < 0)
+        if (SYS(write(z->procs_fd[i], "0", 1)) < 0)
             return -errno;
-    int r = unshare(CLONE_NEWCGROUP) < 0 && z->plan->layers & POLICY_CGROUPNS ? -errno : 0;
+    int r = SYS(unshare(CLONE_NEWCGROUP)) < 0 && z->plan->layers & POLICY_CGROUPNS ? -errno : 0;
     for (size_t i = 0; i < z->joins_count; i++) {
-        if (write(z->own_procs_fd[i], "0", 1) < 0)
+        if (SYS(write(z->own_procs_fd[i], "0", 1)) < 0)
             return -errno;
         fd_close(&z->own_procs_fd[i]);
     }
@@ -52,20 +52,20 @@ static int open_descriptors(struct zyg *z)
     sigset_t chld;
     (void)sigemptyset(&chld);
     (void)sigaddset(&chld, SIGCHLD);
-    if (sigprocmask(SIG_SETMASK, &chld, NULL) < 0)
+    if (SYS(sigprocmask(SIG_SETMASK, &chld, NULL)) < 0)
         return -errno;
-    z->sig_fd = signalfd(-1, &chld, SFD_CLOEXEC | SFD_NONBLOCK);
-    z->clock_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    z->note_fd = memfd_create("brood-note", MFD_CLOEXEC);
-    if (z->note_fd < 0 || ftruncate(z->note_fd, ZYG_PAGE) < 0)
+    z->sig_fd = SYS(signalfd(-1, &chld, SFD_CLOEXEC | SFD_NONBLOCK));
+    z->clock_fd = SYS(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+    z->note_fd = SYS(memfd_create("brood-note", MFD_CLOEXEC));
+    if (z->note_fd < 0 || SYS(ftruncate(z->note_fd, ZYG_PAGE)) < 0)
         return -errno;
-    z->note = mmap(NULL, ZYG_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, z->note_fd, 0);
+    z->note = SYS(mmap(NULL, ZYG_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, z->note_fd, 0));
     z->token = zyg_make_token();
     if (z->sig_fd < 0 || z->clock_fd < 0 || z->note == MAP_FAILED || !z->token ||
-        madvise(z->note, ZYG_PAGE, MADV_DONTFORK) < 0)
+        SYS(madvise(z->note, ZYG_PAGE, MADV_DONTFORK)) < 0)
         return -errno;
     z->note->home_cpu = z->home_cpu = ZYG_ANY_CPU;
-    return sched_getaffinity(0, sizeof z->all_cpus, &z->all_cpus) < 0 ? -errno : 0;
+    return SYS(sched_getaffinity(0, sizeof z->all_cpus, &z->all_cpus)) < 0 ? -errno : 0;
 }
 
 void zyg_forget_plan(struct zyg *z)
@@ -81,7 +81,7 @@ void zyg_set_up(struct zyg *z)
     must(z, ZYG_STEP_MOUNTS, zyg_mount_private(z->set, z->plan));
     must(z, ZYG_STEP_LOOPBACK, zyg_loopback_up());
     if (z->net_address)
-        must(z, ZYG_STEP_NETWORK, zyg_egress_up(z->net_address, z->net_gateway));
+        must(z, ZYG_STEP_NETWORK, zyg_egress_up(z->net_address, z->net_gateway, z->ctl));
     must(z, ZYG_STEP_CGROUPS, make_cgroupns(z));
     must(z, ZYG_STEP_FORK, open_descriptors(z));
     must(z, ZYG_STEP_IDS, policy_install_rlimits(z->plan)); /* inherited by every child */
@@ -104,9 +104,10 @@ void zyg_set_up(struct zyg *z)
 void zyg_assign(struct zyg *z, const struct zyg_order *order, int volume_fd)
 {
     int listener;
-    must(z, ZYG_STEP_VOLUME, zyg_mount_volume(volume_fd));
-    (void)close(volume_fd);
-    if (sethostname(order->ns_id, strlen(order->ns_id)) < 0)
+    must(z, ZYG_STEP_VOLUME,
+         volume_fd < 0 ? zyg_mount_fresh(order->fresh_bytes) : zyg_mount_volume(volume_fd));
+    fd_close(&volume_fd);
+    if (SYS(sethostname(order->ns_id, strlen(order->ns_id))) < 0)
         zyg_give_up(z, ZYG_STEP_VOLUME, errno);
     must(z, ZYG_STEP_LANDLOCK, policy_landlock_allow(z->plan, z->ruleset, ZYG_HOME));
     children_promote(z); /* the first child restricts itself */

@@ -20,8 +20,8 @@ void child_show_as_prepare(void)
 {
     char text[2048];
     unsigned long f[53] = {0};
-    auto_close int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    auto_close int fd = SYS(open("/proc/self/stat", O_RDONLY | O_CLOEXEC));
+    ssize_t n = fd < 0 ? -1 : SYS(read(fd, text, sizeof text - 1));
     if (n <= 0)
         return;
     text[n] = 0;
@@ -53,19 +53,26 @@ static char *append(char *at, const char *text)
     return at + len;
 }
 
-void child_show_as(const char *cmd, char *const *env)
+void child_show_as(const struct child_job *job)
 {
+    const char *cmd = job->cmd;
+    char *const *env = job->env;
     bool like_option = *cmd == '-' || *cmd == '+'; /* as exec_eval.c starts such a command */
-    size_t need = sizeof "bash" + sizeof "-c" + sizeof "--" + strlen(cmd) + 1;
+    size_t need = 2 * sizeof "bash" + sizeof "-c" + sizeof "--" + strlen(cmd) + 1;
     if (!layout.start_code)
         return;
     for (char *const *e = env; *e; e++)
         need += strlen(*e) + 1;
+    for (size_t i = 0; i < job->arg_count; i++)
+        need += strlen(job->args[i]) + 1;
     if (need > sizeof area)
         return;
     struct prctl_mm_map map = layout;
     char *at = append(append(area, "bash"), "-c");
     at = append(like_option ? append(at, "--") : at, cmd);
+    at = job->arg_count ? append(at, "bash") : at; /* $0 */
+    for (size_t i = 0; i < job->arg_count; i++)
+        at = append(at, job->args[i]);
     map.arg_start = (uintptr_t)area;
     map.arg_end = map.env_start = (uintptr_t)at;
     for (char *const *e = env; *e; e++)

@@ -20,6 +20,7 @@ struct zyg_note {
     pid_t pid;               /* 0: has not begun to live */
     uint64_t started_ns, grace_ns;
     uint32_t home_cpu; /* what the run asked for */
+    uint32_t flags;    /* of the run */
     uint32_t retired;  /* it read a retirement */
     uint32_t step;     /* enum child_step that failed */
     int32_t step_errno;
@@ -44,6 +45,10 @@ struct child_job {
     size_t env_count;
     char *const *request_env; /* only the request's */
     size_t request_env_count;
+    char *const *args; /* $1... of the command, or the argv of a program; NULL-terminated */
+    size_t arg_count;
+    char *const *places; /* relative to ZYG_HOME */
+    size_t place_count;
     bool cwd_given;
 };
 
@@ -118,6 +123,8 @@ enum zyg_step {
     ZYG_STEPS,
 };
 
+/* outputs.c, in pid 1 when nobody else lives there: may there be something in /work/outputs? */
+bool outputs_may_be(void);
 /* The environment every child starts from; also the primordial's own. NULL-terminated. */
 extern char *const zyg_base_env[];
 
@@ -132,16 +139,25 @@ _Noreturn void zyg_serve(struct zyg *z);
 /* mounts.c, net.c: 0 or -errno. */
 int zyg_mount_private(const struct policy_set *set, const struct policy_plan *plan);
 int zyg_mount_volume(int mount_fd);
+int zyg_mount_fresh(uint64_t bytes);
 int zyg_loopback_up(void);
-/* Waits for POLICY_NET_DEVICE and brings it up with that address and a route by that gateway. */
-int zyg_egress_up(uint32_t address, uint32_t gateway);
+/* Waits for POLICY_NET_DEVICE and brings it up with that address and a route by that gateway,
+ * unless `ctl` ends before. */
+int zyg_egress_up(uint32_t address, uint32_t gateway, int ctl);
 /* child.c: the standby's whole life. The first one is forked before its zygote has a namespace. */
+#define CHILD_MUTE 126 /* exit status of a child that cannot write its note */
 enum child_kind { CHILD_STANDBY, CHILD_RESERVE, CHILD_FIRST };
 _Noreturn void child_main(struct zyg *z, enum child_kind kind);
 /* The same for one that a mould casts; `z` is a struct zyg. */
 int child_cast(void *z);
 /* Ends a run whose set-up failed: pid 1 reports the step. */
 _Noreturn void child_fail(enum child_step step, int error);
+/* place.c: what ZYG_EMPTY_* of these flags say, then the files, whose descriptors these are. Ends
+ * the run where that fails. The other one does it below any directory: 0 or -errno. */
+void child_place(const struct child_job *job, uint32_t flags, const int *fds);
+int place_files(int root, const struct child_job *job, uint32_t flags, const int *fds);
+/* program.c: by the PATH in env. */
+_Noreturn void child_become_program(char *const *argv, char *const *env);
 /* probe.c: asks instead of evaluating; `ask` as it came, `execs`: what is close-on-exec counts as
  * closed. */
 _Noreturn void probe_main(const void *ask, bool execs);
@@ -160,7 +176,7 @@ void zyg_stay(void);
 /* bash_calls.c: makes bash call zyg_spoil(). False: not every call was found. */
 bool zyg_divert_calls(void);
 /* setup.c: what pid 1 does as a spare, and when it gets its namespace; both report a failure and
- * end it. The first child is the standby then. Takes over the descriptor. */
+ * end it. The first child is the standby then. Takes over the descriptor; -1: a fresh home. */
 void zyg_set_up(struct zyg *z);
 void zyg_assign(struct zyg *z, const struct zyg_order *order, int volume_fd);
 /* To the engine, which always reads; else this process ends. */
@@ -199,8 +215,8 @@ void denials_forget(struct zyg *z);
 #define ZYG_CLEAN_RUNS 2 /* in a row, before a mould is made */
 /* Binds the caller to one CPU, or to none. */
 void zyg_bind(const struct zyg *z, uint32_t cpu);
-/* show_as.c: shows argv and envp as this process's command line and environment. Best effort. */
-void child_show_as(const char *cmd, char *const *env);
+/* show_as.c: shows a command as this process's command line, and its environment. Best effort. */
+void child_show_as(const struct child_job *job);
 /* Reads the layout once, in the primordial, where /proc/self is readable. */
 void child_show_as_prepare(void);
 /* lean.c: /proc/self/maps as text; false: it does not fit, or is not readable. */

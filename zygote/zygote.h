@@ -30,7 +30,9 @@
 #define ZYG_HOME "/work"      /* the volume: home and working directory */
 #define ZYG_OUTPUTS "outputs" /* below it: what becomes artifacts */
 #define ZYG_BINDS "/.binds"   /* in the image: <policy>.<n> for each extra tree of a policy */
-#define ZYG_RUN_BYTES_MAX (204u * 1024) /* header + cmd + env + cwd: one datagram always fits */
+#define ZYG_RUN_BYTES_MAX (204u * 1024) /* header and all behind it: one datagram always fits */
+#define ZYG_ARGS_MAX 96u /* PROTO_ARGS_MAX, and what a language's command begins with */
+#define ZYG_PLACES_MAX 16u
 
 /* Descriptors at which priv starts a primordial: its conversation, the policies, the builtin. */
 #define ZYG_PRIV_FD 20
@@ -41,7 +43,9 @@
 
 enum zyg_verb { ZYG_ASSIGN = 1, ZYG_CANCEL };
 
-#define ZYG_FRESH 1u /* ZYG_ASSIGN: no volume comes, /work is a tmpfs of fresh_bytes */
+/* ZYG_ASSIGN: no volume comes, /work is an empty tmpfs of fresh_bytes, which are charged to the
+ * runs that write there. */
+#define ZYG_FRESH 1u
 
 struct zyg_order { /* engine -> zygote */
     uint32_t verb;
@@ -55,15 +59,18 @@ struct zyg_order { /* engine -> zygote */
 #define ZYG_RETIRE_MAGIC 0x31727a62u /* in place of a run: the standby ends, and its reserve */
 #define ZYG_PROBE_MAGIC 0x31707a62u  /* a run whose cmd is a struct zyg_probe_ask: see below */
 /* cmd is "": args are the argv of a program, found by PATH, which is exec'ed. Before that, as with
- * a command, the files are placed. */
+ * a command, the files are placed. One that cannot be exec'ed ends as in a shell: 127, 126. */
 #define ZYG_PROGRAM_MAGIC 0x31657a62u
-/* cmd is a struct proto_files_ask, stdout the socket for the answers (files.c). */
+/* cmd is a struct proto_files_ask and a NUL, stdin what is to be put, stdout the socket for the
+ * answers (files.c); no args, places or flags. Its exit status is 0, whatever it answered. */
 #define ZYG_FILES_MAGIC 0x31667a62u
 #define ZYG_ANY_CPU UINT32_MAX
 
-/* Of a run: */
-#define ZYG_EMPTY_OUTPUTS 1u /* /work/outputs is made anew, empty, before it begins */
-#define ZYG_EMPTY_SOURCE 2u  /* the directory of the first place, too */
+/* Of a command or program, done in this order before it begins, within its time and limits, as its
+ * user; then the files are placed: a file or link that is there is replaced, a directory is not.
+ * The descriptors are of regular files, read-only or sealed. A failure is CHILD_STEP_PLACE. */
+#define ZYG_EMPTY_OUTPUTS 1u /* /work/outputs is made anew, empty */
+#define ZYG_EMPTY_SOURCE 2u  /* the directory of the first place, too; never /work itself */
 
 struct zyg_run { /* engine -> standby child, followed by cmd\0, env_count x "NAME=value\0", cwd\0,
                     arg_count x arg\0, place_count x path\0 (relative to /work) */
@@ -140,6 +147,7 @@ enum child_step {
     CHILD_STEP_STDIO,
     CHILD_STEP_LIMITS,
     CHILD_STEP_CWD,
+    CHILD_STEP_PLACE,
     CHILD_STEP_EXEC,
     CHILD_STEPS,
 };

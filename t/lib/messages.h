@@ -66,7 +66,8 @@ static inline bool hello_is_same(const struct proto_hello *a, const struct proto
            a->max_wait_ms == b->max_wait_ms && a->zygote_execs == b->zygote_execs &&
            strcmp(a->kernel, b->kernel) == 0 && a->landlock_abi == b->landlock_abi &&
            a->cgroup_version == b->cgroup_version && a->networks == b->networks &&
-           layers_are_same(a, b);
+           layers_are_same(a, b) &&
+           memcmp(&a->run_limits, &b->run_limits, sizeof a->run_limits) == 0;
 }
 
 static inline bool stats_are_same(const struct proto_msg *a, const struct proto_msg *b)

@@ -86,7 +86,15 @@ static void test_documented(void)
         size_t name = strspn(at, "abcdefghijklmnopqrstuvwxyz_");
         keys += name > 0 && at[name] == ':' && at[name + 1] == ' ';
     }
-    ok(keys == 49, "etc/brood.yaml has all 49 keys: %d", keys);
+    ok(keys == 62, "etc/brood.yaml has all 62 keys: %d", keys);
+}
+
+static void test_pairs(void)
+{
+    refused(load("--v1-runs-memory-default", "1G", NULL), "at most v1_runs.memory_max_mb",
+            "a default over its ceiling");
+    ok(load("--v1-runs-timeout-max", "2s", NULL) == 0 && set.v1.timeout_ms.fallback == 2000,
+       "a lower ceiling lowers the default");
 }
 
 static void test_order(void)
@@ -219,6 +227,7 @@ int main(void)
     int before = fd_count_open();
     test_defaults();
     test_documented();
+    test_pairs();
     test_order();
     test_flags();
     test_bad_files();

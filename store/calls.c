@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* store/calls - what each verb does to tables and files, and what goes when there is too much.
+ *
+ * In the store's thread, inside of the transaction of its turn (store.c): a verb that fails is
+ * undone alone, one that succeeded may still be undone with all others when the commit fails.
+ */
+#include "store/store_impl.h"
+#include <assert.h>
+#include <fcntl.h>
+
+#define DROPS_A_TURN 256 /* the rest goes with the next turn, so that no caller waits for it */
+
+static void bind_text(sqlite3_stmt *st, int at, const char *text)
+{
+    (void)sqlite3_bind_text(st, at, text, -1, SQLITE_STATIC);
+}
+
+static void copy_column(sqlite3_stmt *st, int at, char *ret, size_t room)
+{
+    const char *text = sqlite3_column_blob(st, at);
+    size_t len = (size_t)sqlite3_column_bytes(st, at);
+    len = text && len < room ? len : 0;
+    if (len)
+        memcpy(ret, text, len);
+    ret[len] = 0;
+}
+
+static struct store_sha256 column_sha256(sqlite3_stmt *st, int at)
+{
+    struct store_sha256 sha256 = {{0}};
+    if (sqlite3_column_bytes(st, at) == STORE_SHA256_BYTES)
+        memcpy(&sha256, sqlite3_column_blob(st, at), sizeof sha256);
+    return sha256;
+}
+
+/* SQLITE_ROW -> 0, SQLITE_DONE -> ENOENT. */
+static int found(struct store *s, int rc)
+{
+    return rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? ENOENT : store_errno(s, rc);
+}
+
+/* ---- runs -------------------------------------------------------------------------------------
+ */
+
+static int put_run(struct store *s, struct store_call *c)
+{
+    const struct store_run *run = &c->run;
+    if (run->json_len > STORE_JSON_MAX)
+        return EFBIG;
+    sqlite3_stmt *st = store_statement(s, ST_RUN_PUT);
+    bind_text(st, 1, run->id);
+    bind_text(st, 2, run->key);
+    (void)sqlite3_bind_int64(st, 3, run->created_ms);
+    (void)sqlite3_bind_blob64(st, 4, run->json ? run->json : "", run->json_len, SQLITE_STATIC);
+    int error = store_step(s, st);
+    if (error == 0 && sqlite3_changes(s->db) == 0)
+        error = EEXIST;
+    for (size_t i = 0; error == 0 && i < run->artifact_count; i++) {
+        st = store_statement(s, ST_ARTIFACT_OF);
+        bind_text(st, 1, run->id);
+        (void)sqlite3_bind_int64(st, 2, (sqlite3_int64)i);
+        bind_text(st, 3, run->artifacts[i].id);
+        bind_text(st, 4, run->key);
+        error = store_step(s, st);
+        if (error == 0 && sqlite3_changes(s->db) == 0)
+            error = EINVAL;
+    }
+    return error;
+}
+
+static void read_artifact(sqlite3_stmt *st, struct store_object *o)
+{
+    struct store_sha256 sha256 = column_sha256(st, 0);
+    store_hex(&sha256, o->sha256);
+    o->size = (uint64_t)sqlite3_column_int64(st, 1);
+    o->created_ms = sqlite3_column_int64(st, 2);
+    copy_column(st, 3, o->name, sizeof o->name);
+}
+
+static int get_artifacts(struct store *s, struct store_run *run)
+{
+    sqlite3_stmt *st = store_statement(s, ST_ARTIFACTS);
+    size_t room = 0;
+    int rc, error = 0;
+    bind_text(st, 1, run->id);
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+        if (run->artifact_count == room) {
+            room = room ? room * 2 : 8;
+            void *more = realloc(run->artifacts, room * sizeof *run->artifacts);
+            if (!more) {
+                error = ENOMEM;
+                break;
+            }
+            run->artifacts = more;
+        }
+        struct store_object *o = &run->artifacts[run->artifact_count++];
+        read_artifact(st, o);
+        copy_column(st, 4, o->id, sizeof o->id);
+    }
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+        error = store_errno(s, rc);
+    (void)sqlite3_reset(st);
+    return error;
+}
+
+static void forget_run(struct store_run *run)
+{
+    free(ptr_take(&run->json));
+    free(ptr_take(&run->artifacts));
+    run->json_len = run->artifact_count = 0;
+}
+
+static int get_run(struct store *s, struct store_call *c)
+{
+    struct store_run *run = &c->run;
+    sqlite3_stmt *st = store_statement(s, ST_RUN_GET);
+    run->json = NULL;
+    run->artifacts = NULL;
+    run->json_len = run->artifact_count = 0;
+    bind_text(st, 1, run->id);
+    bind_text(st, 2, run->key);
+    int error = found(s, sqlite3_step(st));
+    if (error == 0) {
+        size_t len = (size_t)sqlite3_column_bytes(st, 1);
+        run->created_ms = sqlite3_column_int64(st, 0);
+        run->json = malloc(len + 1);
+        if (run->json && len)
+            memcpy(run->json, sqlite3_column_blob(st, 1), len);
+        if (run->json)
+            run->json[len] = 0;
+        run->json_len = len;
+        error = run->json ? 0 : ENOMEM;
+    }
+    (void)sqlite3_reset(st);
+    if (error == 0)
+        error = get_artifacts(s, run);
+    if (error)
+        forget_run(run);
+    return error;
+}
+
+/* ---- objects ----------------------------------------------------------------------------------
+ */
+
+/* Is there room in the key's share for one more file of that size? */
+static int check_share(struct store *s, const struct store_call *c, uint64_t size)
+{
+    uint64_t files = 0, bytes = 0;
+    if (!c->upload)
+        return 0;
+    (void)pthread_mutex_lock(&s->lock);
+    const struct store_settings set = s->settings;
+    (void)pthread_mutex_unlock(&s->lock);
+    sqlite3_stmt *st = store_statement(s, ST_SHARE);
+    bind_text(st, 1, c->key);
+    int rc = sqlite3_step(st);
+    if (rc == SQLITE_ROW) {
+        files = (uint64_t)sqlite3_column_int64(st, 0);
+        bytes = (uint64_t)sqlite3_column_int64(st, 1);
+    }
+    (void)sqlite3_reset(st);
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+        return store_errno(s, rc);
+    if ((set.key_files_max && files >= set.key_files_max) ||
+        (set.key_bytes_max && (bytes > set.key_bytes_max || size > set.key_bytes_max - bytes)))
+        return EDQUOT;
+    return 0;
+}
+
+static int name_object(struct store *s, struct store_call *c, struct store_new *n)
+{
+    struct store_object *o = &c->object;
+    sqlite3_stmt *st = store_statement(s, ST_OBJECT_PUT);
+    (void)sqlite3_bind_blob(st, 1, &n->sha256, sizeof n->sha256, SQLITE_STATIC);
+    (void)sqlite3_bind_int64(st, 2, (sqlite3_int64)n->size);
+    int error = store_step(s, st);
+    if (error)
+        return error;
+    store_make_id("file_", o->id);
+    store_hex(&n->sha256, o->sha256);
+    o->size = n->size;
+    o->created_ms = store_now_ms();
+    st = store_statement(s, ST_FILE_PUT);
+    bind_text(st, 1, o->id);
+    bind_text(st, 2, c->key);
+    (void)sqlite3_bind_int(st, 3, c->upload);
+    (void)sqlite3_bind_blob(st, 4, &n->sha256, sizeof n->sha256, SQLITE_STATIC);
+    (void)sqlite3_bind_int64(st, 5, (sqlite3_int64)n->size);
+    (void)sqlite3_bind_blob64(st, 6, o->name, strlen(o->name), SQLITE_STATIC);
+    (void)sqlite3_bind_int64(st, 7, o->created_ms);
+    return store_step(s, st);
+}
+
+static int put_object(struct store *s, struct store_call *c)
+{
+    struct store_new n;
+    int error = check_share(s, c, 0);
+    if (error == 0)
+        error = store_object_write(s, c, &n);
+    if (error)
+        return error;
+    error = check_share(s, c, n.size);
+    if (error == 0)
+        error = store_object_place(s, &n);
+    if (error == 0) {
+        store_object_doubt(s, &n.sha256);
+        error = name_object(s, c, &n);
+    }
+    store_object_discard(s, &n);
+    return error;
+}
+
+static int get_object(struct store *s, struct store_call *c)
+{
+    sqlite3_stmt *st = store_statement(s, ST_FILE_GET);
+    struct store_sha256 sha256 = {{0}};
+    char key[STORE_KEY_MAX + 1];
+    c->fd = -1;
+    bind_text(st, 1, c->object.id);
+    int error = found(s, sqlite3_step(st));
+    if (error == 0) {
+        sha256 = column_sha256(st, 0);
+        read_artifact(st, &c->object);
+        copy_column(st, 4, key, sizeof key);
+        if (!c->any_key && strcmp(key, c->key) != 0)
+            error = ENOENT;
+    }
+    (void)sqlite3_reset(st);
+    return error ? error : store_object_get(s, &sha256, c->object.size, &c->fd);
+}
+
+static int drop_file(struct store *s, const char *id, const struct store_sha256 *sha256)
+{
+    sqlite3_stmt *st = store_statement(s, ST_FILE_DROP);
+    store_object_doubt(s, sha256);
+    bind_text(st, 1, id);
+    return store_step(s, st);
+}
+
+static int drop_object(struct store *s, struct store_call *c)
+{
+    sqlite3_stmt *st = store_statement(s, ST_FILE_GET);
+    struct store_sha256 sha256 = {{0}};
+    char key[STORE_KEY_MAX + 1];
+    bind_text(st, 1, c->object.id);
+    int error = found(s, sqlite3_step(st));
+    if (error == 0) {
+        sha256 = column_sha256(st, 0);
+        copy_column(st, 4, key, sizeof key);
+        if (!sqlite3_column_int(st, 5) || strcmp(key, c->key) != 0)
+            error = ENOENT;
+    }
+    (void)sqlite3_reset(st);
+    return error ? error : drop_file(s, c->object.id, &sha256);
+}
+
+/* ---- the table --------------------------------------------------------------------------------
+ */
+
+static const struct {
+    int (*run)(struct store *s, struct store_call *c);
+    bool writes;
+} verbs[] = {
+    [STORE_PUT_RUN] = {put_run, true},         [STORE_GET_RUN] = {get_run, false},
+    [STORE_PUT_OBJECT] = {put_object, true},   [STORE_GET_OBJECT] = {get_object, false},
+    [STORE_DROP_OBJECT] = {drop_object, true},
+};
+
+int store_serve(struct store *s, struct store_call *c)
+{
+    assert(c->verb < ARRAY_LEN(verbs) && verbs[c->verb].run);
+    if (!verbs[c->verb].writes)
+        return verbs[c->verb].run(s, c);
+    int error = store_step(s, store_statement(s, ST_SAVE));
+    if (error)
+        return error;
+    error = verbs[c->verb].run(s, c);
+    if (error)
+        (void)store_step(s, store_statement(s, ST_UNDO));
+    else
+        s->wrote = true;
+    int released = store_step(s, store_statement(s, ST_RELEASE));
+    return error ? error : released;
+}
+
+void store_undo(struct store *s, struct store_call *c)
+{
+    (void)s;
+    if (c->verb == STORE_GET_RUN)
+        forget_run(&c->run);
+    if (c->verb == STORE_GET_OBJECT && c->fd >= 0) {
+        (void)close(c->fd);
+        c->fd = -1;
+    }
+}
+
+/* ---- retention --------------------------------------------------------------------------------
+ */
+
+struct oldest { /* of runs, or of files without one */
+    char id[STORE_ID_ROOM];
+    int64_t created_ms; /* INT64_MAX: there is none */
+    struct store_sha256 sha256;
+};
+
+static int find_oldest(struct store *s, enum store_statement which, struct oldest *ret)
+{
+    sqlite3_stmt *st = store_statement(s, which);
+    int rc = sqlite3_step(st);
+    *ret = (struct oldest){.created_ms = INT64_MAX};
+    if (rc == SQLITE_ROW) {
+        copy_column(st, 0, ret->id, sizeof ret->id);
+        ret->created_ms = sqlite3_column_int64(st, 1);
+        if (which == ST_FILE_OLDEST)
+            ret->sha256 = column_sha256(st, 2);
+    }
+    (void)sqlite3_reset(st);
+    return rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : store_errno(s, rc);
+}
+
+static int drop_run(struct store *s, const char *id)
+{
+    sqlite3_stmt *st = store_statement(s, ST_ARTIFACTS);
+    int rc;
+    bind_text(st, 1, id);
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+        struct store_sha256 sha256 = column_sha256(st, 0);
+        store_object_doubt(s, &sha256);
+    }
+    (void)sqlite3_reset(st);
+    if (rc != SQLITE_DONE)
+        return store_errno(s, rc);
+    st = store_statement(s, ST_ARTIFACTS_DROP);
+    bind_text(st, 1, id);
+    int error = store_step(s, st);
+    st = store_statement(s, ST_RUN_DROP);
+    bind_text(st, 1, id);
+    return error ? error : store_step(s, st);
+}
+
+static int read_totals(struct store *s, uint64_t *ret_runs, uint64_t *ret_bytes)
+{
+    sqlite3_stmt *st = store_statement(s, ST_TOTALS);
+    int error = found(s, sqlite3_step(st));
+    *ret_runs = (uint64_t)sqlite3_column_int64(st, 0);
+    *ret_bytes = (uint64_t)sqlite3_column_int64(st, 1);
+    (void)sqlite3_reset(st);
+    return error;
+}
+
+int store_retain(struct store *s, const struct store_settings *set, int64_t now_ms)
+{
+    int64_t age_ms = set->age_s && set->age_s < INT64_MAX / 1000 ? (int64_t)set->age_s * 1000 : 0;
+    for (int i = 0; i < DROPS_A_TURN; i++) {
+        struct oldest run, file;
+        uint64_t runs = 0, bytes = 0;
+        int error = find_oldest(s, ST_RUN_OLDEST, &run);
+        if (error == 0)
+            error = find_oldest(s, ST_FILE_OLDEST, &file);
+        if (error == 0)
+            error = read_totals(s, &runs, &bytes);
+        if (error)
+            return error;
+        int64_t first = run.created_ms < file.created_ms ? run.created_ms : file.created_ms;
+        if (first == INT64_MAX)
+            return 0;
+        if (set->runs_max && runs > set->runs_max)
+            error = drop_run(s, run.id);
+        else if (!(set->bytes_max && bytes > set->bytes_max) &&
+                 !(age_ms && first < now_ms - age_ms))
+            return 0;
+        else if (run.created_ms <= file.created_ms)
+            error = drop_run(s, run.id);
+        else
+            error = drop_file(s, file.id, &file.sha256);
+        if (error)
+            return error;
+        s->wrote = true;
+    }
+    return 0;
+}

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* store/database - store.db: SQLite's settings, its way to the file, the statements.
+ *
+ * In the frontend. WAL with an exclusive lock, so that there is no shared memory file and no second
+ * process; synchronous=FULL: what was committed survives a power cut. All files are opened before
+ * the process restricts itself and stay open: afterwards SQLite reads, writes, syncs and truncates
+ * descriptors, and names no path. Its own idea of a path would walk down from the root, where this
+ * user may not search: a copy of its VFS leaves names as they are, and they begin with the
+ * directory's descriptor. A database that is damaged stops the start; it is never made anew over
+ * what was there.
+ */
+#include "lib/clock.h"
+#include "lib/err.h"
+#include "lib/log.h"
+#include "store/store_impl.h"
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#define FILE_NAME "store.db"
+#define BUSY_MS 3000 /* one that was killed may be a moment in dying */
+#define CHECK_S 2    /* the check of a large database stops after this long: it is no proof */
+#define CHECK_STEPS 10000
+#define REMEDY "restore it from a copy, or move it and objects/ away to begin anew"
+
+static const char *const texts[ST_COUNT] = {
+    [ST_BEGIN] = "BEGIN",
+    [ST_COMMIT] = "COMMIT",
+    [ST_ROLLBACK] = "ROLLBACK",
+    [ST_SAVE] = "SAVEPOINT call",
+    [ST_RELEASE] = "RELEASE call",
+    [ST_UNDO] = "ROLLBACK TO call",
+    [ST_RUN_PUT] = "INSERT INTO runs (id, key, created_ms, json) VALUES (?, ?, ?, ?) "
+                   "ON CONFLICT (id) DO UPDATE SET json = excluded.json WHERE key = excluded.key",
+    [ST_RUN_GET] = "SELECT created_ms, json FROM runs WHERE id = ? AND key = ?",
+    [ST_RUN_DROP] = "DELETE FROM runs WHERE id = ?",
+    [ST_RUN_OLDEST] = "SELECT id, created_ms FROM runs ORDER BY created_ms LIMIT 1",
+    [ST_ARTIFACT_OF] = "UPDATE files SET run_id = ?, place = ? WHERE id = ? AND key = ? "
+                       "AND (run_id IS NULL OR run_id = ?1) AND NOT upload",
+    [ST_ARTIFACTS] = "SELECT sha256, size, created_ms, name, id FROM files WHERE run_id = ? "
+                     "ORDER BY place",
+    [ST_ARTIFACTS_DROP] = "DELETE FROM files WHERE run_id = ?",
+    [ST_OBJECT_PUT] = "INSERT INTO objects (sha256, size) VALUES (?, ?) ON CONFLICT DO NOTHING",
+    [ST_OBJECT_HAS] = "SELECT 1 FROM objects WHERE sha256 = ?",
+    [ST_FILE_PUT] = "INSERT INTO files (id, key, upload, sha256, size, name, created_ms) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
+    [ST_FILE_GET] = "SELECT sha256, size, created_ms, name, key, upload FROM files WHERE id = ?",
+    [ST_FILE_DROP] = "DELETE FROM files WHERE id = ?",
+    [ST_FILE_OLDEST] = "SELECT id, created_ms, sha256 FROM files WHERE run_id IS NULL "
+                       "ORDER BY created_ms LIMIT 1",
+    [ST_SHARE] = "SELECT files, bytes FROM shares WHERE key = ?",
+    [ST_TOTALS] = "SELECT runs, bytes FROM totals",
+};
+
+/* ---- the way to the files ---------------------------------------------------------------------
+ */
+
+static sqlite3_vfs vfs;
+
+static int keep_name(sqlite3_vfs *self, const char *name, int room, char *ret)
+{
+    (void)self;
+    int n = snprintf(ret, (size_t)room, "%s", name);
+    return n >= 0 && n < room ? SQLITE_OK : SQLITE_CANTOPEN;
+}
+
+/* Whoever owned this process before may have left a link. */
+static int open_without_links(const char *path, int flags, int mode)
+{
+    return open(path, flags | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, mode);
+}
+
+/* glibc's is a newfstatat(), which can name a path and is therefore not on the list of calls. */
+static int look_at(int fd, struct stat *st)
+{
+    return (int)syscall(SYS_fstat, fd, st);
+}
+
+static void prepare_vfs(void)
+{
+    sqlite3_vfs *standard = sqlite3_vfs_find(NULL);
+    if (vfs.xOpen)
+        return;
+    (void)standard->xSetSystemCall(standard, "open", (sqlite3_syscall_ptr)open_without_links);
+    (void)standard->xSetSystemCall(standard, "fstat", (sqlite3_syscall_ptr)look_at);
+    vfs = *standard;
+    vfs.zName = "brood";
+    vfs.pNext = NULL;
+    vfs.xFullPathname = keep_name;
+    (void)sqlite3_vfs_register(&vfs, 0);
+}
+
+/* ---- opening ----------------------------------------------------------------------------------
+ */
+
+static int refuse(struct store *s, const char *what, struct err *err)
+{
+    return err_set(err, "state_dir: " FILE_NAME ": %s: %s; " REMEDY, what,
+                   s->db ? sqlite3_errmsg(s->db) : "out of memory");
+}
+
+static int set_up(struct store *s, struct err *err)
+{
+    static const char pragmas[] = "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;"
+                                  "PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY;"
+                                  "PRAGMA journal_size_limit = 67108864; PRAGMA mmap_size = 0;"
+                                  "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;";
+    int keep = 1;
+    (void)sqlite3_busy_timeout(s->db, BUSY_MS);
+    (void)sqlite3_db_config(s->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    int rc = sqlite3_exec(s->db, pragmas, NULL, NULL, NULL);
+    if (rc == SQLITE_OK) /* its end names no path then */
+        rc = sqlite3_file_control(s->db, "main", SQLITE_FCNTL_PERSIST_WAL, &keep);
+    /* Takes the lock, and opens the log. */
+    if (rc == SQLITE_OK)
+        rc = sqlite3_exec(s->db, "BEGIN IMMEDIATE; COMMIT", NULL, NULL, NULL);
+    if (rc == SQLITE_BUSY)
+        return err_set(err, "state_dir: " FILE_NAME " is in use by another process");
+    return rc == SQLITE_OK ? 0 : refuse(s, "cannot be opened", err);
+}
+
+static int is_late(void *until)
+{
+    return clock_now_ns() > *(uint64_t *)until;
+}
+
+static int check(struct store *s, struct err *err)
+{
+    uint64_t until = clock_now_ns() + CHECK_S * CLOCK_NS_PER_S;
+    sqlite3_stmt *st = NULL;
+    char said[160] = "ok";
+    sqlite3_progress_handler(s->db, CHECK_STEPS, is_late, &until);
+    int rc = sqlite3_prepare_v2(s->db, "PRAGMA quick_check(1)", -1, &st, NULL);
+    if (rc == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+        const char *text = (const char *)sqlite3_column_text(st, 0);
+        (void)snprintf(said, sizeof said, "%s", text ? text : "out of memory");
+        rc = SQLITE_OK;
+    }
+    (void)sqlite3_finalize(st);
+    sqlite3_progress_handler(s->db, 0, NULL, NULL);
+    if (rc != SQLITE_OK && rc != SQLITE_INTERRUPT)
+        return refuse(s, "is damaged", err);
+    if (strcmp(said, "ok") != 0)
+        return err_set(err, "state_dir: " FILE_NAME ": is damaged: %.80s; " REMEDY, said);
+    return 0;
+}
+
+static int prepare(struct store *s, struct err *err)
+{
+    for (size_t i = 0; i < ST_COUNT; i++)
+        if (sqlite3_prepare_v3(s->db, texts[i], -1, SQLITE_PREPARE_PERSISTENT, &s->statements[i],
+                               NULL) != SQLITE_OK)
+            return refuse(s, "is damaged", err);
+    return 0;
+}
+
+int store_database_open(struct store *s, struct err *err)
+{
+    char path[64];
+    struct err why;
+    prepare_vfs();
+    /* The dot: the directory that SQLite opens to sync it is then no link either. */
+    (void)snprintf(path, sizeof path, "/proc/self/fd/%d/./" FILE_NAME, s->dir_fd);
+    if (sqlite3_open_v2(path, &s->db,
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
+                        "brood") != SQLITE_OK)
+        return refuse(s, "cannot be opened", err);
+    int r = set_up(s, err);
+    if (r == 0)
+        r = check(s, err);
+    if (r == 0 && store_migrate(s->db, &why) < 0)
+        r = err_set(err, "state_dir: " FILE_NAME ": %.100s; " REMEDY, why.text);
+    if (r == 0)
+        r = prepare(s, err);
+    if (r == 0 && SYS(fsync(s->dir_fd)) < 0)
+        r = err_sys(err, "state_dir: fsync");
+    return r;
+}
+
+void store_database_close(struct store *s)
+{
+    for (size_t i = 0; i < ST_COUNT; i++)
+        (void)sqlite3_finalize(s->statements[i]);
+    (void)sqlite3_close(s->db);
+}
+
+/* ---- statements -------------------------------------------------------------------------------
+ */
+
+sqlite3_stmt *store_statement(struct store *s, enum store_statement which)
+{
+    sqlite3_stmt *st = s->statements[which];
+    (void)sqlite3_reset(st);
+    (void)sqlite3_clear_bindings(st);
+    return st;
+}
+
+int store_errno(struct store *s, int rc)
+{
+    if (!s->trouble)
+        LOG(ERROR, "store_failed", F_STR("error", sqlite3_errmsg(s->db)), F_I64("code", rc));
+    s->trouble = s->failed = true;
+    switch (rc & 0xff) {
+    case SQLITE_FULL:
+        return ENOSPC;
+    case SQLITE_NOMEM:
+        return ENOMEM;
+    default:
+        return EIO;
+    }
+}
+
+int store_step(struct store *s, sqlite3_stmt *st)
+{
+    int rc = sqlite3_step(st);
+    int error = rc == SQLITE_DONE || rc == SQLITE_ROW ? 0 : store_errno(s, rc);
+    (void)sqlite3_reset(st);
+    return error;
+}

@@ -1,0 +1,82 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- store/schema.sql - the tables of store.db, embedded in the program.
+--
+-- One section for each migration, begun by a line of exactly this form with the numbers in order; a database
+-- whose user_version is N gets the sections behind N, each in a transaction of its own. A section that was
+-- released is never changed. Counts (refs, totals, shares) are kept by triggers, so that no statement can forget one.
+
+-- migration 1
+-- The content of files, once each, in objects/<sha256 in hex>. `refs`: rows of `files` that name it; 0: it goes.
+CREATE TABLE objects (
+    sha256 BLOB PRIMARY KEY CHECK (length(sha256) = 32),
+    size INTEGER NOT NULL,
+    refs INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
+-- A run that was answered. `json`: members of the answer, without artifacts.
+CREATE TABLE runs (
+    id TEXT PRIMARY KEY,
+    key TEXT NOT NULL,
+    created_ms INTEGER NOT NULL,
+    json BLOB NOT NULL
+) STRICT;
+CREATE INDEX runs_created ON runs (created_ms);
+
+-- One name of some content: an upload, or what a run left behind. Such an artifact is put before its run.
+CREATE TABLE files (
+    id TEXT PRIMARY KEY,
+    key TEXT NOT NULL,
+    upload INTEGER NOT NULL,
+    run_id TEXT,
+    place INTEGER NOT NULL DEFAULT 0, -- in the run's list
+    sha256 BLOB NOT NULL,
+    size INTEGER NOT NULL,
+    name BLOB NOT NULL,
+    created_ms INTEGER NOT NULL
+) STRICT;
+CREATE INDEX files_run ON files (run_id, place) WHERE run_id IS NOT NULL;
+CREATE INDEX files_created ON files (created_ms) WHERE run_id IS NULL;
+
+-- What retention and shares ask for, without counting.
+CREATE TABLE totals (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    runs INTEGER NOT NULL,
+    bytes INTEGER NOT NULL -- of objects and of runs' json
+) STRICT;
+INSERT INTO totals VALUES (1, 0, 0);
+CREATE TABLE shares (
+    key TEXT PRIMARY KEY,
+    files INTEGER NOT NULL,
+    bytes INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER objects_come AFTER INSERT ON objects BEGIN
+    UPDATE totals SET bytes = bytes + new.size;
+END;
+CREATE TRIGGER objects_go AFTER DELETE ON objects BEGIN
+    UPDATE totals SET bytes = bytes - old.size;
+END;
+CREATE TRIGGER runs_come AFTER INSERT ON runs BEGIN
+    UPDATE totals SET runs = runs + 1, bytes = bytes + length(new.json);
+END;
+CREATE TRIGGER runs_change AFTER UPDATE OF json ON runs BEGIN
+    UPDATE totals SET bytes = bytes + length(new.json) - length(old.json);
+END;
+CREATE TRIGGER runs_go AFTER DELETE ON runs BEGIN
+    UPDATE totals SET runs = runs - 1, bytes = bytes - length(old.json);
+END;
+CREATE TRIGGER files_come AFTER INSERT ON files BEGIN
+    UPDATE objects SET refs = refs + 1 WHERE sha256 = new.sha256;
+END;
+CREATE TRIGGER files_go AFTER DELETE ON files BEGIN
+    UPDATE objects SET refs = refs - 1 WHERE sha256 = old.sha256;
+    DELETE FROM objects WHERE sha256 = old.sha256 AND refs = 0;
+END;
+CREATE TRIGGER uploads_come AFTER INSERT ON files WHEN new.upload BEGIN
+    INSERT INTO shares VALUES (new.key, 1, new.size)
+        ON CONFLICT (key) DO UPDATE SET files = files + 1, bytes = bytes + excluded.bytes;
+END;
+CREATE TRIGGER uploads_go AFTER DELETE ON files WHEN old.upload BEGIN
+    UPDATE shares SET files = files - 1, bytes = bytes - old.size WHERE key = old.key;
+    DELETE FROM shares WHERE key = old.key AND files = 0;
+END;

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* store/store_impl - what the files of this folder share; t/unit/store looks in as well. */
+#pragma once
+#include "store/store.h"
+#include <pthread.h>
+#include <sqlite3.h>
+
+#define STORE_SHA256_BYTES 32u
+
+enum store_statement {
+    ST_BEGIN,
+    ST_COMMIT,
+    ST_ROLLBACK,
+    ST_SAVE,
+    ST_RELEASE,
+    ST_UNDO,
+    ST_RUN_PUT,
+    ST_RUN_GET,
+    ST_RUN_DROP,
+    ST_RUN_OLDEST,
+    ST_ARTIFACT_OF,
+    ST_ARTIFACTS,
+    ST_ARTIFACTS_DROP,
+    ST_OBJECT_PUT,
+    ST_OBJECT_HAS,
+    ST_FILE_PUT,
+    ST_FILE_GET,
+    ST_FILE_DROP,
+    ST_FILE_OLDEST,
+    ST_SHARE,
+    ST_TOTALS,
+    ST_COUNT,
+};
+
+struct store_sha256 {
+    unsigned char bytes[STORE_SHA256_BYTES];
+};
+
+struct store {
+    int dir_fd, objects_fd;
+    sqlite3 *db;
+    sqlite3_stmt *statements[ST_COUNT];
+    char *buffer; /* for copying */
+    struct evp_md_st *md;
+    struct evp_md_ctx_st *md_ctx;
+    uint64_t temp_count;
+    /* Contents that a transaction gave or took a row: after it they may be without one. */
+    struct store_sha256 *doubtful;
+    size_t doubtful_count, doubtful_room;
+    bool placed; /* something was renamed into objects/ and the directory is not on disk yet */
+    bool wrote;  /* in this transaction */
+    bool failed, trouble; /* this turn, the last one: said once, not each time */
+
+    pthread_mutex_t lock; /* of all that follows */
+    pthread_cond_t wake;
+    pthread_t thread;
+    bool started, stopping;
+    struct store_settings settings;
+    struct store_call *first, **end;
+    size_t waiting;
+};
+
+/* A new content, in a temporary file that is not synced. */
+struct store_new {
+    char temp[32];
+    int fd;
+    struct store_sha256 sha256;
+    uint64_t size;
+};
+
+/* schema.c: the database's tables as this program wants them. */
+int store_migrate(sqlite3 *db, struct err *err);
+/* database.c */
+int store_database_open(struct store *s, struct err *err);
+void store_database_close(struct store *s);
+/* The statement, reset and without values. */
+sqlite3_stmt *store_statement(struct store *s, enum store_statement which);
+/* Steps once and is done with it: 0, or errno. */
+int store_step(struct store *s, sqlite3_stmt *st);
+/* Of what the last call of SQLite said; logs. */
+int store_errno(struct store *s, int rc);
+/* objects.c. All return 0 or errno, but the open's 0 or <0. */
+int store_objects_open(struct store *s, struct err *err);
+/* With the database: removes what no row names, and rows that no run came for. */
+int store_objects_clean(struct store *s, struct err *err);
+void store_objects_close(struct store *s);
+int store_object_write(struct store *s, const struct store_call *call, struct store_new *ret);
+/* fsync and rename; unless it is there. */
+int store_object_place(struct store *s, struct store_new *n);
+void store_object_discard(struct store *s, struct store_new *n);
+int store_object_get(struct store *s, const struct store_sha256 *sha256, uint64_t size,
+                     int *ret_fd);
+int store_objects_sync(struct store *s);
+void store_object_doubt(struct store *s, const struct store_sha256 *sha256);
+/* Outside of transactions: files of those doubtful ones that no row names go. */
+void store_objects_settle(struct store *s);
+void store_hex(const struct store_sha256 *sha256, char ret[STORE_SHA256_ROOM]);
+/* calls.c: one call inside of a transaction. */
+int store_serve(struct store *s, struct store_call *call);
+void store_undo(struct store *s, struct store_call *call); /* its transaction failed after all */
+int store_retain(struct store *s, const struct store_settings *settings, int64_t now_ms);
+/* store.c: all of `list` in one transaction. The thread's turn, and the tests'. */
+void store_turn(struct store *s, struct store_call *list);
