@@ -52,5 +52,8 @@ void routes_on_end(void *front, struct http_request *req);
 /* capabilities.c: writes front->capabilities. */
 void capabilities_on_hello(struct front *f, const struct proto_hello *h);
 
-/* The handlers: execute.c, ... */
+/* The handlers: execute.c, ns.c, files.c, ... */
+route_handler ns_on_list, ns_on_remove;
+route_handler files_on_get, files_on_put, files_on_delete;
+route_handler archive_on_get, archive_on_post;
 route_handler execute_on_request;
