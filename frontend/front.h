@@ -55,8 +55,12 @@ void routes_on_end(void *front, struct http_request *req);
 /* capabilities.c: writes front->capabilities. */
 void capabilities_on_hello(struct front *f, const struct proto_hello *h);
 
-/* The handlers: execute.c, ... */
 /* work_open.c: cancels that other threads asked for. */
 void work_on_tick(struct front *f);
 
-route_handler execute_on_request, work_on_request, runs_on_get, runs_on_delete;
+/* The handlers: execute.c, ns.c, files.c, ... */
+route_handler ns_on_list, ns_on_remove;
+route_handler files_on_get, files_on_put, files_on_delete;
+route_handler archive_on_get, archive_on_post;
+route_handler execute_on_request;
+route_handler work_on_request, runs_on_get, runs_on_delete;
