@@ -12,6 +12,7 @@
  * cancelled and its output dropped), or the engine may.
  */
 #include "frontend/run.h"
+#include "frontend/work.h"
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/fd.h"
@@ -35,9 +36,10 @@ void run_drop_output(struct run *run)
 
 void run_free_if_unused(struct run *run)
 {
-    if (run->req || run->open)
+    if (run->req || run->open || (run->work && work_is_busy(run->work)))
         return;
     run_drop_output(run);
+    work_free(run->work);
     free(run);
 }
 
@@ -74,6 +76,8 @@ static void watch(struct run *run)
 static void on_run_timer(struct http_timer *t)
 {
     struct run *run = CONTAINER_OF(t, struct run, timer);
+    if (run->work && work_on_timer(run))
+        return;
     if (!run->finished) {
         watch(run);
         return;
@@ -107,6 +111,10 @@ static void try_answer(struct run *run)
     http_timer_cancel(&run->timer);
     for (unsigned i = 0; run->result.output_bytes_max && i < run->out_count; i++)
         output_keep(&run->out[i], run->result.output_bytes_max);
+    if (run->work) {
+        work_on_outputs(run);
+        return;
+    }
     if (!run->req)
         return;
     if (*run->language)
@@ -141,7 +149,7 @@ static void answer_outcome(struct run *run, const struct proto_result *r)
 /* Does anybody still want to know what comes of it? */
 static bool is_wanted(const struct run *run)
 {
-    return run->req;
+    return run->req || (run->work && work_is_busy(run->work));
 }
 
 static void on_reply(struct upstream_call *call, const struct proto_msg *reply)
@@ -158,7 +166,10 @@ static void on_reply(struct upstream_call *call, const struct proto_msg *reply)
     }
     if (result->outcome != PROTO_OK) {
         run_drop_output(run);
-        if (run->req)
+        bool asked = run->req;
+        if (run->work)
+            work_on_refused(run, result); /* frees it when nobody asked */
+        if (asked)
             answer_outcome(run, result);
         return;
     }
@@ -180,17 +191,22 @@ static void on_lost(struct upstream_call *call)
     struct run *run = CONTAINER_OF(call, struct run, call);
     run->open = false;
     run_drop_output(run);
-    if (run->req) {
-        http_close_after(run->req);
-        answer_error(run->req, &(struct answer_error){500, "internal", 0, NULL},
+    struct http_request *req = run->req;
+    if (run->work)
+        work_on_lost(run);
+    run_free_if_unused(run); /* not while somebody asks */
+    if (req) {
+        http_close_after(req);
+        answer_error(req, &(struct answer_error){500, "internal", 0, NULL},
                      "the engine went away while the command ran");
     }
-    run_free_if_unused(run);
 }
 
 static void on_gone(struct front *f, struct request_owner *owner)
 {
     struct run *run = CONTAINER_OF(owner, struct run, owner);
+    if (run->work && !work_on_gone(run))
+        return;
     if (run->open)
         upstream_cancel(&f->upstream, run->tag);
     run_drop_output(run);
@@ -274,7 +290,8 @@ static int add_bytes(const char *name, const char *bytes, size_t len, struct far
 }
 
 /* Makes all of them: the child's ends into *ends, ours into the run. 0 or -1. */
-static int make_ends(struct run *run, const struct parse_request *parsed, struct far_ends *ends)
+static int make_ends(struct run *run, const struct parse_request *parsed,
+                     const struct run_files *files, struct far_ends *ends)
 {
     if (!parsed->input)
         add_end(ends, run->front->null_fd, false);
@@ -283,14 +300,20 @@ static int make_ends(struct run *run, const struct parse_request *parsed, struct
     for (unsigned i = 0; i < run->out_count; i++)
         if (add_output(run, &run->out[i], ends) < 0)
             return -1;
-    if (parsed->cmd)
-        return 0;
-    while (ends->count < 1 + RUN_OUTPUTS) /* no compiler will write */
-        add_end(ends, run->front->null_fd, false);
-    return add_bytes("code", parsed->code, parsed->code_len, ends);
+    if (!parsed->cmd) {
+        while (ends->count < 1 + RUN_OUTPUTS) /* no compiler will write */
+            add_end(ends, run->front->null_fd, false);
+        if (add_bytes("code", parsed->code, parsed->code_len, ends) < 0)
+            return -1;
+    }
+    if (files)
+        add_end(ends, files->artifacts_fd, false);
+    for (size_t i = 0; files && i < files->place_count; i++)
+        add_end(ends, files->place_fds[i], false);
+    return 0;
 }
 
-int run_send(struct run *run, const struct parse_request *parsed)
+int run_send(struct run *run, const struct parse_request *parsed, const struct run_files *files)
 {
     struct front *f = run->front;
     struct far_ends ends = {.count = 0};
@@ -312,10 +335,17 @@ int run_send(struct run *run, const struct parse_request *parsed)
                               .policy = parsed->policy,
                               .request_id = http_request_id(run->req)};
     auth_mark(run->req, &x);
+    if (files) {
+        x.work = true;
+        x.artifact_bytes_max = files->bytes_max;
+        x.artifact_files_max = files->files_max;
+        x.places = files->places;
+        x.place_count = files->place_count;
+    }
     uint64_t stages = run->compiled ? 2 : 1;
     uint64_t due_ns =
         clock_now_ns() + (stages * f->timeout_ms_max + RESULT_SLACK_MS) * CLOCK_NS_PER_MS;
-    int r = make_ends(run, parsed, &ends) < 0 ? -EAGAIN : 0;
+    int r = make_ends(run, parsed, files, &ends) < 0 ? -EAGAIN : 0;
     if (r == 0)
         r = upstream_execute(&f->upstream, &x, ends.fds, ends.count, &run->call, due_ns, &err);
     if (r < 0 && r != -EAGAIN)
@@ -364,7 +394,7 @@ void run_refuse(struct http_request *req, int why)
 static void start(struct front *f, struct http_request *req, const struct parse_request *parsed)
 {
     struct run *run = run_new(f, req, parsed);
-    int r = run ? run_send(run, parsed) : -EAGAIN;
+    int r = run ? run_send(run, parsed, NULL) : -EAGAIN;
     if (r == 0) {
         *http_data(req) = &run->owner;
         return;

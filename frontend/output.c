@@ -65,6 +65,19 @@ bool output_may_begin(void)
     return atomic_load(&buffered) < OUTPUT_BUFFERED_MAX - OUTPUT_BUFFERED_MAX / 8;
 }
 
+bool output_borrow(size_t n)
+{
+    if (atomic_fetch_add(&buffered, n) + n <= OUTPUT_BUFFERED_MAX)
+        return true;
+    atomic_fetch_sub(&buffered, n);
+    return false;
+}
+
+void output_return(size_t n)
+{
+    atomic_fetch_sub(&buffered, n);
+}
+
 static bool grow(struct output *o, size_t want)
 {
     size_t room = o->room ? o->room : FIRST_BYTES;

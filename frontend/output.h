@@ -41,6 +41,9 @@ bool output_is_truncated(const struct output *o);
 void output_end(struct output *o);
 /* Ends it and frees the bytes. */
 void output_fini(struct output *o);
+/* Counts n bytes elsewhere as kept output. False: there is no room. */
+bool output_borrow(size_t n);
+void output_return(size_t n);
 /* True while the process may take on more output (some room below the cap is left to runs under
  * way). */
 bool output_may_begin(void);

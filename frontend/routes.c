@@ -82,10 +82,22 @@ struct route {
     route_handler *run;
 };
 
+#define FILES_PATH "/v1/namespaces/{id}/files/{path...}"
+#define ARCHIVE_PATH "/v1/namespaces/{id}/archive"
 static const struct route routes[] = {
     {"POST", "/execute", KEY_EXECUTE, 0, execute_on_request},
+    {"GET", FILES_PATH, KEY_NAMESPACES, HEAD_TOO, files_on_get},
+    {"PUT", FILES_PATH, KEY_NAMESPACES, UPLOAD, files_on_put},
+    {"DELETE", FILES_PATH, KEY_NAMESPACES, 0, files_on_delete},
+    {"GET", ARCHIVE_PATH, KEY_NAMESPACES, 0, archive_on_get},
+    {"POST", ARCHIVE_PATH, KEY_NAMESPACES, UPLOAD, archive_on_post},
+    {"GET", "/v1/namespaces", KEY_NAMESPACES, HEAD_TOO, ns_on_list},
+    {"DELETE", "/v1/namespaces/{id}", KEY_NAMESPACES, 0, ns_on_remove},
     {"GET", "/health", 0, HEAD_TOO | WHILE_DRAINING, health},
     {"GET", "/v1/health", 0, HEAD_TOO | WHILE_DRAINING, health},
+    {"POST", "/v1/runs", KEY_RUNS, 0, work_on_request},
+    {"GET", "/v1/runs/{id}", KEY_RUNS, HEAD_TOO | WHILE_DRAINING, runs_on_get},
+    {"DELETE", "/v1/runs/{id}", KEY_RUNS, WHILE_DRAINING, runs_on_delete},
     {"GET", "/v1/capabilities", AUTH_ANY_KEY, HEAD_TOO | WHILE_DRAINING, capabilities},
     {"GET", "/v1/languages", AUTH_ANY_KEY, HEAD_TOO | WHILE_DRAINING, languages},
     {"GET", "/ready", 0, HEAD_TOO | WHILE_DRAINING, ready},

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* frontend/run - one run between its HTTP request and the engine: what execute.c shares.
+/* frontend/run - one run between its HTTP request and the engine: what execute.c and work*.c share.
  */
 #pragma once
 #include "frontend/answer.h"
 #include "frontend/front.h"
+struct work;
 
 #define RUN_OUTPUTS 4u /* stdout, stderr, the compiler's stdout and stderr */
 
@@ -22,15 +23,25 @@ struct run {
     struct proto_result result;
     char language[PROTO_LANGUAGE_NAME_MAX + 1]; /* "": a command */
     bool compiled;                              /* in two stages */
+    struct work *work;                          /* of a stored run; NULL: POST /execute */
     struct answer answer;
     char ns_id[PROTO_NS_ID_MAX + 1];
 };
 
 /* A run for this request without anything of its own yet; NULL: too much is going on. */
 struct run *run_new(struct front *f, struct http_request *req, const struct parse_request *parsed);
-/* Makes pipes and stdin and hands it to the engine. 0; -EAGAIN: too busy now; other <0: the engine
- * cannot be reached. */
-int run_send(struct run *run, const struct parse_request *parsed);
+/* What goes along with a stored run; the descriptors stay the caller's. */
+struct run_files {
+    int artifacts_fd; /* the far end of a SOCK_SEQPACKET pair */
+    uint64_t bytes_max;
+    uint32_t files_max;
+    const char *const *places;
+    const int *place_fds;
+    size_t place_count;
+};
+/* Makes pipes and stdin and hands it to the engine. files NULL: none. 0; -EAGAIN: too busy now;
+ * other <0: the engine cannot be reached. */
+int run_send(struct run *run, const struct parse_request *parsed, const struct run_files *files);
 /* Answers why there is no run, or why run_send failed. */
 void run_refuse(struct http_request *req, int why);
 /* False: it was answered, because of its type or because there is no engine yet. */
