@@ -2,7 +2,7 @@
 # tools/test.mk - included by the Makefile: tests, checks, fuzzing, benchmark.
 UNIT := $(patsubst t/unit/%.c,$B/t/%,$(wildcard t/unit/*.c))
 FUZZ := $(patsubst t/fuzz/%.c,%,$(wildcard t/fuzz/*.c))
-UNIT_ARCS := $(call arc,supervisor net policy volumes protocol lib)
+UNIT_ARCS := $(call arc,supervisor languages net policy volumes protocol lib)
 $B/t/%: t/unit/%.c $(UNIT_ARCS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(UNIT_ARCS) $(LIBS_brood-supervisor)
