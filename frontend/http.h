@@ -124,5 +124,8 @@ void http_timer_cancel(struct http_timer *t);
  * non-blocking; NULL (fd untouched) when that is impossible. */
 struct http_watch *http_watch_new(struct http_server *s, int fd, void (*on_readable)(void *data),
                                   void *data);
+/* Stops calling, and calls again. */
+void http_watch_pause(struct http_watch *w);
+void http_watch_resume(struct http_watch *w);
 /* Stops and closes the descriptor. NULL does nothing. */
 void http_watch_free(struct http_watch *w);

@@ -34,6 +34,16 @@ struct http_watch *http_watch_new(struct http_server *s, int fd, void (*on_reada
     return w;
 }
 
+void http_watch_pause(struct http_watch *w)
+{
+    h2o_socket_read_stop(w->sock);
+}
+
+void http_watch_resume(struct http_watch *w)
+{
+    h2o_socket_read_start(w->sock, on_read);
+}
+
 void http_watch_free(struct http_watch *w)
 {
     if (!w)

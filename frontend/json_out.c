@@ -84,6 +84,15 @@ size_t json_out_text(char *out, size_t room, const char *in, size_t len, size_t 
     return n;
 }
 
+bool json_out_is_exact(const char *in, size_t len)
+{
+    const unsigned char *p = (const unsigned char *)in, *end = p + len;
+    bool valid = true;
+    while (p < end && valid)
+        p += *p < 0x80 ? 1 : measure(p, (size_t)(end - p), &valid);
+    return valid;
+}
+
 size_t json_out_base64(char *out, size_t room, const char *in, size_t len, size_t *ret_taken)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -12,5 +12,7 @@
 /* UTF-8 text. Each maximal invalid part becomes U+FFFD (as the Unicode standard recommends), CESU
  * surrogates included. */
 size_t json_out_text(char *out, size_t room, const char *in, size_t len, size_t *ret_taken);
+/* Does the text come out as it went in? */
+bool json_out_is_exact(const char *in, size_t len);
 /* Base64 (RFC 4648, padded). */
 size_t json_out_base64(char *out, size_t room, const char *in, size_t len, size_t *ret_taken);

@@ -155,6 +155,11 @@ static void on_frontend_exited(struct engine *e, int status)
         engine_check_drained(e);
         return;
     }
+    if (WIFEXITED(status) && WEXITSTATUS(status) == PROTO_FRONTEND_REFUSES) {
+        LOG(ERROR, "frontend_refused", F_STR("error", "see the line before"));
+        engine_down(e, 1);
+        return;
+    }
     if (WIFSIGNALED(status))
         (void)snprintf(text, sizeof text, "brood-frontend was killed by signal %d",
                        WTERMSIG(status));
@@ -380,6 +385,14 @@ void engine_fill_hello(const struct engine *e, struct proto_hello *ret)
         .log_format = s->log_format,
         .log_level = s->log_level,
         .run_limits = s->v1,
+        .store = {.age_s = s->store_age_ms / 1000,
+                  .runs_max = s->store_runs_max,
+                  .bytes_max = s->store_bytes_max,
+                  .key_bytes_max = s->store_key_bytes_max,
+                  .key_files_max = s->store_key_files_max,
+                  .file_bytes_max = s->store_file_bytes_max,
+                  .url_lifetime_s = s->store_url_lifetime_ms / 1000,
+                  .public_base_url = s->public_base_url},
         .draining = e->draining,
         .queue_max = s->queue_max,
         .max_wait_ms = s->max_wait_ms,

@@ -311,9 +311,10 @@ static unsigned needed_for(enum proto_type type)
         return PEER_MAY_RUN;
     case PROTO_POLICY_REQUEST:
     case PROTO_STATS_REQUEST:
+        return PEER_MAY_ADMIN;
     case PROTO_NS_LIST_REQUEST:
     case PROTO_NS_REMOVE:
-        return PEER_MAY_ADMIN;
+        return PEER_MAY_MANAGE;
     case PROTO_HELLO:
     case PROTO_RESULT:
     case PROTO_STATS:
@@ -420,7 +421,8 @@ int client_add(struct engine *e, int sock, unsigned rights)
         return -ENOMEM;
     }
     *c = (struct client){.engine = e, .id = ++e->next_client_id, .is_frontend = rights == 0};
-    c->rights = c->is_frontend ? PEER_MAY_RUN : rights; /* HTTP asks for runs, for nothing else */
+    /* Which of its clients may do what is the frontend's to know: it has the keys. */
+    c->rights = c->is_frontend ? PEER_MAY_RUN | PEER_MAY_MANAGE : rights;
     c->io = (struct loop_io){.fd = sock, .on_ready = on_ready};
     TAILQ_INIT(&c->runs);
     TAILQ_INIT(&c->out);

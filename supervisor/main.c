@@ -174,6 +174,16 @@ static int open_root_to_probe(struct priv *p, struct err *err)
     return 0;
 }
 
+static int open_state_dir(struct priv *p, struct err *err)
+{
+    struct priv_ids ids;
+    int r = priv_find_frontend(p->set, &ids, err);
+    if (r < 0)
+        return r;
+    make_parents(p->set->state_dir);
+    return state_dir_open(p->set->state_dir, &ids, &p->state_fd, err);
+}
+
 static int open_everything(struct priv *p, struct peers *ret_peers, int *ret_lock_fd,
                            int *ret_engine_listen, struct err *err)
 {
@@ -199,6 +209,8 @@ static int open_everything(struct priv *p, struct peers *ret_peers, int *ret_loc
     probe_note_host(&host);
     if (r < 0 || p->probe_only)
         return r;
+    if (r == 0)
+        r = open_state_dir(p, err);
     if (r == 0)
         r = listen_tcp(set, &p->listeners[LISTEN_TCP], err);
     if (r == 0)
@@ -292,6 +304,7 @@ int main(int argc, char **argv)
                             .primordial_sock = -1,
                             .netd_sock = -1,
                             .root_fd = -1,
+                            .state_fd = -1,
                             .policies_fd = -1,
                             .compiled_fd = -1};
     struct err err;

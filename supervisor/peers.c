@@ -92,6 +92,6 @@ unsigned peers_rights(const struct peers *peers, int sock, uint32_t *ret_uid)
         bytes = 0;
     size_t count = bytes / sizeof groups[0];
     if (who.uid == 0 || is_in(&peers->admins, &who, groups, count))
-        return PEER_MAY_RUN | PEER_MAY_ADMIN;
+        return PEER_MAY_RUN | PEER_MAY_ADMIN | PEER_MAY_MANAGE;
     return is_in(&peers->users, &who, groups, count) ? PEER_MAY_RUN : 0;
 }

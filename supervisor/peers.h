@@ -7,8 +7,9 @@ struct err;
 #define PEERS_MAX 32 /* in one list */
 
 enum peer_right {
-    PEER_MAY_RUN = 1,   /* Execute, Cancel: in any namespace */
-    PEER_MAY_ADMIN = 2, /* statistics, the list of namespaces, removal */
+    PEER_MAY_RUN = 1,    /* Execute, Cancel: in any namespace */
+    PEER_MAY_ADMIN = 2,  /* statistics, policies */
+    PEER_MAY_MANAGE = 4, /* the list of namespaces, removal of one */
 };
 
 struct peers {
@@ -27,5 +28,5 @@ int peers_parse(const char *users, const char *admins, struct peers *ret, struct
 /* May anyone but root connect? Then the socket's file must let them. */
 bool peers_has_others(const struct peers *peers);
 /* The peer_right bits of who connected this socket (the user at its connect(2)): root and admins
- * have both. *ret_uid for the log. */
+ * have all. *ret_uid for the log. */
 unsigned peers_rights(const struct peers *peers, int sock, uint32_t *ret_uid);

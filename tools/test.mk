@@ -10,8 +10,8 @@ STORE_USES := $(call arc,store lib)
 $B/t/store: t/unit/store.c $(STORE_USES)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(STORE_USES) -lsqlite3 -lcrypto -lpthread
-# Two leaves of the frontend, tested without its HTTP library.
-JSON_SRC := frontend/parse.c frontend/json_out.c
+# Leaves of the frontend, tested without its HTTP library.
+JSON_SRC := frontend/parse.c frontend/parse_work.c frontend/lang.c frontend/json_out.c
 JSON_USES := $(JSON_SRC:%.c=$B/%.o) $(call arc,protocol lib)
 $B/t/json: t/unit/json.c $(JSON_USES)
 	@mkdir -p $(@D)
