@@ -186,13 +186,6 @@ static void on_drain_over(struct loop_timer *t)
     engine_down(e, 0);
 }
 
-static void say_hello_again(struct engine *e)
-{
-    struct proto_msg hello = {.type = PROTO_HELLO};
-    engine_fill_hello(e, &hello.hello);
-    client_broadcast(e, &hello);
-}
-
 static void drain(struct engine *e, uint32_t times)
 {
     if (times > 1) {
@@ -206,7 +199,7 @@ static void drain(struct engine *e, uint32_t times)
     (void)loop_timer_set(&e->loop, &e->drain_timer,
                          clock_now_ns() + e->set.drain_ms * CLOCK_NS_PER_MS);
     engine_ask_priv(e, &(struct priv_request){.verb = PRIV_BEGIN_DRAIN}, NULL, 0);
-    say_hello_again(e);
+    engine_say_hello(e);
     engine_check_drained(e);
 }
 
@@ -230,7 +223,7 @@ static void reload(struct engine *e, uint32_t detail, int *fds)
     }
     settings_apply(&e->set, &set);
     log_init("engine", e->set.log_format, e->set.log_level);
-    say_hello_again(e);
+    engine_say_hello(e);
     slots_refill(e);
     LOG(INFO, "reloaded");
 }
@@ -250,9 +243,11 @@ static void take_policies(struct engine *e, uint32_t generation, int *fd)
     (void)munmap((void *)(uintptr_t)e->policies, policy_set_bytes(e->policies));
     e->policies = map;
     e->generation = generation;
-    say_hello_again(e);
+    probe_on_policies(e);
+    engine_say_hello(e);
     ns_on_policies(e);
     slots_on_policies(e);
+    probe_go_on(e);
 }
 
 static void on_priv_word(struct engine *e, const struct priv_reply *reply, int *fds, size_t nfds)
@@ -359,7 +354,7 @@ static uint64_t longest_timeout_ms(const struct engine *e)
     return ms;
 }
 
-void engine_fill_hello(const struct engine *e, struct proto_hello *ret)
+void engine_fill_hello(const struct engine *e, unsigned rights, struct proto_hello *ret)
 {
     const struct settings *s = &e->set;
     *ret = (struct proto_hello){
@@ -383,7 +378,7 @@ void engine_fill_hello(const struct engine *e, struct proto_hello *ret)
         .max_wait_ms = s->max_wait_ms,
         .zygote_execs = e->zygote_execs,
     };
-    probe_fill_hello(ret);
+    probe_fill_hello(ret, rights & PEER_MAY_ADMIN);
     for (uint32_t i = 0; i < e->policies->count; i++)
         ret->networks |=
             1u << (e->policies->plans[i].net.mode == POLICY_NET_EGRESS ? PROTO_NETWORK_EGRESS
