@@ -343,7 +343,7 @@ static bool take_bytes(struct http_request *r, char *at, size_t len)
             return false;
         }
         if (b->have + len > b->max) {
-            fail(r, 413, "too_large", "the body is larger than files.upload_max allows");
+            fail(r, 413, "too_large", "the body is larger than files.upload_max_mb allows");
             return false;
         }
         if (!hold(r, len)) {
@@ -411,7 +411,7 @@ void http_body_receive(struct http_request *r, http_on_body on_body)
         return;
     }
     if (b->length != LENGTH_UNKNOWN && b->length > b->max) {
-        fail(r, 413, "too_large", "the body is larger than files.upload_max allows");
+        fail(r, 413, "too_large", "the body is larger than files.upload_max_mb allows");
         return;
     }
     b->fd = SYS(memfd_create("body", MFD_CLOEXEC | MFD_ALLOW_SEALING));
