@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* frontend/main - brood-frontend: HTTP and JSON from anyone on one side, the engine on the other.
  *
- *   brood-frontend --listen 3,4 --engine 5,6
+ *   brood-frontend --listen 3,4 --engine 5,6 --state 7
  *
  * Exec'ed by the supervisor under a user of its own, without capabilities, with the listening
- * sockets (TCP or Unix) and one connected SOCK_SEQPACKET socket per thread. Each thread is a server
- * of its own: loop, connections, engine connection; nothing is shared but counters. It ends with 0
- * when the engine says that it drains and no request is open, or closes a connection; with 1 when
- * the engine misbehaves. The supervisor then decides about another one.
+ * sockets (TCP or Unix), one connected SOCK_SEQPACKET socket per thread, and its state directory.
+ * Each thread is a server of its own: loop, connections, engine connection; nothing is shared but
+ * counters and the store, which has a thread too. It ends with 0 when the engine says that it
+ * drains and no request is open, or closes a connection; with 1 when the engine misbehaves; with 3
+ * when its state directory will not do. The supervisor then decides about another one.
  */
 #include "frontend/front.h"
 #include "frontend/restrict.h"
@@ -18,6 +19,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #define THREADS_MAX 64
@@ -35,6 +37,8 @@ enum { ENGINE_FINE, ENGINE_CLOSED, ENGINE_BROKEN };
 static atomic_int engine_state; /* the worst that any thread has seen */
 
 static struct front fronts[THREADS_MAX];
+static struct store *store;
+static struct urls urls;
 
 static void end(struct front *f)
 {
@@ -58,6 +62,20 @@ static void on_broken(void *user, bool clean)
     end(f);
 }
 
+static void take_store_settings(struct front *f, const struct proto_store *s)
+{
+    const struct store_settings settings = {.age_s = s->age_s,
+                                            .runs_max = s->runs_max,
+                                            .bytes_max = s->bytes_max,
+                                            .key_bytes_max = s->key_bytes_max,
+                                            .key_files_max = s->key_files_max};
+    f->file_bytes_max = s->file_bytes_max;
+    f->url_lifetime_s = s->url_lifetime_s;
+    (void)snprintf(f->base_url, sizeof f->base_url, "%s", s->public_base_url);
+    if (f->first)
+        store_set(f->store, &settings);
+}
+
 static void on_hello(void *user, const struct proto_hello *h)
 {
     struct front *f = user;
@@ -70,9 +88,13 @@ static void on_hello(void *user, const struct proto_hello *h)
     f->limits = (struct parse_limits){.cmd_bytes_max = h->cmd_bytes_max,
                                       .env_bytes_max = h->env_bytes_max,
                                       .timeout_ms_max = h->timeout_ms_max,
-                                      .output_bytes_max = h->output_bytes_max};
+                                      .output_bytes_max = h->output_bytes_max,
+                                      .v1 = h->run_limits,
+                                      .languages = &f->languages};
+    lang_list_set(&f->languages, h);
     f->timeout_ms_max = h->timeout_ms_max;
     f->upload_bytes_max = h->upload_bytes_max;
+    take_store_settings(f, &h->store);
     f->greeted = true;
     capabilities_on_hello(f, h);
     http_server_set(f->server, &settings);
@@ -94,6 +116,7 @@ static void on_tick(struct http_timer *t)
         return;
     }
     upstream_tick(&f->upstream, now);
+    work_on_tick(f);
     if (atomic_load(&engine_state) != ENGINE_FINE)
         end(f);
     http_timer_set(f->server, t, now + (f->ending ? ENDING_MS : TICK_MS) * CLOCK_NS_PER_MS);
@@ -102,7 +125,7 @@ static void on_tick(struct http_timer *t)
 static void on_turn(void *user)
 {
     struct front *f = user;
-    if ((f->ending || f->draining) && http_open_requests(f->server) == 0)
+    if ((f->ending || f->draining) && http_open_requests(f->server) == 0 && f->detached == 0)
         http_stop(f->server);
     else
         output_pipes_fill(&f->pipes);
@@ -114,6 +137,25 @@ static const struct http_app app = {.upload_max = routes_upload_max,
                                     .on_end = routes_on_end,
                                     .on_turn = on_turn};
 static const struct upstream_events events = {.on_hello = on_hello, .on_broken = on_broken};
+
+static void on_stored(void *data)
+{
+    store_collect(data);
+}
+
+/* The loop's descriptor is a copy: the mailbox has its own until the process ends. */
+static int set_up_store(struct front *f, struct err *err)
+{
+    int r = store_mailbox_init(&f->mailbox, store, err);
+    int fd = r < 0 ? -1 : SYS(fcntl(f->mailbox.fd, F_DUPFD_CLOEXEC, 3));
+    f->store = store;
+    f->urls = &urls;
+    if (r < 0)
+        return r;
+    if (fd < 0 || !http_watch_new(f->server, fd, on_stored, &f->mailbox))
+        return err_sys(err, "watch the store");
+    return 0;
+}
 
 static int set_up(struct front *f, int engine_fd, const struct fd_list *listeners, int null_fd,
                   struct err *err)
@@ -136,6 +178,8 @@ static int set_up(struct front *f, int engine_fd, const struct fd_list *listener
         r = http_listen(f->server, listeners->fds[i], err);
     if (r == 0)
         r = upstream_init(&f->upstream, f->server, engine_fd, &events, f, err);
+    if (r == 0)
+        r = set_up_store(f, err);
     f->tick.on_due = on_tick;
     http_timer_set(f->server, &f->tick, clock_now_ns() + TICK_MS * CLOCK_NS_PER_MS);
     return r;
@@ -177,7 +221,7 @@ static void ignore_signals(void)
 
 int main(int argc, char **argv)
 {
-    struct fd_list listeners = {.count = 0}, engines = {.count = 0};
+    struct fd_list listeners = {.count = 0}, engines = {.count = 0}, state = {.count = 0};
     struct err err = {0};
     struct tm tm;
     time_t now = time(NULL);
@@ -186,23 +230,32 @@ int main(int argc, char **argv)
             read_fds(argv[i], argv[i + 1], &listeners);
         else if (i + 1 < argc && strcmp(argv[i], "--engine") == 0)
             read_fds(argv[i], argv[i + 1], &engines);
+        else if (i + 1 < argc && strcmp(argv[i], "--state") == 0)
+            read_fds(argv[i], argv[i + 1], &state);
         else
-            die(2, "usage: brood-frontend --listen FD,... --engine FD,... (started by "
+            die(2, "usage: brood-frontend --listen FD,... --engine FD,... --state FD (started by "
                    "brood-supervisor)");
     }
-    if (listeners.count == 0 || engines.count == 0)
-        die(2, "--listen and --engine are required (brood-supervisor starts this program)");
+    if (listeners.count == 0 || engines.count == 0 || state.count != 1)
+        die(2,
+            "--listen, --engine and --state are required (brood-supervisor starts this program)");
     ignore_signals();
+    (void)umask(077);
     log_init("frontend", LOG_FORMAT_TEXT, LOG_LEVEL_INFO);
     int null_fd = SYS(open("/dev/null", O_RDONLY | O_CLOEXEC));
     if (null_fd < 0)
         die(1, "open /dev/null: %s", strerror(errno));
     parse_init();
+    if (urls_open(state.fds[0], &urls, &err) < 0 ||
+        store_open(state.fds[0], &(struct store_settings){0}, &store, &err) < 0) {
+        LOG(ERROR, "state_refused", F_STR("error", err.text));
+        return PROTO_FRONTEND_REFUSES;
+    }
     (void)localtime_r(&now, &tm); /* reads the time zone while there are files */
     for (size_t i = 0; i < engines.count; i++)
         if (set_up(&fronts[i], engines.fds[i], &listeners, null_fd, &err) < 0)
             die(1, "%s", err.text);
-    if (restrict_self(engines.count > 1, &err) < 0)
+    if (restrict_self(state.fds[0], &err) < 0 || store_start(store, &err) < 0)
         die(1, "%s", err.text);
     for (size_t i = 1; i < engines.count; i++)
         if (pthread_create(&fronts[i].thread, NULL, serve, &fronts[i]) != 0)
@@ -210,5 +263,6 @@ int main(int argc, char **argv)
     (void)serve(&fronts[0]);
     for (size_t i = 1; i < engines.count; i++)
         (void)pthread_join(fronts[i].thread, NULL);
+    store_close(store);
     return atomic_load(&engine_state) == ENGINE_BROKEN ? 1 : 0;
 }

@@ -2,8 +2,9 @@
 /* frontend/restrict - see restrict.h.
  *
  * In the frontend, once, when every descriptor it will ever need from outside is open: listeners,
- * the engine's connections, /dev/null, stderr, the loops. The supervisor has already taken user and
- * capabilities. What is renounced is lib/confine's; the list of calls is ours.
+ * the engine's connections, /dev/null, stderr, the loops, the store's database and directory. The
+ * supervisor has already taken user and capabilities. What is renounced is lib/confine's; the list
+ * of calls is ours.
  */
 #include "frontend/restrict.h"
 #include "lib/confine.h"
@@ -51,6 +52,14 @@ static const int allowed[] = {
     SCMP_SYS(lseek),
     SCMP_SYS(pread64),
     SCMP_SYS(fstat),
+    /* the store: what SQLite does to open files; making, naming and removing contents (openat:
+     * lib/confine) */
+    SCMP_SYS(pwrite64),
+    SCMP_SYS(fsync),
+    SCMP_SYS(fdatasync),
+    SCMP_SYS(ftruncate),
+    SCMP_SYS(renameat),
+    SCMP_SYS(unlinkat),
     /* sockets: those that exist, and pairs for what comes back of files */
     SCMP_SYS(socketpair),
     SCMP_SYS(accept4),
@@ -63,9 +72,12 @@ static const int allowed[] = {
     SCMP_SYS(getsockopt),
     SCMP_SYS(getsockname),
     SCMP_SYS(getpeername),
+    SCMP_SYS(socketpair), /* where artifacts come */
     /* pipes and memfds of runs */
     SCMP_SYS(pipe2),
     SCMP_SYS(fchmod),
+    SCMP_SYS(fstat),
+    SCMP_SYS(newfstatat), /* fstat, as glibc has it */
     SCMP_SYS(memfd_create),
     SCMP_SYS(fcntl),
     /* the loop */
@@ -102,11 +114,12 @@ static const int allowed[] = {
     SCMP_SYS(getrandom),
 };
 
-int restrict_self(bool makes_threads, struct err *err)
+int restrict_self(int state_fd, struct err *err)
 {
     const struct confine_plan plan = {.calls = allowed,
                                       .call_count = ARRAY_LEN(allowed),
-                                      .makes_threads = makes_threads,
+                                      .dir_fd = state_fd,
+                                      .makes_threads = true, /* the store's, and servers */
                                       .data_bytes_max = choose_data_max()};
     int r = raise_nofile(err);
     return r == 0 ? confine_self(&plan, err) : r;

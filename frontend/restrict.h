@@ -4,6 +4,6 @@
 struct err;
 
 /* Soft nofile = hard, at most half of the machine's memory, and all that confine_self() takes: no
- * file, connection, process or new privilege. Irreversible; before any thread is started. 0 or <0
- * with err. */
-int restrict_self(bool makes_threads, struct err *err);
+ * file but those below state_fd, no connection, process or new privilege. Irreversible; before any
+ * thread is started. 0 or <0 with err. */
+int restrict_self(int state_fd, struct err *err);

@@ -66,7 +66,18 @@ static int install_limits(const struct confine_plan *plan, struct err *err)
     return 0;
 }
 
-static int install_landlock(long *ret_abi, struct err *err)
+static int allow_directory(int ruleset, const struct confine_plan *plan, long abi)
+{
+    struct landlock_path_beneath_attr rule = {.parent_fd = plan->dir_fd};
+    rule.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE |
+                          LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_MAKE_REG |
+                          LANDLOCK_ACCESS_FS_REMOVE_FILE | (abi >= 3 ? FS_TRUNCATE : 0);
+    if (plan->dir_fd <= 0)
+        return 0;
+    return (int)syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
+}
+
+static int install_landlock(const struct confine_plan *plan, long *ret_abi, struct err *err)
 {
     long abi =
         syscall(SYS_landlock_create_ruleset, NULL, 0, 1u /* LANDLOCK_CREATE_RULESET_VERSION */);
@@ -79,7 +90,8 @@ static int install_landlock(long *ret_abi, struct err *err)
     attr.scoped = abi >= ABI_SCOPE ? SCOPE_ABSTRACT_SIGNAL : 0;
     size_t size = abi >= ABI_SCOPE ? sizeof attr : abi >= ABI_NET ? 16 : 8;
     auto_close int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, size, 0);
-    if (ruleset < 0 || syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
+    if (ruleset < 0 || allow_directory(ruleset, plan, abi) < 0 ||
+        syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
         return err_sys(err, "install landlock");
     *ret_abi = abi;
     return 0;
@@ -97,6 +109,10 @@ static int fill_filter(scmp_filter_ctx ctx, const struct confine_plan *plan)
     if (r == 0)
         r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
                              SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+    /* Without O_PATH, which landlock does not see: the way to what a file is, and to fchdir(). */
+    if (r == 0 && plan->dir_fd > 0)
+        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(openat), 1,
+                             SCMP_A2(SCMP_CMP_MASKED_EQ, O_PATH, 0));
     /* A thread yes, a process no. clone3's flags cannot be seen: ENOSYS, glibc then uses clone. */
     if (r == 0 && plan->makes_threads)
         r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
@@ -117,21 +133,43 @@ static int install_seccomp(const struct confine_plan *plan, struct err *err)
 /* ---- the proof --------------------------------------------------------------------------------
  */
 
-static bool can_open_a_file(void)
+static bool can_open_a_file(const struct confine_plan *plan)
 {
     auto_close int fd = open("/etc/passwd", O_RDONLY | O_CLOEXEC);
-    return fd >= 0;
+    auto_close int beneath = openat(plan->dir_fd, "/etc/passwd", O_RDONLY | O_CLOEXEC);
+    return fd >= 0 || beneath >= 0;
 }
 
-static bool can_list_a_directory(void)
+static bool can_list_a_directory(const struct confine_plan *plan)
 {
     auto_close int fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    auto_close int above = openat(plan->dir_fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd >= 0 || (plan->dir_fd > 0 && above >= 0);
+}
+
+static bool can_make_a_file(const struct confine_plan *plan)
+{
+    static const char *const dirs[] = {"/tmp", "/dev/shm", "/var/tmp", ".."};
+    for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
+        if (*dirs[i] == '.' && plan->dir_fd <= 0)
+            continue;
+        auto_close int fd = openat(plan->dir_fd, dirs[i], O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+        if (fd >= 0)
+            return true;
+    }
+    return false;
+}
+
+static bool can_see_a_file(const struct confine_plan *plan)
+{
+    auto_close int fd = openat(plan->dir_fd, "/etc/passwd", O_PATH | O_CLOEXEC);
     return fd >= 0;
 }
 
 /* Port 1 of this machine: ECONNREFUSED would mean that it was allowed to ask. */
-static bool can_connect(void)
+static bool can_connect(const struct confine_plan *plan)
 {
+    (void)plan;
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(1)};
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     auto_close int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -139,13 +177,15 @@ static bool can_connect(void)
            (connect(fd, (struct sockaddr *)&to, sizeof to) == 0 || errno != EACCES); /* landlock */
 }
 
-static bool can_signal_its_parent(void)
+static bool can_signal_its_parent(const struct confine_plan *plan)
 {
+    (void)plan;
     return kill(getppid(), 0) == 0;
 }
 
-static bool can_start_a_process(void)
+static bool can_start_a_process(const struct confine_plan *plan)
 {
+    (void)plan;
     pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
     if (pid == 0)
         _exit(0);
@@ -154,24 +194,29 @@ static bool can_start_a_process(void)
     return pid >= 0;
 }
 
-static bool can_become_root(void)
+static bool can_become_root(const struct confine_plan *plan)
 {
+    (void)plan;
     return syscall(SYS_setresuid, -1, 0, -1) == 0;
 }
 
-static bool can_be_dumped(void)
+static bool can_be_dumped(const struct confine_plan *plan)
 {
+    (void)plan;
     return prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 1;
 }
 
-/* With nonsense for arguments: whatever it answers but ENOSYS, the kernel looked at them. */
-static bool can_call_what_is_not_listed(void)
+/* (Not unlinkat: who has a directory may need it.) With nonsense for arguments: whatever it answers
+ * but ENOSYS, the kernel looked at them. */
+static bool can_call_what_is_not_listed(const struct confine_plan *plan)
 {
+    (void)plan;
     static const int calls[] = {
-        SYS_execve,     SYS_execveat,    SYS_ptrace,     SYS_mount,    SYS_move_mount,
-        SYS_unshare,    SYS_setns,       SYS_openat2,    SYS_bpf,      SYS_io_uring_setup,
-        SYS_kexec_load, SYS_init_module, SYS_pidfd_open, SYS_socket,   SYS_connect,
-        SYS_bind,       SYS_keyctl,      SYS_clone3,     SYS_unlinkat, SYS_process_vm_writev,
+        SYS_execve,         SYS_execveat,   SYS_ptrace,      SYS_mount,      SYS_move_mount,
+        SYS_unshare,        SYS_setns,      SYS_openat2,     SYS_linkat,     SYS_symlinkat,
+        SYS_mknodat,        SYS_fchownat,   SYS_fchdir,      SYS_chroot,     SYS_bpf,
+        SYS_io_uring_setup, SYS_kexec_load, SYS_init_module, SYS_pidfd_open, SYS_socket,
+        SYS_connect,        SYS_bind,       SYS_keyctl,      SYS_clone3,     SYS_process_vm_writev,
     };
     for (size_t i = 0; i < ARRAY_LEN(calls); i++)
         if (syscall(calls[i], -1L, 0L, 0L, 0L, 0L, 0L) != -1 || errno != ENOSYS)
@@ -182,12 +227,14 @@ static bool can_call_what_is_not_listed(void)
 #define NEVER 1000
 static const struct {
     const char *what;
-    bool (*can)(void);
+    bool (*can)(const struct confine_plan *plan);
     int abi;                    /* landlock answers from this one on; NEVER: the filter only */
     bool unless_threads, alone; /* `alone`: not when it is the user root, who has no such limit */
 } questions[] = {
     {"open a file", can_open_a_file, 1, false, false},
     {"list a directory", can_list_a_directory, 1, false, false},
+    {"make a file", can_make_a_file, 1, false, false},
+    {"see a file", can_see_a_file, NEVER, false, false},
     {"connect to a TCP port", can_connect, ABI_NET, false, false},
     {"signal its parent", can_signal_its_parent, ABI_SCOPE, false, false},
     {"start a process", can_start_a_process, 0, true, true},
@@ -202,7 +249,7 @@ static int prove(const struct confine_plan *plan, long abi, bool filtered, struc
         bool asked = filtered || (questions[i].abi <= abi &&
                                   !(questions[i].unless_threads && plan->makes_threads) &&
                                   !(questions[i].alone && geteuid() == 0));
-        if (asked && questions[i].can())
+        if (asked && questions[i].can(plan))
             return err_set(err, "it gave that up, but it could still %s%s", questions[i].what,
                            filtered ? "" : " if it were not for seccomp");
     }
@@ -218,7 +265,7 @@ int confine_self(const struct confine_plan *plan, struct err *err)
     if (r == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
         r = err_sys(err, "become undumpable");
     if (r == 0)
-        r = install_landlock(&abi, err);
+        r = install_landlock(plan, &abi, err);
     if (r == 0)
         r = prove(plan, abi, false, err);
     if (r == 0)

@@ -7,13 +7,16 @@ struct err;
 struct confine_plan {
     const int *calls; /* system calls it may make with any arguments; others are ENOSYS */
     size_t call_count;
+    int dir_fd;              /* files below it are its own; 0: none. Then openat() is allowed, and
+                                landlock decides; calls for the rest are the list's matter */
     bool makes_threads;      /* it may still start threads; never a process */
     uint64_t data_bytes_max; /* RLIMIT_DATA; 0: as it is */
 };
 
-/* No new privileges, no dump, no core, no process, no file (landlock without a rule), no TCP bind
- * or connect, no abstract socket and no signal outside (as far as the landlock ABI goes), no memory
- * that is made executable, and the listed system calls only. Then it tries to get back what it gave
- * up. For all threads that are started later; irreversible. 0, or <0: err names the step that
- * failed, or what could be regained. */
+/* No new privileges, no dump, no core, no process, no file (landlock without a rule, or with
+ * dir_fd's alone: files in it may be opened, made, renamed within their directory and removed,
+ * which needs landlock's ABI 1 only), no TCP bind or connect, no abstract socket and no signal
+ * outside (as far as the landlock ABI goes), no memory that is made executable, and the listed
+ * system calls only. Then it tries to get back what it gave up. For all threads that are started
+ * later; irreversible. 0, or <0: err names the step that failed, or what could be regained. */
 int confine_self(const struct confine_plan *plan, struct err *err);

@@ -343,6 +343,21 @@ static void take_run_limits(const Brood__Wire__RunLimits *l, struct proto_run_li
                                          .artifact_files = take_limit(l->artifact_files)};
 }
 
+/* "" for a URL that is not there, as for all text. */
+static void take_store(const Brood__Wire__StoreSettings *s, struct proto_store *ret)
+{
+    *ret = (struct proto_store){.public_base_url = ""};
+    if (s)
+        *ret = (struct proto_store){.age_s = s->age_s,
+                                    .runs_max = s->runs_max,
+                                    .bytes_max = s->bytes_max,
+                                    .key_bytes_max = s->key_bytes_max,
+                                    .key_files_max = s->key_files_max,
+                                    .file_bytes_max = s->file_bytes_max,
+                                    .url_lifetime_s = s->url_lifetime_s,
+                                    .public_base_url = s->public_base_url};
+}
+
 static int take_layers(const Brood__Wire__Hello *m, struct arena *arena, struct proto_hello *h,
                        struct err *err)
 {
@@ -394,6 +409,7 @@ static int take_hello(const Brood__Wire__Hello *m, struct arena *arena, struct p
         .networks = m->networks,
     };
     take_run_limits(m->run_limits, &ret->hello.run_limits);
+    take_store(m->store, &ret->hello.store);
     int r = take_layers(m, arena, &ret->hello, err);
     return r == 0 ? take_languages(m, arena, &ret->hello, err) : r;
 }

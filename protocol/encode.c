@@ -173,6 +173,19 @@ static void fill_run_limits(const struct proto_run_limits *from, Brood__Wire__Ru
     to->artifact_files = &limits[5];
 }
 
+static void fill_store(const struct proto_store *from, Brood__Wire__StoreSettings *to)
+{
+    brood__wire__store_settings__init(to);
+    to->age_s = from->age_s;
+    to->runs_max = from->runs_max;
+    to->bytes_max = from->bytes_max;
+    to->key_bytes_max = from->key_bytes_max;
+    to->key_files_max = from->key_files_max;
+    to->file_bytes_max = from->file_bytes_max;
+    to->url_lifetime_s = from->url_lifetime_s;
+    to->public_base_url = TEXT(from->public_base_url);
+}
+
 static ssize_t encode_hello(const struct proto_msg *msg, size_t head, char *scratch, size_t room,
                             char **ret, struct err *err)
 {
@@ -215,6 +228,9 @@ static ssize_t encode_hello(const struct proto_msg *msg, size_t head, char *scra
     fill_run_limits(&h->run_limits, &run_limits, limits);
     if (h->run_limits.code_bytes_max)
         m.run_limits = &run_limits;
+    Brood__Wire__StoreSettings store;
+    fill_store(&h->store, &store);
+    m.store = &store;
     m.n_languages = h->language_count;
     m.languages = language_list;
     m.version = h->version;

@@ -14,6 +14,7 @@ struct arena;
 struct err;
 
 #define PROTO_VERSION 1
+#define PROTO_FRONTEND_REFUSES 3 /* exit status: its state will not do, ever */
 #define PROTO_INLINE_BYTES_MAX 32768u
 #define PROTO_MESSAGE_BYTES_MAX (512u * 1024)
 #define PROTO_ARENA_BYTES (1536u * 1024) /* cap of what one message may decode into */
@@ -230,6 +231,13 @@ struct proto_run_limits {
     struct proto_limit artifact_files;
 };
 
+/* What the frontend keeps, store/store.h, and the URLs it gives for it. */
+struct proto_store {
+    uint64_t age_s, runs_max, bytes_max, key_bytes_max, key_files_max, file_bytes_max;
+    uint64_t url_lifetime_s;
+    const char *public_base_url; /* without a slash at its end; may be "" */
+};
+
 /* Bits of proto_hello.networks. */
 enum proto_network { PROTO_NETWORK_NONE, PROTO_NETWORK_EGRESS, PROTO_NETWORKS };
 
@@ -251,6 +259,7 @@ struct proto_hello {
     const struct proto_language *languages;
     size_t language_count;
     struct proto_run_limits run_limits;
+    struct proto_store store;
 };
 
 struct proto_stat {

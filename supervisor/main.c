@@ -7,6 +7,7 @@
  * rights, and this process becomes priv with the capabilities that its verbs need. Any layer that
  * cannot be had ends the start here, with its cause.
  */
+#include "languages/languages.h"
 #include "lib/err.h"
 #include "lib/fd.h"
 #include "lib/log.h"
@@ -173,6 +174,16 @@ static int open_root_to_probe(struct priv *p, struct err *err)
     return 0;
 }
 
+static int open_state_dir(struct priv *p, struct err *err)
+{
+    struct priv_ids ids;
+    int r = priv_find_frontend(p->set, &ids, err);
+    if (r < 0)
+        return r;
+    make_parents(p->set->state_dir);
+    return state_dir_open(p->set->state_dir, &ids, &p->state_fd, err);
+}
+
 static int open_everything(struct priv *p, struct peers *ret_peers, int *ret_lock_fd,
                            int *ret_engine_listen, struct err *err)
 {
@@ -199,6 +210,8 @@ static int open_everything(struct priv *p, struct peers *ret_peers, int *ret_loc
     if (r < 0 || p->probe_only)
         return r;
     if (r == 0)
+        r = open_state_dir(p, err);
+    if (r == 0)
         r = listen_tcp(set, &p->listeners[LISTEN_TCP], err);
     if (r == 0)
         r = listen_unix(set->http_socket, SOCK_STREAM, 0666, &p->listeners[LISTEN_HTTP_SOCKET],
@@ -222,7 +235,8 @@ static void close_all_but(const int *keep, size_t count)
     }
 }
 
-static int split(struct priv *p, const struct peers *peers, int engine_listen, struct err *err)
+static int split(struct priv *p, const struct peers *peers, const struct language_set *languages,
+                 int engine_listen, struct err *err)
 {
     struct timeval patience = {.tv_sec = ENGINE_TALK_S};
     struct priv_ids ids;
@@ -255,6 +269,7 @@ static int split(struct priv *p, const struct peers *peers, int engine_listen, s
                                                 .files = p->files,
                                                 .peers = peers,
                                                 .policies = p->policies,
+                                                .languages = languages,
                                                 .priv_sock = pair[1],
                                                 .listen_fd = engine_listen,
                                                 .root_fd = p->root_fd,
@@ -284,10 +299,12 @@ int main(int argc, char **argv)
     static struct settings set;
     static struct settings_files files;
     static struct peers peers;
+    static struct language_set languages;
     static struct priv p = {.engine_sock = -1,
                             .primordial_sock = -1,
                             .netd_sock = -1,
                             .root_fd = -1,
+                            .state_fd = -1,
                             .policies_fd = -1,
                             .compiled_fd = -1};
     struct err err;
@@ -313,9 +330,11 @@ int main(int argc, char **argv)
     for (uint32_t i = 0; i < p.slot_count; i++)
         p.slots[i].pidfd = p.slots[i].userns = -1;
     int status = 1;
-    r = open_everything(&p, &peers, &lock_fd, &engine_listen, &err);
+    r = p.probe_only ? 0 : languages_load(set.languages_dir, &languages, &err);
     if (r == 0)
-        r = split(&p, &peers, engine_listen, &err);
+        r = open_everything(&p, &peers, &lock_fd, &engine_listen, &err);
+    if (r == 0)
+        r = split(&p, &peers, &languages, engine_listen, &err);
     if (r == 0)
         status = priv_serve(&p);
     else {

@@ -84,6 +84,7 @@ struct priv {
     const struct settings *set;
     const struct settings_files *files;
     int engine_sock, sig_fd, root_fd;
+    int state_fd;    /* the frontend's state directory, locked; -1 when probing */
     int policies_fd; /* sealed */
     const struct policy_set *policies;
     uint32_t generation;
@@ -141,6 +142,11 @@ int priv_confine(const struct priv *p, struct err *err);
 int priv_start_netd(struct priv *p, struct err *err);
 /* Starts a primordial and waits for its hello. Sets primordial, primordial_sock, execs. */
 int priv_start_primordial(struct priv *p, struct err *err);
+/* state.c: who the frontend is, from the settings. */
+int priv_find_frontend(const struct settings *set, struct priv_ids *ret, struct err *err);
+/* Opens, or makes, the directory at this absolute path as the frontend's (0700), and locks it for
+ * as long as *ret_fd, or a copy of it, is open. 0; <0: err says what is wrong with it. */
+int state_dir_open(const char *path, const struct priv_ids *ids, int *ret_fd, struct err *err);
 /* Starts the frontend on the listeners with these engine connections. Sets frontend. */
 int priv_start_frontend(struct priv *p, const int *conns, size_t count, struct err *err);
 

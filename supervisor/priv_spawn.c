@@ -24,7 +24,7 @@
 #define ANSWER_S 5 /* a clone takes under a millisecond */
 #define FIRST_TARGET 3
 #define NETD_ANSWER_S 15
-#define MOVE_MAX (LISTENERS + PACKET_FDS_MAX)
+#define MOVE_MAX (LISTENERS + PACKET_FDS_MAX + 1)
 
 struct plan {
     const char *image; /* primordial: enter it; NULL: stay */
@@ -146,7 +146,7 @@ static int spawn(const struct plan *plan, pid_t *ret_pid, struct err *err)
 
 int priv_start_frontend(struct priv *p, const int *conns, size_t count, struct err *err)
 {
-    char path[PATH_MAX], listen[32] = "", engine[64] = "";
+    char path[PATH_MAX], listen[32] = "", engine[64] = "", state[16];
     struct priv_ids ids;
     struct plan plan = {.ids = &ids, .path = path, .exec_fd = -1};
     int target = FIRST_TARGET;
@@ -161,17 +161,21 @@ int priv_start_frontend(struct priv *p, const int *conns, size_t count, struct e
         plan.move[plan.moves].from = from;
         plan.move[plan.moves++].to = target++;
     }
+    plan.move[plan.moves].from = p->state_fd;
+    plan.move[plan.moves++].to = target;
+    (void)snprintf(state, sizeof state, "%d", target);
     char *argv[] = {(char[]){"brood-frontend"},
                     (char[]){"--listen"},
                     listen,
                     (char[]){"--engine"},
                     engine,
+                    (char[]){"--state"},
+                    state,
                     NULL};
     char *env[] = {(char[]){"LANG=C.UTF-8"}, NULL};
     plan.argv = argv;
     plan.env = env;
-    int r = priv_find_ids(p->set->user_frontend,
-                          (uint32_t)(p->set->uid_base - ZYG_UIDS_PER_SLOT - 2), &ids, err);
+    int r = priv_find_frontend(p->set, &ids, err);
     return r < 0 ? r : spawn(&plan, &p->frontend, err);
 }
 

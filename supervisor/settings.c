@@ -313,6 +313,44 @@ static int check_run_limits(struct settings_reading *r)
     return 0;
 }
 
+/* Beside fs_root, and another for each: two services in one place are fine. */
+static int check_state_dir(struct settings_reading *r)
+{
+    char *dir = r->set->state_dir;
+    const char *root = r->set->fs_root;
+    size_t len = strlen(root);
+    while (len > 1 && root[len - 1] == '/')
+        len--;
+    if (!*dir && snprintf(dir, sizeof r->set->state_dir, "%.*s.state", (int)len, root) >=
+                     (int)sizeof r->set->state_dir)
+        return setting_refuse(r, setting_find("state_dir"),
+                              "expected a path, fs_root's is too long");
+    if (strncmp(dir, root, len) == 0 && (dir[len] == '/' || dir[len] == 0))
+        return setting_refuse(r, setting_find("state_dir"), "expected a path outside of fs_root");
+    return 0;
+}
+
+/* It is put into answers as it is. */
+static int check_base_url(struct settings_reading *r)
+{
+    char *url = r->set->public_base_url;
+    if (!*url && r->set->http_port)
+        (void)snprintf(url, sizeof r->set->public_base_url, "http://%s:%u", r->set->http_listen,
+                       r->set->http_port);
+    size_t len = strlen(url);
+    if (!*url)
+        return 0;
+    if ((strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0) ||
+        strspn(url, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~:/[]%") !=
+            len)
+        return setting_refuse(r, setting_find("store.public_base_url"),
+                              "expected http://... or https://... without a query, got \"%.80s\"",
+                              url);
+    while (len > 0 && url[len - 1] == '/')
+        url[--len] = 0;
+    return 0;
+}
+
 static int check_together(struct settings_reading *r)
 {
     const struct settings *set = r->set;
@@ -345,7 +383,16 @@ static int check_together(struct settings_reading *r)
                               "expected a port, since http.socket is empty too: nobody could ask");
     if (*set->http_socket && strcmp(set->http_socket, set->socket) == 0)
         return setting_refuse(r, setting_find("http.socket"), "expected another path than socket");
-    int bad = check_run_limits(r);
+    if (*set->languages_dir && *set->languages_dir != '/' &&
+        strcmp(set->languages_dir, "none") != 0)
+        return setting_refuse(r, setting_find("languages_dir"),
+                              "expected none, or a path that begins with /, got \"%.60s\"",
+                              set->languages_dir);
+    int bad = check_state_dir(r);
+    if (bad == 0)
+        bad = check_base_url(r);
+    if (bad == 0)
+        bad = check_run_limits(r);
     if (bad == 0)
         bad = check_layers(r);
     if (bad == 0)

@@ -23,7 +23,9 @@ enum settings_zygote { SETTINGS_ZYGOTE_AUTO, SETTINGS_ZYGOTE_BASH, SETTINGS_ZYGO
 struct settings {
     /* where (paths: absolute after settings_load) */
     char fs_root[PATH_MAX]; /* fs_root, SANDBOX_FS_ROOT, --fs-root; ./namespaces */
-    char socket[108];       /* socket: the engine's Unix socket; /run/brood/brood.sock */
+    char
+        state_dir[PATH_MAX]; /* state_dir: the frontend's files; "": fs_root with ".state" behind */
+    char socket[108];        /* socket: the engine's Unix socket; /run/brood/brood.sock */
     char socket_users[256], socket_admins[256]; /* who may use it beside root: supervisor/peers.h */
     char http_listen[64];   /* http.listen: host; 127.0.0.1 (loopback only in this version) */
     unsigned http_port;     /* http.port, PORT, --port; 8080; 0: no TCP listener */
@@ -35,6 +37,7 @@ struct settings {
     uint64_t uid_base;                       /* first host uid for namespaces; 1073741824 */
     enum settings_zygote zygote;             /* zygote: auto|bash|exec */
     char policy_file[PATH_MAX];              /* policy_file: etc/policy.yaml documents it */
+    char languages_dir[PATH_MAX];            /* absolute; "": embedded, "none" */
     char optional_layers[256]; /* optional_layers: comma list of layers that may be missing */
 
     /* http (R but threads) */
@@ -57,6 +60,12 @@ struct settings {
 
     /* v1_runs (R): POST /v1/runs */
     struct proto_run_limits v1; /* 200 KiB; 5/10 s, 256/512 MiB, 5/20 s, 1/2 MiB, 5/20 MiB, 10/10 */
+
+    /* store (R): runs and files, and the URLs of those */
+    uint64_t store_age_ms, store_runs_max, store_bytes_max; /* 7 days, 100,000, 10 GiB */
+    uint64_t store_key_bytes_max, store_key_files_max;      /* uploads of a key; 1 GiB, 1,000 */
+    uint64_t store_file_bytes_max, store_url_lifetime_ms;   /* 64 MiB, 1 h */
+    char public_base_url[256]; /* "": http://http.listen:http.port, or none without a port */
 
     /* namespaces (R) */
     uint64_t active_max;         /* 1024 */

@@ -19,6 +19,7 @@
 #define GIB (1024 * MIB)
 #define TIB (1024 * GIB)
 #define MS_MAX PROTO_TIMEOUT_MS_MAX
+#define YEARS_MS (10ull * 365 * MS_MAX)
 #define ARTIFACTS_MAX 100u /* STORE_ARTIFACTS_MAX */
 #define UID_BASE_MIN 262144u
 #define UID_BASE_MAX 4290772992ull
@@ -53,6 +54,7 @@ static const char *const level_words[] = {"debug", "info", "warn", "error", NULL
 /* clang-format off */
 const struct setting settings_table[SETTINGS_COUNT] = {
     PATH("fs_root", fs_root, 1, "./namespaces", .also_env = "SANDBOX_FS_ROOT", .help = "directory of the namespaces' files"),
+    PATH("state_dir", state_dir, 0, "", .help = "directory of stored runs and files; empty: fs_root with .state behind it"),
     PATH("socket", socket, 1, "/run/brood/brood.sock", .help = "the engine's Unix socket"),
     TEXT("socket_users", socket_users, 0, "", .help = "comma list of users and @groups who may run over the socket; root always"),
     TEXT("socket_admins", socket_admins, 0, "", .help = "the same for those who may also see and remove namespaces"),
@@ -63,6 +65,7 @@ const struct setting settings_table[SETTINGS_COUNT] = {
     FIXED("uid_base", uid_base, UID_BASE_MIN, UID_BASE_MAX, "1073741824", "first host uid for namespaces, 65536 for each"),
     {.name = "zygote", .type = SETTING_WORD, false, AT(zygote), 0, 0, "auto", zygote_words, .help = "auto, bash or exec"},
     PATH("policy_file", policy_file, 1, SETTINGS_POLICY_FILE, .help = "YAML file of the policies; the default one may be absent"),
+    TEXT("languages_dir", languages_dir, 0, "", .help = "directory of language files; empty: the ten that ship, none: none"),
     TEXT("optional_layers", optional_layers, 0, "", .help = "comma list of isolation layers that may be missing"),
     TEXT("http.listen", http_listen, 1, "127.0.0.1", .help = "address of the TCP listener (loopback only)"),
     {.name = "http.port", .type = SETTING_U32, false, AT(http_port), 0, 65535, "8080", NULL, "PORT", "port", "TCP port; 0: no TCP listener"},
@@ -96,6 +99,14 @@ const struct setting settings_table[SETTINGS_COUNT] = {
     LIVE("v1_runs.artifact_files_max", v1.artifact_files.max, 0, ARTIFACTS_MAX, "10", "most artifacts a run may ask for"),
     {.name = "runs.memory", .type = SETTING_WORD, false, AT(memory), 0, 0, "recycled", memory_words, .help = "address space of a run: recycled from clean ones before it, or fresh"},
     FIXED("runs.drain_s", drain_ms, 0, 3600000, "30", "runs may go on after SIGTERM for"),
+    LIVE("store.age_s", store_age_ms, 0, YEARS_MS, "604800", "runs and files are kept for; 0: for ever"),
+    LIVE("store.runs_max", store_runs_max, 0, 1000000000, "100000", "runs that are kept; 0: any number"),
+    LIVE("store.size_max_mb", store_bytes_max, 0, 1024 * TIB, "10240", "all runs and files together, then the oldest go; 0: any"),
+    LIVE("store.file_max_mb", store_file_bytes_max, MIB, TIB, "64", "an uploaded file"),
+    LIVE("store.key_max_mb", store_key_bytes_max, 0, 1024 * TIB, "1024", "uploads of a key together; 0: any"),
+    LIVE("store.key_files_max", store_key_files_max, 0, 1000000000, "1000", "uploads of a key; 0: any number"),
+    LIVE("store.url_lifetime_s", store_url_lifetime_ms, 1000, YEARS_MS, "3600", "a signed URL is valid for"),
+    {.name = "store.public_base_url", .type = SETTING_TEXT, true, AT(public_base_url), 0, sizeof(((struct settings *)0)->public_base_url) - 1, "", .help = "what signed URLs begin with; empty: http://http.listen:http.port"},
     LIVE("namespaces.active_max", active_max, 1, 32768, "1024", "namespaces with a zygote at once"),
     LIVE("namespaces.idle_s", idle_ms, 1, MS_MAX, "600", "an idle zygote is ended after"),
     LIVE("namespaces.standby_idle_ms", standby_idle_ms, 1, MS_MAX, "2000", "a standby child is kept after a run for"),

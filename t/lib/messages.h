@@ -67,7 +67,9 @@ static inline bool hello_is_same(const struct proto_hello *a, const struct proto
            strcmp(a->kernel, b->kernel) == 0 && a->landlock_abi == b->landlock_abi &&
            a->cgroup_version == b->cgroup_version && a->networks == b->networks &&
            layers_are_same(a, b) &&
-           memcmp(&a->run_limits, &b->run_limits, sizeof a->run_limits) == 0;
+           memcmp(&a->run_limits, &b->run_limits, sizeof a->run_limits) == 0 &&
+           memcmp(&a->store, &b->store, offsetof(struct proto_store, public_base_url)) == 0 &&
+           strcmp(a->store.public_base_url, b->store.public_base_url) == 0;
 }
 
 static inline bool stats_are_same(const struct proto_msg *a, const struct proto_msg *b)
