@@ -373,6 +373,8 @@ void engine_fill_hello(const struct engine *e, unsigned rights, struct proto_hel
         .timeout_ms_max = longest_timeout_ms(e),
         .output_bytes_max = s->output_bytes_max,
         .body_bytes_max = s->body_bytes_max,
+        .upload_bytes_max = s->upload_bytes_max,
+        .uploads_held_max = s->uploads_held_max,
         .connections_max = s->connections_max,
         .request_timeout_ms = s->request_timeout_ms,
         .idle_timeout_ms = s->idle_timeout_ms,

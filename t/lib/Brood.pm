@@ -186,7 +186,7 @@ sub request {
     my $key = ($opt{via} // '') eq 'tcp' ? 'conn_tcp' : 'conn';
     delete $self->{$key} if $self->{$key} && $self->{$key}->readable;
     my $conn = $self->{$key} //= $self->connect(%opt) or return undef;
-    my $res = $conn->put($bytes) ? $conn->get($opt{timeout}) : undef;
+    my $res = $conn->put($bytes) ? $conn->get($opt{timeout}, head => $method eq 'HEAD') : undef;
     delete $self->{$key} if !$res || lc($res->{headers}{connection} // '') eq 'close';
     return $res;
 }
