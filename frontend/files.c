@@ -467,7 +467,6 @@ static int send_op(struct files_op *op)
                               .cwd = "",
                               .policy = "",
                               .language = "",
-                              .timeout_ms = f->timeout_ms_max,
                               .request_id = http_request_id(op->req),
                               .key = routes_key_label(op->req)};
     const int fds[3] = {op->body_fd >= 0 ? op->body_fd : f->null_fd, pair[1], f->null_fd};
