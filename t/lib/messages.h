@@ -78,7 +78,8 @@ static inline bool hello_is_same(const struct proto_hello *a, const struct proto
            layers_are_same(a, b) && a->keys_generation == b->keys_generation &&
            memcmp(&a->run_limits, &b->run_limits, sizeof a->run_limits) == 0 &&
            memcmp(&a->store, &b->store, offsetof(struct proto_store, public_base_url)) == 0 &&
-           strcmp(a->store.public_base_url, b->store.public_base_url) == 0;
+           strcmp(a->store.public_base_url ? a->store.public_base_url : "",
+                  b->store.public_base_url ? b->store.public_base_url : "") == 0;
 }
 
 static inline bool stats_are_same(const struct proto_msg *a, const struct proto_msg *b)
