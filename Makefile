@@ -18,7 +18,7 @@ CC := $(or $(CC_$(MODE)),gcc)
 OPT_dev := -O1 -g3
 OPT_release := -O2 -g -D_FORTIFY_SOURCE=3
 OPT_clang := -O2 -g
-OPT_fault := -O1 -g3 -DBROOD_FAULT
+OPT_fault := -O1 -g3 -DBROOD_FAULT # for make torture; serves nobody: a run can reach the file of faults
 OPT_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 LINK_asan := -fsanitize=address,undefined
 WARN := -Wall -Wextra -Werror -Wshadow -Wundef -Wvla -Wwrite-strings -Wpointer-arith -Wcast-qual -Wconversion \
@@ -35,7 +35,7 @@ BASH_CFLAGS := -I/usr/include/bash -I/usr/include/bash/include -I/usr/include/ba
 
 # Which archive a program links, leaves last: the layers table once more, for the linker.
 USES_brood := protocol policy lib
-USES_brood-supervisor := supervisor policy volumes protocol lib
+USES_brood-supervisor := supervisor languages policy volumes protocol lib
 OBJS_brood-supervisor := $B/zygote/names.o # the contract's words, all it may link of zygote/
 USES_brood-frontend := frontend store protocol lib
 USES_brood-netd := net policy lib
@@ -54,6 +54,7 @@ $B/%.o: %.c | $B/protocol/brood.pb-c.h
 	$(CC) $(CFLAGS) -fPIE $(CFLAGS_$(subst /,_,$*)) -c -o $@ $<
 $B/policy/seccomp_default.o: etc/seccomp/default.json # .incbin
 $B/store/schema.o: store/schema.sql
+$B/languages/embedded.o: $(wildcard etc/languages.d/*.yaml)
 # The generated file is not ours to warn about; it is included by protocol/ only.
 $B/protocol/brood.pb-c.h: protocol/brood.proto
 	@mkdir -p $(@D)
@@ -64,7 +65,7 @@ $B/protocol.a: $B/protocol/brood.pb-c.o
 $B/%.a:
 	@rm -f $@
 	ar rcs $@ $^
-$(foreach f,lib protocol policy volumes net store supervisor frontend cli,$(eval $B/$f.a: $(call obj,$f)))
+$(foreach f,lib protocol policy volumes languages net store supervisor frontend cli,$(eval $B/$f.a: $(call obj,$f)))
 $(foreach p,brood-supervisor brood-frontend brood-netd,$(eval $B/$p: $(OBJS_$p) $(call arc,$(USES_$p)); $$(CC) $$(LDFLAGS) -o $$@ $$^ $$(LIBS_$p)))
 $B/brood: $(call obj,cli) $(call arc,$(USES_brood)); $(CC) $(LDFLAGS) -o $@ $^ $(LIBS_brood)
 
@@ -99,13 +100,14 @@ run: ready
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@if [ "$$(id -u)" = 0 ]; then exec $B/brood-supervisor $(ARGS); else exec sudo -E $B/brood-supervisor $(ARGS); fi
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/lib/brood $(DESTDIR)/etc/brood/seccomp \
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/lib/brood $(DESTDIR)/etc/brood/seccomp $(DESTDIR)/etc/brood/languages.d \
 	  $(addprefix $(DESTDIR)$(PREFIX)/share/man/man,1 5 8)
 	install -m 755 $B/brood $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 $B/brood-supervisor $(DESTDIR)$(PREFIX)/sbin/
 	install -m 755 $B/brood-frontend $B/brood-netd $B/brood-zygote $B/brood-zygote.so $(DESTDIR)$(PREFIX)/lib/brood/
 	install -m 644 etc/brood.yaml $(DESTDIR)/etc/brood/brood.yaml.example
 	install -m 644 etc/policy.yaml $(DESTDIR)/etc/brood/policy.yaml.example
+	for f in etc/languages.d/*.yaml; do install -m 644 $$f $(DESTDIR)/etc/brood/languages.d/$${f##*/}.example; done
 	install -m 644 etc/seccomp/default.json $(DESTDIR)/etc/brood/seccomp/default.json.example
 	for s in 1 5 8; do install -m 644 man/*.$$s $(DESTDIR)$(PREFIX)/share/man/man$$s/; done
 clean: ; rm -rf build

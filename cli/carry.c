@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cli/carry - one run from its Execute to its end: three pumps, the engine's socket and our signals
- * in one poll loop.
+/* cli/carry - one run from its Execute to its end: a pump for each stream, the engine's socket and
+ * our signals in one poll loop.
  *
  * A tenant gets the far ends of pipes made here and nothing else: never our terminal (it could type
  * into it), never a file of ours (it could seek or reopen it). Each pump holds at most one chunk,
@@ -38,7 +38,8 @@ struct pump {
     char bytes[CHUNK];
 };
 
-enum { STDIN, STDOUT, STDERR, PUMPS };
+/* In the order of enum proto_kind; what the compiler says of code goes to our stderr. */
+enum { STDIN, STDOUT, STDERR, COMPILER_OUT, COMPILER_ERR, PUMPS };
 enum { POLL_SOCK = PUMPS, POLL_SIGNAL, POLLS };
 
 struct carry {
@@ -99,7 +100,8 @@ static int watch_signals(struct err *err)
 }
 
 /* Fills the pumps, and `theirs` with what the tenant gets. */
-static int open_streams(struct carry *c, bool with_stdin, int theirs[PUMPS], struct err *err)
+static int open_streams(struct carry *c, bool with_stdin, int count, int theirs[PUMPS],
+                        struct err *err)
 {
     int pair[2];
     int r = 0;
@@ -118,12 +120,13 @@ static int open_streams(struct carry *c, bool with_stdin, int theirs[PUMPS], str
         if (theirs[STDIN] < 0)
             return err_sys(err, "/dev/null");
     }
-    for (int i = STDOUT; i <= STDERR; i++) {
+    for (int i = STDOUT; i < count; i++) {
+        int out_fd = i == STDOUT ? 1 : 2;
         if ((r = make_pipe(pair, err)) < 0)
             return r;
         c->pump[i].in_fd = pair[0];
-        c->pump[i].out_fd = i;
-        c->pump[i].chunk = chunk_for(i);
+        c->pump[i].out_fd = out_fd;
+        c->pump[i].chunk = chunk_for(out_fd);
         theirs[i] = pair[1];
         if (fd_set_nonblock(pair[0]) < 0) /* the reading end only: the flag belongs to the end */
             return err_sys(err, "pipe");
@@ -291,9 +294,13 @@ static int patience_ms(struct carry *c, bool blocked_by_us)
 /* A refused run has no output to wait for. */
 static bool is_over(const struct carry *c)
 {
-    bool refused = c->result.outcome != PROTO_OK && c->result.outcome != PROTO_INTERNAL;
-    return c->has_result &&
-           (refused || (pump_is_done(&c->pump[STDOUT]) && pump_is_done(&c->pump[STDERR])));
+    bool over = c->result.outcome != PROTO_OK && c->result.outcome != PROTO_INTERNAL;
+    if (!over) {
+        over = true;
+        for (int i = STDOUT; i < PUMPS; i++)
+            over &= pump_is_done(&c->pump[i]);
+    }
+    return c->has_result && over;
 }
 
 static void carry_on(struct carry *c)
@@ -367,19 +374,20 @@ static int status_of(const struct carry *c)
     return r->signal > 0 && r->signal < 128 ? 128 + r->signal : CLI_OUR_FAULT;
 }
 
-int cli_carry(int sock, const struct proto_msg *execute, bool with_stdin)
+int cli_carry(int sock, const struct proto_msg *execute, bool with_stdin, int code_fd)
 {
     static struct carry c;
-    int theirs[PUMPS] = {-1, -1, -1};
+    int count = code_fd < 0 ? STDERR + 1 : PUMPS;
+    int theirs[PUMPS + 1] = {-1, -1, -1, -1, -1, code_fd};
     struct err err = {0};
     c.sock = sock;
     for (int i = 0; i < PUMPS; i++)
         c.pump[i].in_fd = c.pump[i].out_fd = -1;
     int r = c.sig_fd = watch_signals(&err);
     if (r >= 0)
-        r = open_streams(&c, with_stdin, theirs, &err);
+        r = open_streams(&c, with_stdin, count, theirs, &err);
     if (r >= 0)
-        r = proto_send(sock, execute, theirs, PUMPS, &err);
+        r = proto_send(sock, execute, theirs, (size_t)count + (code_fd >= 0), &err);
     for (int i = 0; i < PUMPS; i++)
         fd_close(&theirs[i]);
     if (r < 0)

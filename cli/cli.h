@@ -24,6 +24,7 @@ enum cli_exit {
 
 /* Each command gets its own argv, argv[0] being its name, and returns the exit status. */
 int cli_exec(int argc, char **argv);
+int cli_run(int argc, char **argv);
 int cli_ns(int argc, char **argv);
 int cli_policy(int argc, char **argv);
 int cli_stats(int argc, char **argv);
@@ -55,9 +56,9 @@ int cli_ask(int sock, const struct proto_msg *request, uint64_t timeout_ms,
 /* ---- exec --------------------------------------------------------------------------------------
  */
 
-/* Sends this Execute and carries its three streams until it has ended. What `brood exec` exits
- * with. */
-int cli_carry(int sock, const struct proto_msg *execute, bool with_stdin);
+/* Sends this Execute, with the code in code_fd (-1: a command), and carries its streams until it
+ * has ended. What `brood exec` exits with. */
+int cli_carry(int sock, const struct proto_msg *execute, bool with_stdin, int code_fd);
 
 /* ---- doctor ------------------------------------------------------------------------------------
  */

@@ -37,6 +37,16 @@ static const struct {
      "Exit status: the command's own; 128+N if signal N killed it; 124 after a timeout; 125 when "
      "brood\n"
      "itself failed. Ctrl-C cancels the run; a second one does not wait for its end.\n"},
+    {"run", "run the code in a file", cli_run,
+     "usage: brood run [-l LANGUAGE] [-n NS] [--stdin] [--env K=V]... [--cwd DIR] [--timeout S]\n"
+     "                 [--socket PATH] [--] FILE [ARG...]\n"
+     "\n"
+     "Runs FILE's code in a fresh namespace, which is gone afterwards, or in NS; - is stdin. What "
+     "a compiler\n"
+     "says goes to stderr. Options and exit status as of brood exec, and\n"
+     "\n"
+     "  -l, --language NAME  default: what FILE's name ends in: py, js, rb, sh, cpp, go, java, "
+     "...\n"},
     {"ns", "list or remove namespaces", cli_ns,
      "usage: brood ns list [--json] [--socket PATH]\n"
      "       brood ns rm NS... [--socket PATH]\n"

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* frontend/execute - the life of one POST /execute: from a checked request to its answer.
  *
- * In the frontend, per thread. Two pipes and a stdin are made, one Execute carries their far ends
- * to the engine, and the answer goes out when the Result is there and both pipes have ended. A
- * short run costs one wake-up: its pipes are not watched for the first WATCH_AFTER_MS and are
- * drained when the Result comes. Whoever writes more than a pipe holds waits that long once.
+ * In the frontend, per thread. Two pipes and a stdin are made (four and a memfd with the code, for
+ * a program that is compiled), one Execute carries their far ends to the engine, and the answer
+ * goes out when the Result is there and all pipes have ended. A short run costs one wake-up: its
+ * pipes are not watched for the first WATCH_AFTER_MS and are drained when the Result comes. Whoever
+ * writes more than a pipe holds waits that long once.
  *
- * A run has two users: its HTTP request (req) and the engine (open). It is freed when neither is
- * left: a client may leave first (then the run is cancelled and its output dropped), or the engine
- * may.
+ * A run has two users: its HTTP request (req) and the engine (open); a stored one (work.c) has the
+ * store as a third. It is freed when none is left: a client may leave first (then the run is
+ * cancelled and its output dropped), or the engine may.
  */
-#include "frontend/answer.h"
-#include "frontend/front.h"
+#include "frontend/run.h"
+#include "frontend/work.h"
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/fd.h"
@@ -22,40 +23,32 @@
 #define CLOSE_AFTER_MS 1000u    /* after the Result every writer is dead: the pipes end at once */
 #define RESULT_SLACK_MS 130000u /* beyond the run's own time: queueing, grace, and 10 s */
 #define BUSY_RETRY_MS 1000u
-
-struct run {
-    struct request_owner owner;
-    struct upstream_call call;
-    struct front *front;
-    struct http_request *req; /* NULL: over or gone */
-    uint64_t tag;
-    bool open;     /* the engine still owes a Result */
-    bool finished; /* the Result is there */
-    bool base64;
-    struct output out[2];
-    struct http_timer timer; /* first to watch the pipes, then to close them */
-    struct proto_result result;
-    struct answer answer;
-    char ns_id[PROTO_NS_ID_MAX + 1];
-};
+#define FDS_MAX (6u + 1u + PROTO_PLACES_MAX) /* enum proto_kind has their order */
 
 static void try_answer(struct run *run);
 
-static void free_if_unused(struct run *run)
+void run_drop_output(struct run *run)
 {
-    if (run->req || run->open)
-        return;
     http_timer_cancel(&run->timer);
-    output_fini(&run->out[0]);
-    output_fini(&run->out[1]);
+    for (unsigned i = 0; i < run->out_count; i++)
+        output_fini(&run->out[i]);
+}
+
+void run_free_if_unused(struct run *run)
+{
+    if (run->req || run->open || (run->work && work_is_busy(run->work)))
+        return;
+    run_drop_output(run);
+    work_free(run->work);
     free(run);
 }
 
-static void drop_output(struct run *run)
+static bool is_ended(const struct run *run)
 {
-    http_timer_cancel(&run->timer);
-    output_fini(&run->out[0]);
-    output_fini(&run->out[1]);
+    for (unsigned i = 0; i < run->out_count; i++)
+        if (!run->out[i].ended)
+            return false;
+    return true;
 }
 
 static void on_output(void *data)
@@ -68,7 +61,7 @@ static void on_output(void *data)
 
 static void watch(struct run *run)
 {
-    for (int i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < run->out_count; i++) {
         struct output *o = &run->out[i];
         if (o->ended || o->watch)
             continue;
@@ -83,11 +76,13 @@ static void watch(struct run *run)
 static void on_run_timer(struct http_timer *t)
 {
     struct run *run = CONTAINER_OF(t, struct run, timer);
+    if (run->work && work_on_timer(run))
+        return;
     if (!run->finished) {
         watch(run);
         return;
     }
-    for (int i = 0; i < 2; i++)
+    for (unsigned i = 0; i < run->out_count; i++)
         if (!run->out[i].ended) {
             run->out[i].cut = true;
             output_end(&run->out[i]);
@@ -95,16 +90,10 @@ static void on_run_timer(struct http_timer *t)
     try_answer(run);
 }
 
-static void try_answer(struct run *run)
+void run_respond(struct run *run)
 {
     static __thread char small[HTTP_CHUNK_BYTES];
     bool last = false;
-    if (!run->req || !run->out[0].ended || !run->out[1].ended)
-        return;
-    http_timer_cancel(&run->timer);
-    for (int i = 0; run->result.output_bytes_max && i < 2; i++)
-        output_keep(&run->out[i], run->result.output_bytes_max);
-    answer_init(&run->answer, &run->result, run->out, run->base64);
     size_t n = answer_fill(&run->answer, small, sizeof small, &last);
     if (last) {
         http_respond(run->req, 200, NULL, small, n);
@@ -112,6 +101,27 @@ static void try_answer(struct run *run)
         answer_rewind(&run->answer);
         http_stream(run->req, 200, answer_fill, &run->answer);
     }
+}
+
+/* Result and outputs are complete? Then what a client is told is made of them. */
+static void try_answer(struct run *run)
+{
+    if (!is_ended(run))
+        return;
+    http_timer_cancel(&run->timer);
+    for (unsigned i = 0; run->result.output_bytes_max && i < run->out_count; i++)
+        output_keep(&run->out[i], run->result.output_bytes_max);
+    if (run->work) {
+        work_on_outputs(run);
+        return;
+    }
+    if (!run->req)
+        return;
+    if (*run->language)
+        answer_init_code(&run->answer, &run->result, run->out, run->compiled, run->base64);
+    else
+        answer_init(&run->answer, &run->result, run->out, run->base64);
+    run_respond(run);
 }
 
 /* The engine did not run it. */
@@ -136,6 +146,12 @@ static void answer_outcome(struct run *run, const struct proto_result *r)
                  r->text[0] ? r->text : "the run could not be started");
 }
 
+/* Does anybody still want to know what comes of it? */
+static bool is_wanted(const struct run *run)
+{
+    return run->req || (run->work && work_is_busy(run->work));
+}
+
 static void on_reply(struct upstream_call *call, const struct proto_msg *reply)
 {
     struct run *run = CONTAINER_OF(call, struct run, call);
@@ -144,18 +160,25 @@ static void on_reply(struct upstream_call *call, const struct proto_msg *reply)
     run->finished = true;
     run->result = *result;
     run->result.field = run->result.text = ""; /* the arena's: not ours to keep */
-    if (!run->req) {
-        free_if_unused(run);
+    if (!is_wanted(run)) {
+        run_free_if_unused(run);
         return;
     }
     if (result->outcome != PROTO_OK) {
-        drop_output(run);
-        answer_outcome(run, result);
+        run_drop_output(run);
+        bool asked = run->req;
+        if (run->work)
+            work_on_refused(run, result); /* frees it when nobody asked */
+        if (asked)
+            answer_outcome(run, result);
         return;
     }
-    if (!run->out[0].watch && !run->out[1].watch)
-        output_drain(run->out);
-    if (!run->out[0].ended || !run->out[1].ended) {
+    bool watched = false;
+    for (unsigned i = 0; i < run->out_count; i++)
+        watched = watched || run->out[i].watch;
+    if (!watched)
+        output_drain(run->out, run->out_count);
+    if (!is_ended(run)) {
         watch(run);
         http_timer_set(run->front->server, &run->timer,
                        clock_now_ns() + CLOSE_AFTER_MS * CLOCK_NS_PER_MS);
@@ -167,32 +190,39 @@ static void on_lost(struct upstream_call *call)
 {
     struct run *run = CONTAINER_OF(call, struct run, call);
     run->open = false;
-    drop_output(run);
-    if (!run->req) {
-        free_if_unused(run);
-        return;
+    run_drop_output(run);
+    struct http_request *req = run->req;
+    if (run->work)
+        work_on_lost(run);
+    run_free_if_unused(run); /* not while somebody asks */
+    if (req) {
+        http_close_after(req);
+        answer_error(req, &(struct answer_error){500, "internal", 0, NULL},
+                     "the engine went away while the command ran");
     }
-    http_close_after(run->req);
-    answer_error(run->req, &(struct answer_error){500, "internal", 0, NULL},
-                 "the engine went away while the command ran");
 }
 
 static void on_gone(struct front *f, struct request_owner *owner)
 {
     struct run *run = CONTAINER_OF(owner, struct run, owner);
+    if (run->work && !work_on_gone(run))
+        return;
     if (run->open)
         upstream_cancel(&f->upstream, run->tag);
-    drop_output(run);
+    run_drop_output(run);
 }
 
 static void on_end(struct front *f, struct http_request *req, struct request_owner *owner)
 {
     struct run *run = CONTAINER_OF(owner, struct run, owner);
     const struct proto_result *r = &run->result;
+    char path[32];
+    struct http_text p = http_path(req);
     (void)f;
+    (void)snprintf(path, sizeof path, "%.*s", (int)(p.len < 31 ? p.len : 31), p.at);
     bool ran = run->finished && r->outcome == PROTO_OK;
     LOG(INFO, "request", F_STR("request_id", http_request_id(req)), F_STR("method", "POST"),
-        F_STR("path", "/execute"), F_I64("status", http_status(req)),
+        F_STR("path", path), F_I64("status", http_status(req)),
         F_U64("duration_us", (clock_now_ns() - http_begin_ns(req)) / 1000),
         F_U64("bytes", http_bytes(req)), F_STR("ns", run->ns_id), F_U64("run_id", r->run_id),
         F_STR("reason", ran                ? proto_reason_name(r->reason)
@@ -200,8 +230,9 @@ static void on_end(struct front *f, struct http_request *req, struct request_own
                         : http_status(req) ? "engine_lost"
                                            : "client_gone"));
     run->req = NULL;
-    drop_output(run);
-    free_if_unused(run);
+    if (!is_wanted(run))
+        run_drop_output(run);
+    run_free_if_unused(run);
 }
 
 /* application/json; also application/x-www-form-urlencoded, because that is what `curl -d` says
@@ -221,29 +252,78 @@ static bool is_type_accepted(struct http_text type)
     return false;
 }
 
-/* Makes the pipes and the stdin: the child's ends into fds, ours into the run. 0 or -1. */
-static int make_stdio(struct front *f, struct run *run, const struct parse_request *parsed,
-                      int fds[3])
+/* The far ends of an Execute, in the order of enum proto_kind; those before `own` are ours to close
+ * once they are sent. */
+struct far_ends {
+    int fds[FDS_MAX];
+    size_t count;
+    int own[FDS_MAX];
+    size_t own_count;
+};
+
+static void add_end(struct far_ends *ends, int fd, bool own)
 {
-    int ends[2];
-    for (int i = 0; i < 2; i++) {
-        if (output_pipe_take(&f->pipes, ends) < 0)
-            return -1;
-        run->out[i].fd = ends[0];
-        fds[1 + i] = ends[1];
-    }
-    fds[0] =
-        parsed->input ? fd_memfd_sealed("stdin", parsed->input, parsed->input_len) : f->null_fd;
-    return fds[0] < 0 ? -1 : 0;
+    ends->fds[ends->count++] = fd;
+    if (own)
+        ends->own[ends->own_count++] = fd;
 }
 
-static int send_execute(struct front *f, struct run *run, const struct parse_request *parsed)
+/* Both ends of an output. 0 or -1. */
+static int add_output(struct run *run, struct output *o, struct far_ends *ends)
 {
-    int fds[3] = {-1, -1, -1};
+    int pair[2];
+    if (output_pipe_take(&run->front->pipes, pair) < 0)
+        return -1;
+    o->fd = pair[0];
+    add_end(ends, pair[1], true);
+    return 0;
+}
+
+static int add_bytes(const char *name, const char *bytes, size_t len, struct far_ends *ends)
+{
+    int fd = fd_memfd_sealed(name, bytes, len);
+    if (fd < 0)
+        return -1;
+    add_end(ends, fd, true);
+    return 0;
+}
+
+/* Makes all of them: the child's ends into *ends, ours into the run. 0 or -1. */
+static int make_ends(struct run *run, const struct parse_request *parsed,
+                     const struct run_files *files, struct far_ends *ends)
+{
+    if (!parsed->input)
+        add_end(ends, run->front->null_fd, false);
+    else if (add_bytes("stdin", parsed->input, parsed->input_len, ends) < 0)
+        return -1;
+    for (unsigned i = 0; i < run->out_count; i++)
+        if (add_output(run, &run->out[i], ends) < 0)
+            return -1;
+    if (!parsed->cmd) {
+        while (ends->count < 1 + RUN_OUTPUTS) /* no compiler will write */
+            add_end(ends, run->front->null_fd, false);
+        if (add_bytes("code", parsed->code, parsed->code_len, ends) < 0)
+            return -1;
+    }
+    if (files)
+        add_end(ends, files->artifacts_fd, false);
+    for (size_t i = 0; files && i < files->place_count; i++)
+        add_end(ends, files->place_fds[i], false);
+    return 0;
+}
+
+int run_send(struct run *run, const struct parse_request *parsed, const struct run_files *files)
+{
+    struct front *f = run->front;
+    struct far_ends ends = {.count = 0};
     struct err err = {0};
-    struct proto_execute x = {.ns_id = parsed->ns_id,
+    struct proto_execute x = {.kind = parsed->cmd ? PROTO_COMMAND : PROTO_CODE,
+                              .ns_id = parsed->ns_id,
                               .cmd = parsed->cmd,
                               .cmd_len = parsed->cmd_len,
+                              .language = run->language,
+                              .args = parsed->args,
+                              .arg_count = parsed->arg_count,
                               .env = parsed->env,
                               .env_count = parsed->env_count,
                               .cwd = parsed->cwd,
@@ -253,54 +333,88 @@ static int send_execute(struct front *f, struct run *run, const struct parse_req
                               .pids_max = parsed->pids_max,
                               .policy = parsed->policy,
                               .request_id = http_request_id(run->req)};
-    uint64_t due_ns = clock_now_ns() + (f->timeout_ms_max + RESULT_SLACK_MS) * CLOCK_NS_PER_MS;
-    int r = make_stdio(f, run, parsed, fds) < 0 ? -EAGAIN : 0;
+    if (files) {
+        x.work = true;
+        x.artifact_bytes_max = files->bytes_max;
+        x.artifact_files_max = files->files_max;
+        x.places = files->places;
+        x.place_count = files->place_count;
+    }
+    uint64_t stages = run->compiled ? 2 : 1;
+    uint64_t due_ns =
+        clock_now_ns() + (stages * f->timeout_ms_max + RESULT_SLACK_MS) * CLOCK_NS_PER_MS;
+    int r = make_ends(run, parsed, files, &ends) < 0 ? -EAGAIN : 0;
     if (r == 0)
-        r = upstream_execute(&f->upstream, &x, fds, 3, &run->call, due_ns, &err);
+        r = upstream_execute(&f->upstream, &x, ends.fds, ends.count, &run->call, due_ns, &err);
     if (r < 0 && r != -EAGAIN)
         LOG(ERROR, "send_execute", F_STR("error", err.text));
     run->tag = x.tag;
     run->open = r == 0;
-    if (fds[0] != f->null_fd)
-        fd_close(&fds[0]);
-    fd_close(&fds[1]);
-    fd_close(&fds[2]);
+    if (r == 0)
+        http_timer_set(f->server, &run->timer, clock_now_ns() + WATCH_AFTER_MS * CLOCK_NS_PER_MS);
+    for (size_t i = 0; i < ends.own_count; i++)
+        fd_close(&ends.own[i]);
     return r;
 }
 
-static void start(struct front *f, struct http_request *req, const struct parse_request *parsed)
+struct run *run_new(struct front *f, struct http_request *req, const struct parse_request *parsed)
 {
     struct run *run = output_may_begin() ? malloc(sizeof *run) : NULL;
-    int r = -EAGAIN;
-    if (run) {
-        memset(run, 0, offsetof(struct run, answer));
-        run->owner = (struct request_owner){.on_gone = on_gone, .on_end = on_end, .logs = true};
-        run->call = (struct upstream_call){.on_reply = on_reply, .on_lost = on_lost};
-        run->front = f;
-        run->req = req;
-        run->base64 = parsed->base64;
-        run->timer.on_due = on_run_timer;
-        (void)snprintf(run->ns_id, sizeof run->ns_id, "%s", parsed->ns_id);
-        for (int i = 0; i < 2; i++)
-            run->out[i] =
-                (struct output){.fd = -1, .kept_max = parsed->output_bytes_max, .run = run};
-        r = send_execute(f, run, parsed);
-    }
-    if (r == 0) {
-        *http_data(req) = &run->owner;
-        http_timer_set(f->server, &run->timer, clock_now_ns() + WATCH_AFTER_MS * CLOCK_NS_PER_MS);
-        return;
-    }
-    if (run) {
-        run->req = NULL;
-        free_if_unused(run);
-    }
-    if (r == -EAGAIN)
+    if (!run)
+        return NULL;
+    memset(run, 0, offsetof(struct run, answer));
+    run->owner = (struct request_owner){.on_gone = on_gone, .on_end = on_end, .logs = true};
+    run->call = (struct upstream_call){.on_reply = on_reply, .on_lost = on_lost};
+    run->front = f;
+    run->req = req;
+    run->base64 = parsed->base64;
+    run->timer.on_due = on_run_timer;
+    (void)snprintf(run->ns_id, sizeof run->ns_id, "%s", parsed->ns_id);
+    if (parsed->language)
+        (void)snprintf(run->language, sizeof run->language, "%s", parsed->language);
+    run->compiled = parsed->language && parsed->compiles;
+    run->out_count = run->compiled ? RUN_OUTPUTS : 2;
+    for (unsigned i = 0; i < run->out_count; i++)
+        run->out[i] = (struct output){.fd = -1, .kept_max = parsed->output_bytes_max, .run = run};
+    return run;
+}
+
+void run_refuse(struct http_request *req, int why)
+{
+    if (why == -EAGAIN)
         answer_error(req, &(struct answer_error){503, "busy", BUSY_RETRY_MS, NULL},
                      "too much is going on at the moment");
     else
         answer_error(req, &(struct answer_error){500, "internal", 0, NULL},
                      "the engine cannot be reached");
+}
+
+static void start(struct front *f, struct http_request *req, const struct parse_request *parsed)
+{
+    struct run *run = run_new(f, req, parsed);
+    int r = run ? run_send(run, parsed, NULL) : -EAGAIN;
+    if (r == 0) {
+        *http_data(req) = &run->owner;
+        return;
+    }
+    if (run) {
+        run->req = NULL;
+        run_free_if_unused(run);
+    }
+    run_refuse(req, r);
+}
+
+bool execute_may_begin(struct front *f, struct http_request *req)
+{
+    if (!is_type_accepted(http_header_of(req, "content-type")))
+        answer_error(req, &(struct answer_error){415, "unsupported_media_type", 0, NULL},
+                     "Content-Type must be application/json");
+    else if (!f->greeted)
+        answer_error(req, &(struct answer_error){503, "not_ready", BUSY_RETRY_MS, NULL},
+                     "the engine has not been heard of yet");
+    else
+        return true;
+    return false;
 }
 
 void execute_on_request(struct front *f, struct http_request *req, const struct http_text *params)
@@ -309,16 +423,8 @@ void execute_on_request(struct front *f, struct http_request *req, const struct 
     static __thread struct parse_request parsed; /* 4 KiB of pointers, used up before we return */
     struct parse_refusal refusal;
     struct http_text body = http_body(req);
-    if (!is_type_accepted(http_header_of(req, "content-type"))) {
-        answer_error(req, &(struct answer_error){415, "unsupported_media_type", 0, NULL},
-                     "Content-Type must be application/json");
+    if (!execute_may_begin(f, req))
         return;
-    }
-    if (!f->greeted) {
-        answer_error(req, &(struct answer_error){503, "not_ready", BUSY_RETRY_MS, NULL},
-                     "the engine has not been heard of yet");
-        return;
-    }
     if (parse_execute(body.at, body.len, &f->limits, &parsed, &refusal) < 0) {
         answer_error(req, &(struct answer_error){400, refusal.code, 0, NULL}, "%s", refusal.text);
         return;

@@ -2,6 +2,7 @@
 /* frontend/front - one thread's whole state, shared by routes, execute and main. */
 #pragma once
 #include "frontend/http.h"
+#include "frontend/lang.h"
 #include "frontend/output.h"
 #include "frontend/parse.h"
 #include "frontend/upstream.h"
@@ -17,14 +18,16 @@ struct front {
     struct parse_limits limits; /* from the last Hello, like the next three */
     uint64_t timeout_ms_max, upload_bytes_max;
     bool greeted, draining, ending;
+    struct lang_list languages;              /* of the last Hello */
     char *capabilities;                      /* of the last Hello, as JSON; NULL: none yet */
     struct store *store;                     /* of the process */
     struct store_mailbox mailbox;            /* for store_submit; collected by the loop */
     const struct urls *urls;                 /* of the process */
     uint64_t file_bytes_max, url_lifetime_s; /* from the last Hello, like the next one */
     char base_url[URL_BASE_MAX + 1];
-    int null_fd; /* /dev/null, read-only, opened before the restrictions; of the process */
-    bool first;  /* of all threads: it sets what is the process's, such as the log */
+    unsigned detached; /* runs that go on without a request */
+    int null_fd;       /* /dev/null, read-only, opened before the restrictions; of the process */
+    bool first;        /* of all threads: it sets what is the process's, such as the log */
     pthread_t thread;
 };
 
@@ -52,9 +55,13 @@ void routes_on_end(void *front, struct http_request *req);
 /* capabilities.c: writes front->capabilities. */
 void capabilities_on_hello(struct front *f, const struct proto_hello *h);
 
+/* work_open.c: cancels that other threads asked for. */
+void work_on_tick(struct front *f);
+
 /* The handlers: execute.c, ns.c, files.c, ... */
 route_handler ns_on_list, ns_on_remove;
 route_handler files_on_get, files_on_put, files_on_delete;
 route_handler uploads_on_post, uploads_on_get, uploads_on_delete; /* files_api.c */
 route_handler archive_on_get, archive_on_post;
 route_handler execute_on_request;
+route_handler work_on_request, runs_on_get, runs_on_delete;

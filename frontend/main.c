@@ -89,7 +89,10 @@ static void on_hello(void *user, const struct proto_hello *h)
     f->limits = (struct parse_limits){.cmd_bytes_max = h->cmd_bytes_max,
                                       .env_bytes_max = h->env_bytes_max,
                                       .timeout_ms_max = h->timeout_ms_max,
-                                      .output_bytes_max = h->output_bytes_max};
+                                      .output_bytes_max = h->output_bytes_max,
+                                      .v1 = h->run_limits,
+                                      .languages = &f->languages};
+    lang_list_set(&f->languages, h);
     f->timeout_ms_max = h->timeout_ms_max;
     f->upload_bytes_max = UPLOAD_BYTES_MAX;
     take_store_settings(f, &h->store);
@@ -114,6 +117,7 @@ static void on_tick(struct http_timer *t)
         return;
     }
     upstream_tick(&f->upstream, now);
+    work_on_tick(f);
     if (atomic_load(&engine_state) != ENGINE_FINE)
         end(f);
     http_timer_set(f->server, t, now + (f->ending ? ENDING_MS : TICK_MS) * CLOCK_NS_PER_MS);
@@ -122,7 +126,7 @@ static void on_tick(struct http_timer *t)
 static void on_turn(void *user)
 {
     struct front *f = user;
-    if ((f->ending || f->draining) && http_open_requests(f->server) == 0)
+    if ((f->ending || f->draining) && http_open_requests(f->server) == 0 && f->detached == 0)
         http_stop(f->server);
     else
         output_pipes_fill(&f->pipes);

@@ -65,6 +65,19 @@ bool output_may_begin(void)
     return atomic_load(&buffered) < OUTPUT_BUFFERED_MAX - OUTPUT_BUFFERED_MAX / 8;
 }
 
+bool output_borrow(size_t n)
+{
+    if (atomic_fetch_add(&buffered, n) + n <= OUTPUT_BUFFERED_MAX)
+        return true;
+    atomic_fetch_sub(&buffered, n);
+    return false;
+}
+
+void output_return(size_t n)
+{
+    atomic_fetch_sub(&buffered, n);
+}
+
 static bool grow(struct output *o, size_t want)
 {
     size_t room = o->room ? o->room : FIRST_BYTES;
@@ -127,14 +140,23 @@ static void read_once(struct output *o, bool alone)
         output_end(o);
 }
 
-void output_drain(struct output out[2])
+static bool all_ended(const struct output *out, size_t count)
 {
-    for (int round = 0; round < DRAIN_ROUNDS_MAX && !(out[0].ended && out[1].ended); round++) {
-        struct pollfd p[2] = {{.fd = out[0].fd, .events = POLLIN},
-                              {.fd = out[1].fd, .events = POLLIN}};
-        if (SYS(poll(p, 2, 0)) <= 0)
+    for (size_t i = 0; i < count; i++)
+        if (!out[i].ended)
+            return false;
+    return true;
+}
+
+void output_drain(struct output *out, size_t count)
+{
+    for (int round = 0; round < DRAIN_ROUNDS_MAX && !all_ended(out, count); round++) {
+        struct pollfd p[OUTPUT_DRAIN_MAX];
+        for (size_t i = 0; i < count; i++)
+            p[i] = (struct pollfd){.fd = out[i].fd, .events = POLLIN};
+        if (SYS(poll(p, count, 0)) <= 0)
             return;
-        for (int i = 0; i < 2; i++) {
+        for (size_t i = 0; i < count; i++) {
             bool alone = p[i].revents & POLLHUP;
             if (p[i].revents & POLLIN)
                 read_once(&out[i], alone);

@@ -29,8 +29,9 @@ int output_pipe_take(struct output_pipes *p, int ret_ends[2]);
 void output_pipes_fill(struct output_pipes *p); /* up to OUTPUT_SPARES; does what it can */
 void output_pipes_fini(struct output_pipes *p);
 
-/* Reads what both pipes hold now, without waiting, until their ends or until nothing is there. */
-void output_drain(struct output out[2]);
+/* Reads what the pipes hold now, without waiting, until their ends or until nothing is there. */
+#define OUTPUT_DRAIN_MAX 4u
+void output_drain(struct output *out, size_t count);
 /* One read of a watched pipe. */
 void output_read(struct output *o);
 /* Keeps no more than the first `max` bytes of an ended output. */
@@ -40,6 +41,9 @@ bool output_is_truncated(const struct output *o);
 void output_end(struct output *o);
 /* Ends it and frees the bytes. */
 void output_fini(struct output *o);
+/* Counts n bytes elsewhere as kept output. False: there is no room. */
+bool output_borrow(size_t n);
+void output_return(size_t n);
 /* True while the process may take on more output (some room below the cap is left to runs under
  * way). */
 bool output_may_begin(void);

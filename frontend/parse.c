@@ -7,24 +7,15 @@
  * built its values are counted, because a body of a megabyte of "[[],[],..." would become a hundred
  * megabytes of nodes. NUL is allowed to the parser so that we can name the field that holds one.
  */
-#include "frontend/parse.h"
-#include <jansson.h>
+#include "frontend/parse_impl.h"
 
 #define VALUES_MAX 4096u /* commas, braces and brackets outside strings; 256 variables need 300 */
 #define DEPTH_MAX 64u
-#define MEMORY_MB_MIN 16u /* below, no bash would start: as the settings have it */
 #define MEMORY_MB_MAX (1u << 20)
 #define PIDS_MIN 4u
 #define PIDS_MAX 32768u
 
-struct reader {
-    const struct parse_limits *limits;
-    struct parse_request *to;
-    struct parse_refusal *refusal;
-};
-
-PRINTF_LIKE(3, 4)
-static int refuse(struct parse_refusal *r, const char *code, const char *fmt, ...)
+int parse_refuse(struct parse_refusal *r, const char *code, const char *fmt, ...)
 {
     va_list ap;
     r->code = code;
@@ -33,7 +24,6 @@ static int refuse(struct parse_refusal *r, const char *code, const char *fmt, ..
     va_end(ap);
     return -1;
 }
-#define BAD(rd, ...) refuse((rd)->refusal, "bad_request", __VA_ARGS__)
 
 /* False when building the document would take memory out of proportion. */
 static bool is_modest(const char *s, size_t len)
@@ -68,25 +58,25 @@ static json_t *load(const char *body, size_t len, struct parse_refusal *refusal)
     json_error_t e;
     json_t *doc = NULL;
     if (len == 0)
-        (void)refuse(refusal, "bad_request", "no body: a JSON object is expected");
+        (void)parse_refuse(refusal, "bad_request", "no body: a JSON object is expected");
     else if (!is_modest(body, len))
-        (void)refuse(refusal, "bad_request",
-                     "the body holds more than %u values or is nested deeper than %u", VALUES_MAX,
-                     DEPTH_MAX);
+        (void)parse_refuse(refusal, "bad_request",
+                           "the body holds more than %u values or is nested deeper than %u",
+                           VALUES_MAX, DEPTH_MAX);
     else if (!(doc = json_loadb(body, len,
                                 JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &e))) {
         if (json_error_code(&e) == json_error_null_byte_in_key)
-            (void)refuse(refusal, "bad_request",
-                         "a key holds a NUL byte: no field and no variable of env may");
+            (void)parse_refuse(refusal, "bad_request",
+                               "a key holds a NUL byte: no field and no variable of env may");
         else
-            (void)refuse(refusal, "bad_request",
-                         "the body is not valid JSON: %.150s (line %d, column %d)", e.text, e.line,
-                         e.column);
+            (void)parse_refuse(refusal, "bad_request",
+                               "the body is not valid JSON: %.150s (line %d, column %d)", e.text,
+                               e.line, e.column);
     }
     return doc;
 }
 
-static bool has_nul(json_t *v)
+bool parse_has_nul(json_t *v)
 {
     return memchr(json_string_value(v), 0, json_string_length(v)) != NULL;
 }
@@ -99,7 +89,7 @@ static int read_cmd(struct reader *rd, json_t *v)
     uint64_t max = rd->limits->cmd_bytes_max;
     if (max == 0 || max > PROTO_CMD_BYTES_MAX)
         max = PROTO_CMD_BYTES_MAX;
-    if (has_nul(v))
+    if (parse_has_nul(v))
         return BAD(rd, "cmd must not contain NUL");
     if (len > max)
         return BAD(rd, "cmd has %zu bytes, at most %llu are allowed", len, (unsigned long long)max);
@@ -149,7 +139,7 @@ static int read_env(struct reader *rd, json_t *v)
             return BAD(rd, "env name '%.64s': %s", name, why);
         if (!json_is_string(value))
             return BAD(rd, "env value of %.64s must be a string", name);
-        if (has_nul(value))
+        if (parse_has_nul(value))
             return BAD(rd, "env value of %.64s must not contain NUL", name);
         bytes += strlen(name) + json_string_length(value) + 2;
         if (bytes > max)
@@ -164,7 +154,9 @@ static int read_cwd(struct reader *rd, json_t *v)
 {
     if (!json_is_string(v))
         return BAD(rd, "cwd must be a string");
-    if (has_nul(v))
+    if (rd->to->language)
+        return BAD(rd, "cwd goes with cmd: a program runs in /work");
+    if (parse_has_nul(v))
         return BAD(rd, "cwd must not contain NUL");
     if (json_string_length(v) > PROTO_CWD_BYTES_MAX)
         return BAD(rd, "cwd has %zu bytes, at most %u are allowed", json_string_length(v),
@@ -251,36 +243,40 @@ static int read_limits(struct reader *rd, json_t *v)
 /* Which of the two shapes of API.md the body has. */
 static int check_shape(struct reader *rd, json_t *doc)
 {
-    json_t *language = json_object_get(doc, "language");
-    bool code = language || json_object_get(doc, "code");
+    bool language = json_object_get(doc, "language"), code = json_object_get(doc, "code");
     bool cmd = json_object_get(doc, "cmd") != NULL;
-    if (cmd && code)
+    if (cmd && (language || code))
         return BAD(rd, "cmd and language (with code) exclude each other: give one");
-    if (cmd)
-        return 0;
-    if (!code)
+    if (!cmd && !language && !code)
         return BAD(rd, "cmd is missing (or language with code)");
-    if (language && !json_is_string(language))
-        return BAD(rd, "language must be a string");
-    return refuse(rd->refusal, "unsupported", "language is not supported in this version: use cmd");
+    if (!cmd && !(language && code))
+        return BAD(rd, "%s is missing", language ? "code" : "language");
+    if (cmd && !rd->v1 && !json_object_get(doc, "namespace_id"))
+        return BAD(rd, "namespace_id is missing");
+    return 0;
 }
 
 static int read_fields(struct reader *rd, json_t *doc)
 {
     static const struct {
         const char *name;
-        bool required;
+        enum { BOTH, EXECUTE, V1 } of;
         int (*read)(struct reader *rd, json_t *v);
     } fields[] = {
-        {"namespace_id", true, read_namespace_id},
-        {"cmd", true, read_cmd},
-        {"stdin", false, read_stdin},
-        {"env", false, read_env},
-        {"cwd", false, read_cwd},
-        {"timeout", false, read_timeout},
-        {"encoding", false, read_encoding},
-        {"limits", false, read_limits}, /* after timeout */
-        {"policy", false, read_policy},
+        {"namespace_id", BOTH, read_namespace_id},
+        {"cmd", BOTH, read_cmd},
+        {"language", BOTH, parse_language},
+        {"code", BOTH, parse_code},
+        {"args", BOTH, parse_args},
+        {"stdin", BOTH, read_stdin},
+        {"env", BOTH, read_env},
+        {"cwd", BOTH, read_cwd},
+        {"timeout", EXECUTE, read_timeout},
+        {"encoding", BOTH, read_encoding},
+        {"limits", EXECUTE, read_limits}, /* after timeout */
+        {"limits", V1, parse_v1_limits},
+        {"files", V1, parse_files},
+        {"policy", BOTH, read_policy},
     };
     if (!json_is_object(doc))
         return BAD(rd, "the body must be a JSON object");
@@ -288,9 +284,8 @@ static int read_fields(struct reader *rd, json_t *doc)
         return -1;
     for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
         json_t *v = json_object_get(doc, fields[i].name);
-        if (!v && fields[i].required)
-            return BAD(rd, "%s is missing", fields[i].name);
-        if (v && fields[i].read(rd, v) < 0)
+        bool ours = fields[i].of == BOTH || (fields[i].of == V1) == rd->v1;
+        if (v && ours && fields[i].read(rd, v) < 0)
             return -1;
     }
     return 0;
@@ -301,26 +296,42 @@ void parse_init(void)
     json_object_seed(0);
 }
 
+static int parse(struct reader *rd, const char *body, size_t len)
+{
+    struct parse_request *to = rd->to;
+    json_t *doc = load(body, len, rd->refusal);
+    if (!doc)
+        return -1;
+    to->doc = doc;
+    to->cmd = to->language = to->code = to->input = NULL;
+    to->ns_id = to->cwd = to->policy = "";
+    to->compiles = to->base64 = false;
+    to->cmd_len = to->code_len = to->input_len = 0;
+    to->env_count = to->arg_count = to->file_count = 0;
+    to->timeout_ms = to->cpu_ms = to->memory_bytes = to->pids_max = 0;
+    to->artifact_bytes_max = to->artifact_files_max = 0;
+    to->output_bytes_max = rd->limits->output_bytes_max;
+    if (rd->v1)
+        parse_v1_defaults(rd);
+    if (read_fields(rd, doc) < 0) {
+        parse_fini(to);
+        return -1;
+    }
+    return 0;
+}
+
 int parse_execute(const char *body, size_t len, const struct parse_limits *limits,
                   struct parse_request *ret, struct parse_refusal *ret_refusal)
 {
     struct reader rd = {.limits = limits, .to = ret, .refusal = ret_refusal};
-    json_t *doc = load(body, len, ret_refusal);
-    if (!doc)
-        return -1;
-    ret->doc = doc;
-    ret->ns_id = ret->cmd = ret->input = NULL;
-    ret->cwd = ret->policy = "";
-    ret->memory_bytes = ret->pids_max = 0;
-    ret->cmd_len = ret->env_count = ret->input_len = 0;
-    ret->timeout_ms = ret->cpu_ms = 0;
-    ret->output_bytes_max = limits->output_bytes_max;
-    ret->base64 = false;
-    if (read_fields(&rd, doc) < 0) {
-        parse_fini(ret);
-        return -1;
-    }
-    return 0;
+    return parse(&rd, body, len);
+}
+
+int parse_run(const char *body, size_t len, const struct parse_limits *limits,
+              struct parse_request *ret, struct parse_refusal *ret_refusal)
+{
+    struct reader rd = {.limits = limits, .to = ret, .refusal = ret_refusal, .v1 = true};
+    return parse(&rd, body, len);
 }
 
 void parse_fini(struct parse_request *req)

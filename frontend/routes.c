@@ -59,6 +59,17 @@ static void capabilities(struct front *f, struct http_request *req, const struct
                      "the engine has not been heard of yet");
 }
 
+static void languages(struct front *f, struct http_request *req, const struct http_text *params)
+{
+    (void)params;
+    const char *json = f->languages.json;
+    if (json)
+        http_respond(req, 200, NULL, json, strlen(json));
+    else
+        answer_error(req, &(struct answer_error){503, "not_ready", 1000, NULL},
+                     "the engine has not been heard of yet");
+}
+
 #define PARAMS_MAX 4
 #define HEAD_TOO 1u       /* GET; HEAD is answered alike, without the body */
 #define WHILE_DRAINING 2u /* also when the service stops */
@@ -88,6 +99,10 @@ static const struct route routes[] = {
     {"GET", "/health", 0, HEAD_TOO | WHILE_DRAINING, health},
     {"GET", "/v1/health", 0, HEAD_TOO | WHILE_DRAINING, health},
     {"GET", "/v1/capabilities", 0, HEAD_TOO | WHILE_DRAINING, capabilities},
+    {"POST", "/v1/runs", KEY_RUNS, 0, work_on_request},
+    {"GET", "/v1/runs/{id}", KEY_RUNS, HEAD_TOO | WHILE_DRAINING, runs_on_get},
+    {"DELETE", "/v1/runs/{id}", KEY_RUNS, WHILE_DRAINING, runs_on_delete},
+    {"GET", "/v1/languages", 0, HEAD_TOO | WHILE_DRAINING, languages},
     {"GET", "/ready", 0, HEAD_TOO | WHILE_DRAINING, ready},
 };
 

@@ -1,22 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* languages - what runs the code of a language: data, a small YAML file each.
  *
- * etc/languages.d documents the keys. Read by the supervisor before it splits, as the operator who
- * started it; the ten that ship are embedded. Fixed while the service runs. A set is one flat
+ * brood-language(5) documents the keys. Read by the supervisor before it splits, as the operator
+ * who started it; the ten that ship are embedded. Fixed while the service runs. A set is one flat
  * block, so the engine has it by its fork.
  */
 #pragma once
+#include <stddef.h>
 #include <stdint.h>
 struct err;
 
 #define LANGUAGES_MAX 64
 #define LANGUAGE_NAME_ROOM 33
 #define LANGUAGE_ALIASES_MAX 8
+#define LANGUAGE_SOURCE_ROOM 64
 #define LANGUAGE_ARGV_MAX 32
+#define LANGUAGE_ENV_MAX 12
 #define LANGUAGE_TEXT_ROOM 2048 /* of one argv or environment, with its NULs */
+#define LANGUAGE_FILE_BYTES_MAX 65536
 
 /* Strings one after the other, each with its NUL. In an argv `{source}` and `{dir}` stand for the
- * file with the code and its directory, relative to the working directory (`./` where it is it). */
+ * file with the code and its directory. */
 struct language_texts {
     uint32_t count, bytes;
     char text[LANGUAGE_TEXT_ROOM];
@@ -31,9 +35,9 @@ struct language_stage {
 struct language {
     char name[LANGUAGE_NAME_ROOM], aliases[LANGUAGE_ALIASES_MAX][LANGUAGE_NAME_ROOM];
     uint32_t alias_count;
-    char source[64]; /* file name of the code: "main.py" */
+    char source[LANGUAGE_SOURCE_ROOM]; /* file name of the code: "main.py" */
     struct language_stage compile, run;
-    struct language_texts version; /* argv that prints it in its first line */
+    struct language_texts version; /* argv of what prints it, with exit status 0 */
     struct language_texts env;     /* NAME=value, under what the request gives */
 };
 
@@ -45,8 +49,13 @@ struct language_set {
 /* Reads all *.yaml of this directory ("": the embedded ten; "none": no language), in the order of
  * their names. 0; or <0: err names file, line, key and what was expected. Uses libyaml. */
 int languages_load(const char *dir, struct language_set *ret, struct err *err);
+/* Adds the one that this text describes; `path` is for messages. 0 or <0, as above. */
+int languages_read(const char *text, size_t len, const char *path, struct language_set *set,
+                   struct err *err);
 /* By name or alias, in any case of letters. NULL: unknown. */
 const struct language *languages_find(const struct language_set *set, const char *name);
 /* Writes argv with its places filled in, NULs and all, into ret. Bytes written; 0: no room. */
 size_t languages_fill(const struct language_texts *argv, const char *source, const char *dir,
                       char *ret, size_t room);
+/* The text of embedded file i and its name; NULL: there are no more. */
+const char *languages_embedded(size_t i, const char **ret_name, size_t *ret_bytes);

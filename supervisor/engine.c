@@ -191,7 +191,7 @@ static void on_drain_over(struct loop_timer *t)
     engine_down(e, 0);
 }
 
-static void say_hello_again(struct engine *e)
+void engine_say_hello(struct engine *e)
 {
     struct proto_msg hello = {.type = PROTO_HELLO};
     engine_fill_hello(e, &hello.hello);
@@ -211,7 +211,8 @@ static void drain(struct engine *e, uint32_t times)
     (void)loop_timer_set(&e->loop, &e->drain_timer,
                          clock_now_ns() + e->set.drain_ms * CLOCK_NS_PER_MS);
     engine_ask_priv(e, &(struct priv_request){.verb = PRIV_BEGIN_DRAIN}, NULL, 0);
-    say_hello_again(e);
+    engine_say_hello(e);
+    engine_stop_versions();
     engine_check_drained(e);
 }
 
@@ -235,7 +236,7 @@ static void reload(struct engine *e, uint32_t detail, int *fds)
     }
     settings_apply(&e->set, &set);
     log_init("engine", e->set.log_format, e->set.log_level);
-    say_hello_again(e);
+    engine_say_hello(e);
     slots_refill(e);
     LOG(INFO, "reloaded");
 }
@@ -255,7 +256,7 @@ static void take_policies(struct engine *e, uint32_t generation, int *fd)
     (void)munmap((void *)(uintptr_t)e->policies, policy_set_bytes(e->policies));
     e->policies = map;
     e->generation = generation;
-    say_hello_again(e);
+    engine_say_hello(e);
     ns_on_policies(e);
     slots_on_policies(e);
 }
@@ -322,6 +323,7 @@ void engine_on_proven(struct engine *e)
     }
     start_frontend(e);
     slots_refill(e);
+    engine_ask_versions(e);
 }
 
 static void on_priv(struct loop_io *io, uint32_t events)
@@ -397,6 +399,7 @@ void engine_fill_hello(const struct engine *e, struct proto_hello *ret)
         .zygote_execs = e->zygote_execs,
     };
     probe_fill_hello(ret);
+    engine_fill_languages(e, ret);
     for (uint32_t i = 0; i < e->policies->count; i++)
         ret->networks |=
             1u << (e->policies->plans[i].net.mode == POLICY_NET_EGRESS ? PROTO_NETWORK_EGRESS
@@ -414,6 +417,7 @@ int engine_run(const struct engine_start *start)
     e->peers = start->peers;
     e->root_fd = start->root_fd;
     e->policies = start->policies;
+    e->languages = start->languages;
     e->generation = 1;
     e->slot_count = start->slot_count;
     e->next_run_id = 1;

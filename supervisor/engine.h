@@ -101,8 +101,9 @@ enum run_kind {
     RUN_COMMAND,
     RUN_CODE,
     RUN_FILES,
-    RUN_PROBE,   /* at start: engine_probe.c waits for its result */
-    RUN_COLLECT, /* hands artifacts over, behind the run that left them */
+    RUN_PROBE,    /* at start: engine_probe.c waits for its result */
+    RUN_VERSIONS, /* of languages: engine_languages.c */
+    RUN_COLLECT,  /* hands artifacts over, behind the run that left them */
 };
 
 /* A request: its stages follow each other in one zygote, and nothing comes between. */
@@ -154,6 +155,7 @@ struct engine {
     struct settings set;
     const struct settings_files *files;
     const struct peers *peers;
+    const struct language_set *languages;
     const struct policy_set *policies;
     uint32_t generation; /* of the policies, as priv counts them */
     struct loop_io priv, listener;
@@ -210,6 +212,7 @@ struct engine_start {
     const struct settings_files *files;
     const struct peers *peers;
     const struct policy_set *policies;
+    const struct language_set *languages;
     int priv_sock, listen_fd, root_fd;
     uint32_t slot_count;
 };
@@ -230,6 +233,8 @@ void engine_down(struct engine *e, int status);
  * that travels as a memfd could not be read without, and what it belongs to not be answered. Who is
  * told so closes it and reports EMFILE for what it was for. */
 bool engine_fds_are_short(const struct engine *e, const int *fds, size_t nfds);
+/* Once more to all, because something in it has changed. */
+void engine_say_hello(struct engine *e);
 void engine_fill_hello(const struct engine *e, struct proto_hello *ret);
 
 /* ---- engine_confine.c --------------------------------------------------------------------------
@@ -350,6 +355,24 @@ int stage_pack(struct engine *e, struct stage *st, const struct pack *p);
 void stage_take_fd(struct engine *e, struct stage *st, int *fd);
 /* Frees and closes what it still has. */
 void stage_drop(struct engine *e, struct stage *st);
+
+/* ---- engine_languages.c: code in a language ----------------------------------------------------
+ */
+
+/* NULL: unknown, or its tools are not there; *ret_why says so. */
+const struct language *engine_find_language(const struct engine *e, const char *name,
+                                            const char **ret_why);
+/* Makes the stages of a run whose first one has the limits that were asked for, and takes the
+ * descriptors over (fds as enum proto_kind has them). 0, -E2BIG, -ENOMEM. */
+int run_pack_code(struct engine *e, struct run *run, const struct proto_execute *exec,
+                  const struct language *l, int fds[]);
+/* Asks, in the background, which versions there are. */
+void engine_ask_versions(struct engine *e);
+/* The run that asked is over. */
+void engine_on_versions(void);
+/* Nobody wants to know any more. */
+void engine_stop_versions(void);
+void engine_fill_languages(const struct engine *e, struct proto_hello *ret);
 
 /* ---- engine_stages.c: one stage after the other ------------------------------------------------
  */

@@ -125,6 +125,10 @@ static void fail_step(struct run *run, const struct zyg_report *report)
     } else if (report->step == CHILD_STEP_EXEC && report->step_errno == E2BIG) {
         run_fail_field(run, PROTO_BAD_REQUEST, run->kind == RUN_CODE ? "args" : "cmd",
                        "command, arguments and environment together are too long for execve");
+    } else if (report->step == CHILD_STEP_EXEC && run->kind == RUN_CODE &&
+               (report->step_errno == ENOENT || report->step_errno == EACCES)) {
+        run_fail_field(run, PROTO_BAD_REQUEST, "language",
+                       "its tools are not there, or may not be executed");
     } else {
         (void)snprintf(text, sizeof text, "%s: %s", child_step_name(report->step),
                        strerror(report->step_errno));

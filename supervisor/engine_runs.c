@@ -26,6 +26,8 @@ const char *run_kind_name(const struct run *run)
         return "files";
     case RUN_PROBE:
         return "probe";
+    case RUN_VERSIONS:
+        return "versions";
     case RUN_COLLECT:
         return "collect";
     case RUN_COMMAND:
@@ -91,6 +93,8 @@ void run_answer(struct run *run, struct proto_result *result)
         client_send(run->client, &msg);
     if (run->kind == RUN_PROBE) {
         probe_on_result(e, result);
+    } else if (run->kind == RUN_VERSIONS) {
+        engine_on_versions();
     } else if (run->kind != RUN_COLLECT) {
         e->total.runs += result->outcome == PROTO_OK;
         e->total.reasons[result->reason] += result->outcome == PROTO_OK;
@@ -300,12 +304,18 @@ static bool settle(struct engine *e, struct run *run, const struct proto_execute
     return true;
 }
 
-static bool prepare(struct engine *e, struct run *run, const struct proto_execute *exec, int fds[],
-                    struct refusal *why)
+/* Without those of artifacts and files, as enum proto_kind says. */
+static size_t count_own_fds(const struct proto_execute *exec)
+{
+    return exec->kind == PROTO_CODE ? 6 : 3;
+}
+
+static bool prepare(struct engine *e, struct run *run, const struct proto_execute *exec,
+                    const struct language *lang, int fds[], struct refusal *why)
 {
     if (!settle(e, run, exec, why))
         return false;
-    int r = pack_single(e, run, exec, fds);
+    int r = lang ? run_pack_code(e, run, exec, lang, fds) : pack_single(e, run, exec, fds);
     if (r == -E2BIG)
         *why = (struct refusal){PROTO_BAD_REQUEST, "args",
                                 "cmd, env, cwd, args and files together are too long"};
@@ -315,7 +325,7 @@ static bool prepare(struct engine *e, struct run *run, const struct proto_execut
         why->outcome = PROTO_QUEUE_FULL;
     if (why->text || !exec->work)
         return !why->text;
-    run->artifacts_fd = fd_take(&fds[3]);
+    run->artifacts_fd = fd_take(&fds[count_own_fds(exec)]);
     e->held_fds++;
     run->artifact_bytes_max = exec->artifact_bytes_max;
     run->artifact_files_max = exec->artifact_files_max;
@@ -324,12 +334,6 @@ static bool prepare(struct engine *e, struct run *run, const struct proto_execut
         fd_close(&run->artifacts_fd);
     }
     return true;
-}
-
-/* As enum proto_kind says. */
-static size_t count_wanted_fds(const struct proto_execute *exec)
-{
-    return (exec->kind == PROTO_CODE ? 6u : 3u) + exec->work + exec->place_count;
 }
 
 static const struct refusal *refuse_early(const struct client *c, const struct proto_execute *exec,
@@ -342,7 +346,7 @@ static const struct refusal *refuse_early(const struct client *c, const struct p
                                 wrong_number = {PROTO_BAD_REQUEST, "",
                                                 "not as many descriptors as this kind needs"},
                                 stopping = {PROTO_DRAINING, "", "the service is stopping"};
-    size_t wanted = count_wanted_fds(exec);
+    size_t wanted = count_own_fds(exec) + exec->work + exec->place_count;
     /* The frontend always sends all: we had no room for them. */
     if ((nfds == 0 && c->is_frontend) || engine_fds_are_short(c->engine, fds, nfds))
         return &short_of_fds;
@@ -390,8 +394,11 @@ void run_accept(struct client *c, const struct proto_execute *exec, int fds[], s
         refuse(c, exec, PROTO_NOT_FOUND, "namespace_id", "no such namespace");
         return;
     }
-    if (exec->kind == PROTO_CODE) {
-        refuse(c, exec, PROTO_BAD_REQUEST, "language", "there is no language");
+    const char *no_language = NULL;
+    const struct language *lang =
+        exec->kind == PROTO_CODE ? engine_find_language(e, exec->language, &no_language) : NULL;
+    if (no_language) {
+        refuse(c, exec, PROTO_BAD_REQUEST, "language", no_language);
         return;
     }
     struct run *run = calloc(1, sizeof *run);
@@ -403,7 +410,7 @@ void run_accept(struct client *c, const struct proto_execute *exec, int fds[], s
                             .ns = ns,
                             .stage_count = 1,
                             .artifacts_fd = -1};
-    if (!ns || !prepare(e, run, exec, fds, &why)) {
+    if (!ns || !prepare(e, run, exec, lang, fds, &why)) {
         refuse(c, exec, why.outcome, why.field, why.text ? why.text : "out of memory");
         if (ns) {
             release(e, run);

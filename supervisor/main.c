@@ -7,6 +7,7 @@
  * rights, and this process becomes priv with the capabilities that its verbs need. Any layer that
  * cannot be had ends the start here, with its cause.
  */
+#include "languages/languages.h"
 #include "lib/err.h"
 #include "lib/fd.h"
 #include "lib/log.h"
@@ -234,7 +235,8 @@ static void close_all_but(const int *keep, size_t count)
     }
 }
 
-static int split(struct priv *p, const struct peers *peers, int engine_listen, struct err *err)
+static int split(struct priv *p, const struct peers *peers, const struct language_set *languages,
+                 int engine_listen, struct err *err)
 {
     struct timeval patience = {.tv_sec = ENGINE_TALK_S};
     struct priv_ids ids;
@@ -267,6 +269,7 @@ static int split(struct priv *p, const struct peers *peers, int engine_listen, s
                                                 .files = p->files,
                                                 .peers = peers,
                                                 .policies = p->policies,
+                                                .languages = languages,
                                                 .priv_sock = pair[1],
                                                 .listen_fd = engine_listen,
                                                 .root_fd = p->root_fd,
@@ -296,6 +299,7 @@ int main(int argc, char **argv)
     static struct settings set;
     static struct settings_files files;
     static struct peers peers;
+    static struct language_set languages;
     static struct priv p = {.engine_sock = -1,
                             .primordial_sock = -1,
                             .netd_sock = -1,
@@ -326,9 +330,11 @@ int main(int argc, char **argv)
     for (uint32_t i = 0; i < p.slot_count; i++)
         p.slots[i].pidfd = p.slots[i].userns = -1;
     int status = 1;
-    r = open_everything(&p, &peers, &lock_fd, &engine_listen, &err);
+    r = p.probe_only ? 0 : languages_load(set.languages_dir, &languages, &err);
     if (r == 0)
-        r = split(&p, &peers, engine_listen, &err);
+        r = open_everything(&p, &peers, &lock_fd, &engine_listen, &err);
+    if (r == 0)
+        r = split(&p, &peers, &languages, engine_listen, &err);
     if (r == 0)
         status = priv_serve(&p);
     else {

@@ -383,6 +383,11 @@ static int check_together(struct settings_reading *r)
                               "expected a port, since http.socket is empty too: nobody could ask");
     if (*set->http_socket && strcmp(set->http_socket, set->socket) == 0)
         return setting_refuse(r, setting_find("http.socket"), "expected another path than socket");
+    if (*set->languages_dir && *set->languages_dir != '/' &&
+        strcmp(set->languages_dir, "none") != 0)
+        return setting_refuse(r, setting_find("languages_dir"),
+                              "expected none, or a path that begins with /, got \"%.60s\"",
+                              set->languages_dir);
     int bad = check_state_dir(r);
     if (bad == 0)
         bad = check_base_url(r);

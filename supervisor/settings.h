@@ -37,6 +37,7 @@ struct settings {
     uint64_t uid_base;                       /* first host uid for namespaces; 1073741824 */
     enum settings_zygote zygote;             /* zygote: auto|bash|exec */
     char policy_file[PATH_MAX];              /* policy_file: etc/policy.yaml documents it */
+    char languages_dir[PATH_MAX];            /* absolute; "": embedded, "none" */
     char optional_layers[256]; /* optional_layers: comma list of layers that may be missing */
 
     /* http (R but threads) */

@@ -65,6 +65,7 @@ const struct setting settings_table[SETTINGS_COUNT] = {
     FIXED("uid_base", uid_base, UID_BASE_MIN, UID_BASE_MAX, "1073741824", "first host uid for namespaces, 65536 for each"),
     {.name = "zygote", .type = SETTING_WORD, false, AT(zygote), 0, 0, "auto", zygote_words, .help = "auto, bash or exec"},
     PATH("policy_file", policy_file, 1, SETTINGS_POLICY_FILE, .help = "YAML file of the policies; the default one may be absent"),
+    TEXT("languages_dir", languages_dir, 0, "", .help = "directory of language files; empty: the ten that ship, none: none"),
     TEXT("optional_layers", optional_layers, 0, "", .help = "comma list of isolation layers that may be missing"),
     TEXT("http.listen", http_listen, 1, "127.0.0.1", .help = "address of the TCP listener (loopback only)"),
     {.name = "http.port", .type = SETTING_U32, false, AT(http_port), 0, 65535, "8080", NULL, "PORT", "port", "TCP port; 0: no TCP listener"},

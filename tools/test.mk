@@ -2,7 +2,7 @@
 # tools/test.mk - included by the Makefile: tests, checks, fuzzing, benchmark.
 UNIT := $(patsubst t/unit/%.c,$B/t/%,$(wildcard t/unit/*.c))
 FUZZ := $(patsubst t/fuzz/%.c,%,$(wildcard t/fuzz/*.c))
-UNIT_ARCS := $(call arc,supervisor net policy volumes protocol lib)
+UNIT_ARCS := $(call arc,supervisor languages net policy volumes protocol lib)
 $B/t/%: t/unit/%.c $(UNIT_ARCS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(UNIT_ARCS) $(LIBS_brood-supervisor)
@@ -17,12 +17,17 @@ STORE_USES := $(call arc,store lib)
 $B/t/store: t/unit/store.c $(STORE_USES)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(STORE_USES) -lsqlite3 -lcrypto -lpthread
-# Two leaves of the frontend, tested without its HTTP library.
-JSON_SRC := frontend/parse.c frontend/json_out.c
+# Leaves of the frontend, tested without its HTTP library.
+JSON_SRC := frontend/parse.c frontend/parse_work.c frontend/lang.c frontend/json_out.c
 JSON_USES := $(JSON_SRC:%.c=$B/%.o) $(call arc,protocol lib)
 $B/t/json: t/unit/json.c $(JSON_USES)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(JSON_USES) -ljansson -lprotobuf-c
+# Work on files and placing: leaves of the zygote that need no namespace.
+FILES_USES := $(patsubst %,$B/zygote/%.o,files files_list tree place) $(call arc,lib)
+$B/t/files: t/unit/files.c $(FILES_USES)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(FILES_USES)
 $B/replay/execute_json: t/fuzz/execute_json.c t/fuzz/replay/main.c $(JSON_USES)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< t/fuzz/replay/main.c $(JSON_USES) -ljansson -lprotobuf-c
@@ -70,10 +75,12 @@ bench: all $B/brood-bench ; bench/run $B
 check: all unit layers headers format replay ; B=$B prove --exec '' $(UNIT) && B=$B prove -It/lib $(or $(T),t/[0-4]*.t)
 test: ready-tests
 	@$(MAKE) --no-print-directory -j$$(nproc) all unit $B/brood-bench
-	@$(MAKE) --no-print-directory -j$$(nproc) MODE=fault all # for t/950-torture.t
+	@$(MAKE) --no-print-directory -j$$(nproc) MODE=fault all # for t/950 to t/958
 	@$(MAKE) --no-print-directory layers headers replay
 	B=$B prove --timer --exec '' $(UNIT) && B=$B tools/prove --timer -It/lib t/*.t
 	@tools/isolation-layers $B
+# Every handled call of every role fails in turn; TORTURE_SECONDS=60: longer than the first call at each place takes.
+torture: ; @$(MAKE) --no-print-directory MODE=fault all && B=build/fault prove --timer -It/lib t/95[0-8]*.t
 # What takes long: other people's attackers, ten thousand namespaces, then mixed load for ten minutes.
 soak: all $B/brood-bench
 	B=$B tools/adversaries && CHURN=10000 B=$B prove -It/lib t/970-churn.t && bench/soak $B $(SECONDS)
@@ -81,4 +88,4 @@ soak: all $B/brood-bench
 test-cgroup2: all ; tools/cgroup2-vm $B t/430-limits.t t/470-nested.t t/800-escapes-cgroup.t t/840-confined.t t/910-stop.t
 asan: ; $(MAKE) MODE=asan all unit replay && B=build/asan prove --exec '' $(patsubst t/unit/%.c,build/asan/t/%,$(wildcard t/unit/*.c))
 all-modes: ; for m in asan release clang; do $(MAKE) MODE=$$m all unit replay || exit 1; done
-.PHONY: unit replay fuzz fuzz-http layers headers format bench check test soak test-cgroup2 asan all-modes
+.PHONY: unit replay fuzz fuzz-http layers headers format bench check test torture soak test-cgroup2 asan all-modes

@@ -1,22 +1,38 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* t/fuzz/execute_json - any bytes as the body of POST /execute: what is accepted keeps its
- * promises, and its bytes survive being escaped. Linked without h2o: parse and json_out are leaves.
+/* t/fuzz/execute_json - any bytes as the body of POST /execute, and of POST /v1/runs: what is
+ * accepted keeps its promises, and its bytes survive being escaped. Linked without h2o: parse and
+ * json_out are leaves.
  */
 #include "frontend/json_out.h"
+#include "frontend/lang.h"
 #include "frontend/parse.h"
 #include <assert.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const struct parse_limits limits = {.cmd_bytes_max = PROTO_CMD_BYTES_MAX,
-                                           .env_bytes_max = PROTO_ENV_BYTES_MAX,
-                                           .timeout_ms_max = 300000,
-                                           .output_bytes_max = 1 << 20};
+static struct lang known[] = {
+    {.name = "python", .aliases = {"py"}, .alias_count = 1, .available = true}, {.name = "java"}};
+static const struct lang_list languages = {.at = known, .count = ARRAY_LEN(known)};
+static const struct parse_limits limits = {
+    .cmd_bytes_max = PROTO_CMD_BYTES_MAX,
+    .env_bytes_max = PROTO_ENV_BYTES_MAX,
+    .timeout_ms_max = 300000,
+    .output_bytes_max = 1 << 20,
+    .v1 = {2000, {1, 2}, {16 << 20, 64 << 20}, {1, 2}, {1, 1 << 20}, {0, 9}, {0, 10}},
+    .languages = &languages};
 
 static void check_request(const struct parse_request *r)
 {
-    assert(proto_ns_id_is_valid(r->ns_id, strlen(r->ns_id)));
-    assert(strlen(r->cmd) == r->cmd_len && r->cmd_len <= PROTO_CMD_BYTES_MAX);
+    assert(!*r->ns_id || proto_ns_id_is_valid(r->ns_id, strlen(r->ns_id)));
+    assert(!r->cmd != !r->language && !r->language == !r->code);
+    assert(!r->cmd || (strlen(r->cmd) == r->cmd_len && r->cmd_len <= PROTO_CMD_BYTES_MAX));
+    assert(!r->language || (strcmp(r->language, "python") == 0 && r->code_len <= 2000));
+    assert(r->arg_count <= PROTO_ARGS_MAX && r->file_count <= PROTO_PLACES_MAX);
+    for (size_t i = 0; i < r->arg_count; i++)
+        assert(r->args[i]);
+    for (size_t i = 0; i < r->file_count; i++)
+        assert(r->files[i].id[0] && r->places[i][0] && r->places[i][0] != '/' &&
+               !strstr(r->places[i], "//") && strlen(r->places[i]) <= PROTO_PLACE_BYTES_MAX);
     assert(r->env_count <= PROTO_ENV_COUNT_MAX);
     for (size_t i = 0; i < r->env_count; i++)
         assert(!proto_env_name_refused(r->env[i].name, strlen(r->env[i].name)) && r->env[i].value);
@@ -42,6 +58,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const char *body = (const char *)data;
     if (parse_execute(body, size, &limits, &r, &refusal) == 0) {
         check_request(&r);
+        parse_fini(&r);
+    } else {
+        assert(refusal.code && refusal.text[0]);
+    }
+    refusal = (struct parse_refusal){0};
+    if (parse_run(body, size, &limits, &r, &refusal) == 0) {
+        check_request(&r);
+        assert(r.timeout_ms >= 1 && r.timeout_ms <= 2 && r.memory_bytes >= 16 << 20 &&
+               r.memory_bytes <= 64 << 20 && r.artifact_files_max <= 10);
         parse_fini(&r);
     } else {
         assert(refusal.code && refusal.text[0]);

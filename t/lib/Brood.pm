@@ -93,7 +93,7 @@ sub start {
         $opt{config} = "$dir/brood.yaml";
     }
     my %flags = ('http-port' => $self->{port}, 'http-socket' => $self->{http}, socket => $self->{socket},
-        'fs-root' => $self->{fs_root}, 'log-format' => 'json', %opt);
+        'fs-root' => $self->{fs_root}, 'log-format' => 'json', 'languages-dir' => 'none', %opt);
     $self->{argv} = [@{$wrap // []}, "$build/brood-supervisor", map { ("--$_", $flags{$_}) } grep { defined $flags{$_} } sort keys %flags];
     $self->{env} = $env // {};
     push @instances, $self;

@@ -1,14 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* t/unit/json - the body of POST /execute is read strictly, with the field named in each refusal;
- * and any bytes come out as a valid JSON string, however small the pieces. */
+/* t/unit/json - the bodies of POST /execute and POST /v1/runs are read strictly, with the field
+ * named in each refusal; and any bytes come out as a valid JSON string, however small the pieces.
+ */
 #include "frontend/json_out.h"
+#include "frontend/lang.h"
 #include "frontend/parse.h"
 #include "lib/tap.h"
 
+static struct lang_list languages;
 static const struct parse_limits limits = {.cmd_bytes_max = PROTO_CMD_BYTES_MAX,
                                            .env_bytes_max = PROTO_ENV_BYTES_MAX,
                                            .timeout_ms_max = 5000,
-                                           .output_bytes_max = 1 << 20};
+                                           .output_bytes_max = 1 << 20,
+                                           .v1 = {204800,
+                                                  {5000, 10000},
+                                                  {256 << 20, 512 << 20},
+                                                  {5000, 20000},
+                                                  {1 << 20, 2 << 20},
+                                                  {5 << 20, 20 << 20},
+                                                  {10, 10}},
+                                           .languages = &languages};
 static struct parse_request req;
 static struct parse_refusal refusal;
 
@@ -16,6 +27,12 @@ static int parse(const char *body, size_t len)
 {
     refusal = (struct parse_refusal){0};
     return parse_execute(body, len, &limits, &req, &refusal);
+}
+
+static int run(const char *body)
+{
+    refusal = (struct parse_refusal){0};
+    return parse_run(body, strlen(body), &limits, &req, &refusal);
 }
 
 static void refused(const char *what, const char *body, size_t len, const char *names)
@@ -28,6 +45,7 @@ static void refused(const char *what, const char *body, size_t len, const char *
 #define REFUSED(what, text, names) refused(what, "" text, sizeof(text) - 1, names)
 #define WITH(more) "{\"namespace_id\":\"alice\",\"cmd\":\"true\"," more "}"
 #define NS(id) "{\"cmd\":\"true\",\"namespace_id\":" id "}"
+#define CODE(language, code) "{\"language\":" language ",\"code\":" code "}"
 #define CMD(cmd) "{\"namespace_id\":\"alice\",\"cmd\":" cmd "}"
 
 static void test_bodies(void)
@@ -62,8 +80,19 @@ static void test_fields(void)
     REFUSED("no namespace_id", "{\"cmd\":\"true\"}", "namespace_id");
     REFUSED("cmd and language", WITH("\"language\":\"python\",\"code\":\"1\""), "language");
     REFUSED("cmd and code", WITH("\"code\":\"1\""), "language");
-    REFUSED("language alone", "{\"language\":\"python\",\"code\":\"1\"}", "language");
-    ok(strcmp(refusal.code, "unsupported") == 0, "language is unsupported");
+    REFUSED("language without code", "{\"language\":\"python\"}", "code is missing");
+    REFUSED("code without language", "{\"code\":\"1\"}", "language is missing");
+    REFUSED("nothing to run", "{\"namespace_id\":\"alice\"}", "cmd is missing");
+    REFUSED("language 1", CODE("1", "\"1\""), "language must be a string");
+    REFUSED("code 1", CODE("\"python\"", "1"), "code must be a string");
+    REFUSED("an unknown language", CODE("\"cobol\"", "\"1\""), "unknown; available: python, c++x");
+    ok(strcmp(refusal.code, "unsupported_language") == 0, "its code");
+    REFUSED("NUL in the language", CODE("\"python\\u0000\"", "\"1\""), "unknown");
+    REFUSED("one that is not installed", CODE("\"java\"", "\"1\""), "not installed");
+    REFUSED("cwd of a program", CODE("\"python\"", "\"1\",\"cwd\":\"/tmp\""), "cwd goes with cmd");
+    REFUSED("args text", WITH("\"args\":\"x\""), "args must be an array");
+    REFUSED("args of numbers", WITH("\"args\":[\"a\",1]"), "args[1]");
+    REFUSED("args with NUL", WITH("\"args\":[\"\\u0000\"]"), "args[0]");
     REFUSED("cmd of a wrong type", CMD("1"), "cmd");
     REFUSED("cmd null", CMD("null"), "cmd");
     REFUSED("NUL in cmd", CMD("\"a\\u0000\""), "cmd");
@@ -167,6 +196,119 @@ static void test_accepted(void)
     }
 }
 
+static void test_programs(void)
+{
+    static const char body[] =
+        "{\"language\":\"PY\",\"code\":\"print(1)\\u0000\",\"args\":[\"a\",\"\"],\"timeout\":2}";
+    if (ok(parse(body, sizeof body - 1) == 0, "a program: %s", refusal.text)) {
+        ok(strcmp(req.language, "python") == 0 && !req.compiles && !req.cmd && !*req.ns_id,
+           "an alias in any case; no namespace");
+        ok(req.code_len == 9 && memcmp(req.code, "print(1)", 9) == 0, "its code, any bytes");
+        ok(req.arg_count == 2 && strcmp(req.args[0], "a") == 0 && !*req.args[1], "its arguments");
+        ok(req.timeout_ms == 2000 && !req.artifact_files_max, "and limits");
+        parse_fini(&req);
+    }
+    for (size_t n = 204800; n <= 204801; n++) {
+        auto_free char *s = long_body("{\"language\":\"c++\",\"code\":\"", n, "\"}");
+        int r = parse(s, strlen(s));
+        ok((r == 0) == (n == 204800), "code of %zu bytes %s", n, r ? refusal.text : "");
+        if (r == 0)
+            parse_fini(&req);
+    }
+}
+
+static void run_refused(const char *more, const char *names)
+{
+    char body[600];
+    (void)snprintf(body, sizeof body, "{\"cmd\":\"true\",%s}", more);
+    int r = run(body);
+    ok(r == -1 && strstr(refusal.text, names), "%s: %s", more, refusal.text);
+    if (r == 0)
+        parse_fini(&req);
+}
+
+static void test_runs(void)
+{
+    static const struct {
+        const char *name;
+        unsigned long long least, most;
+    } amounts[] = {{"timeout_ms", 1, 10000},
+                   {"memory_mb", 16, 512},
+                   {"cpu_ms", 1, 20000},
+                   {"max_output_bytes", 1, 2097152},
+                   {"max_artifact_bytes", 0, 20971520},
+                   {"max_artifact_files", 0, 10}};
+    for (size_t i = 0; i < ARRAY_LEN(amounts); i++) {
+        const long long tries[] = {(long long)amounts[i].least - 1, (long long)amounts[i].least,
+                                   (long long)amounts[i].most, (long long)amounts[i].most + 1};
+        for (size_t k = 0; k < ARRAY_LEN(tries); k++) {
+            char body[200], limit[32];
+            (void)snprintf(body, sizeof body, "{\"cmd\":\"true\",\"limits\":{\"%s\":%lld}}",
+                           amounts[i].name, tries[k]);
+            (void)snprintf(limit, sizeof limit, "to %llu", amounts[i].most);
+            int r = run(body);
+            ok(r == (k == 1 || k == 2 ? 0 : -1), "%s %lld", amounts[i].name, tries[k]);
+            if (r == 0)
+                parse_fini(&req);
+            else
+                ok(strstr(refusal.text, amounts[i].name) && strstr(refusal.text, limit), "%s",
+                   refusal.text);
+        }
+        (void)snprintf(refusal.text, sizeof refusal.text, "\"limits\":{\"%s\":\"1\"}",
+                       amounts[i].name);
+        auto_free char *wrong = strdup(refusal.text);
+        run_refused(wrong, amounts[i].name);
+    }
+    run_refused("\"limits\":[]", "limits must be an object");
+    run_refused("\"files\":{}", "files must be an array");
+    run_refused("\"files\":[1]", "files[0] must be an object");
+    run_refused("\"files\":[{\"id\":\"file_x\",\"path\":\"a\"},{\"path\":\"b\"}]", "files[1].id");
+    static const char *const bad[] = {"",     "/etc/passwd", "..",   "../x",    "a/../b",   "./a",
+                                      "a//b", "a/",          "a/..", "\\u0000", "a\\u0000b"};
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        char text[100];
+        (void)snprintf(text, sizeof text, "\"files\":[{\"id\":\"file_x\",\"path\":\"%s\"}]",
+                       bad[i]);
+        run_refused(text, "files[0].path");
+    }
+    run_refused("\"files\":[{\"id\":\"f\",\"path\":\"a\"},{\"id\":\"g\",\"path\":\"a\"}]",
+                "the same as files[0].path");
+    run_refused("\"files\":[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]", "at most 16");
+    if (ok(run("{\"cmd\":\"true\",\"timeout\":\"x\",\"files\":[{\"id\":\"file_1\",\"path\":\"d/in."
+               "csv\"}],\"limits\":{\"memory_mb\":64,\"max_artifact_files\":0}}") == 0,
+           "a run: %s", refusal.text)) {
+        ok(!*req.ns_id && strcmp(req.cmd, "true") == 0, "without a namespace");
+        ok(req.memory_bytes == 64 << 20 && req.timeout_ms == 5000 && req.cpu_ms == 5000 &&
+               req.output_bytes_max == 1 << 20 && req.artifact_bytes_max == 5 << 20 &&
+               req.artifact_files_max == 0,
+           "what it names, and the defaults");
+        ok(req.file_count == 1 && strcmp(req.files[0].id, "file_1") == 0 &&
+               strcmp(req.places[0], "d/in.csv") == 0,
+           "its files");
+        parse_fini(&req);
+    }
+}
+
+static void test_languages(void)
+{
+    char names[12];
+    lang_list_names(&languages, names, sizeof names);
+    ok(strcmp(names, "python, c++") == 0, "a list that does not fit is cut: %s", names);
+    ok(strcmp(languages.json,
+              "[{\"name\":\"python\",\"aliases\":[\"py\",\"python3\"],\"version\":\"Python "
+              "\\\"3\\\"\","
+              "\"available\":true},{\"name\":\"c++x\",\"aliases\":[\"c++\"],\"version\":\"\","
+              "\"available\":"
+              "true},{\"name\":\"java\",\"aliases\":[],\"version\":\"\",\"available\":false}]\n") ==
+           0,
+       "GET /v1/languages: %s", languages.json);
+    struct lang_list none = {0};
+    lang_list_set(&none, &(struct proto_hello){0});
+    lang_list_names(&none, names, sizeof names);
+    ok(strcmp(none.json, "[]\n") == 0 && strcmp(names, "none") == 0, "no language at all");
+    lang_list_fini(&none);
+}
+
 typedef size_t (*put_fn)(char *, size_t, const char *, size_t, size_t *);
 
 static void comes_out(put_fn put, const char *what, const char *in, size_t len, const char *want)
@@ -210,10 +352,19 @@ static void test_escaper(void)
 
 int main(void)
 {
+    static const struct proto_language known[] = {
+        {"python", {"py", "python3"}, 2, "Python \"3\"", true, false},
+        {"c++x", {"c++"}, 1, "", true, true},
+        {"java", {NULL}, 0, "", false, true}};
+    lang_list_set(&languages, &(struct proto_hello){.languages = known, .language_count = 3});
     test_bodies();
     test_fields();
     test_sizes();
     test_accepted();
+    test_programs();
+    test_runs();
+    test_languages();
     test_escaper();
+    lang_list_fini(&languages);
     return tap_done();
 }

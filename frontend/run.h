@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* frontend/run - one run between its HTTP request and the engine: what execute.c and work*.c share.
+ */
+#pragma once
+#include "frontend/answer.h"
+#include "frontend/front.h"
+struct work;
+
+#define RUN_OUTPUTS 4u /* stdout, stderr, the compiler's stdout and stderr */
+
+struct run {
+    struct request_owner owner;
+    struct upstream_call call;
+    struct front *front;
+    struct http_request *req; /* NULL: over or gone */
+    uint64_t tag;
+    bool open;     /* the engine still owes a Result */
+    bool finished; /* the Result is there */
+    bool base64;
+    unsigned out_count; /* 2, or all four */
+    struct output out[RUN_OUTPUTS];
+    struct http_timer timer; /* first to watch the pipes, then to close them */
+    struct proto_result result;
+    char language[PROTO_LANGUAGE_NAME_MAX + 1]; /* "": a command */
+    bool compiled;                              /* in two stages */
+    struct work *work;                          /* of a stored run; NULL: POST /execute */
+    struct answer answer;
+    char ns_id[PROTO_NS_ID_MAX + 1];
+};
+
+/* A run for this request without anything of its own yet; NULL: too much is going on. */
+struct run *run_new(struct front *f, struct http_request *req, const struct parse_request *parsed);
+/* What goes along with a stored run; the descriptors stay the caller's. */
+struct run_files {
+    int artifacts_fd; /* the far end of a SOCK_SEQPACKET pair */
+    uint64_t bytes_max;
+    uint32_t files_max;
+    const char *const *places;
+    const int *place_fds;
+    size_t place_count;
+};
+/* Makes pipes and stdin and hands it to the engine. files NULL: none. 0; -EAGAIN: too busy now;
+ * other <0: the engine cannot be reached. */
+int run_send(struct run *run, const struct parse_request *parsed, const struct run_files *files);
+/* Answers why there is no run, or why run_send failed. */
+void run_refuse(struct http_request *req, int why);
+/* False: it was answered, because of its type or because there is no engine yet. */
+bool execute_may_begin(struct front *f, struct http_request *req);
+void run_drop_output(struct run *run);
+/* Frees it when neither request nor engine nor store need it. */
+void run_free_if_unused(struct run *run);
+/* Answers with run->answer, in one piece or as it is taken. */
+void run_respond(struct run *run);

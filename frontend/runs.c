@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* frontend/runs - GET and DELETE of /v1/runs/{id}: a run under way, or one in the store.
+ *
+ * In the frontend, per thread. A run is looked for among those under way first: it leaves that list
+ * after it came into the store, so it cannot be missed between the two. Another key's run is as
+ * unknown as one that never was.
+ */
+#include "frontend/work_impl.h"
+#include "lib/log.h"
+
+/* One look into the store for a request. Freed when neither needs it. */
+struct show {
+    struct request_owner owner;
+    struct front *front;
+    struct http_request *req; /* NULL: over */
+    struct store_call call;
+    bool waiting, cancels; /* cancels: of a DELETE, only whether it is there counts */
+    struct buf tail;
+    struct answer answer;
+};
+
+static void free_if_unused(struct show *s)
+{
+    if (s->req || s->waiting)
+        return;
+    free(s->call.run.json);
+    free(s->call.run.artifacts);
+    buf_fini(&s->tail);
+    free(s);
+}
+
+static void answer_unknown(struct http_request *req)
+{
+    answer_error(req, &(struct answer_error){404, "not_found", 0, NULL}, "there is no such run");
+}
+
+static void answer_ended(struct http_request *req)
+{
+    answer_error(req, &(struct answer_error){409, "ended", 0, NULL},
+                 "the run has ended: there is nothing to cancel");
+}
+
+static void show(struct show *s)
+{
+    static __thread char small[HTTP_CHUNK_BYTES];
+    const struct store_run *run = &s->call.run;
+    bool last = false;
+    if (!work_put_tail(s->front, run->artifacts, run->artifact_count, &s->tail)) {
+        answer_error(s->req, &(struct answer_error){503, "busy", 1000, NULL}, "out of memory");
+        return;
+    }
+    const char *const texts[] = {"{", run->json, s->tail.data};
+    const size_t lens[] = {1, run->json_len, s->tail.len};
+    answer_init_raw(&s->answer, texts, lens, ARRAY_LEN(texts));
+    size_t n = answer_fill(&s->answer, small, sizeof small, &last);
+    if (last) {
+        http_respond(s->req, 200, NULL, small, n);
+    } else {
+        answer_rewind(&s->answer);
+        http_stream(s->req, 200, answer_fill, &s->answer);
+    }
+}
+
+static void on_found(struct store_call *call)
+{
+    struct show *s = CONTAINER_OF(call, struct show, call);
+    s->waiting = false;
+    if (!s->req)
+        free_if_unused(s);
+    else if (call->error == ENOENT)
+        answer_unknown(s->req);
+    else if (call->error)
+        answer_error(s->req, &(struct answer_error){503, "storage", 1000, NULL},
+                     "the run cannot be read now");
+    else if (s->cancels)
+        answer_ended(s->req);
+    else
+        show(s);
+}
+
+static void on_gone(struct front *f, struct request_owner *owner)
+{
+    (void)f;
+    (void)owner;
+}
+
+static void on_end(struct front *f, struct http_request *req, struct request_owner *owner)
+{
+    struct show *s = CONTAINER_OF(owner, struct show, owner);
+    (void)f;
+    (void)req;
+    s->req = NULL;
+    free_if_unused(s);
+}
+
+static void look_up(struct front *f, struct http_request *req, const char *id, bool cancels)
+{
+    struct show *s = calloc(1, sizeof *s);
+    if (s) {
+        s->owner = (struct request_owner){.on_gone = on_gone, .on_end = on_end};
+        s->front = f;
+        s->cancels = cancels;
+        s->call.verb = STORE_GET_RUN;
+        s->call.on_done = on_found;
+        s->call.fd = -1;
+        (void)snprintf(s->call.run.id, sizeof s->call.run.id, "%s", id);
+        if (store_submit(&f->mailbox, &s->call) == 0) {
+            s->waiting = true;
+            s->req = req;
+            *http_data(req) = &s->owner;
+            return;
+        }
+    }
+    free(s);
+    answer_error(req, &(struct answer_error){503, "busy", 1000, NULL},
+                 "too much is being stored at the moment");
+}
+
+/* False: answered, as no run can be called so. */
+static bool take_id(struct http_request *req, struct http_text given, char ret[STORE_ID_ROOM])
+{
+    if (given.len < STORE_ID_ROOM && store_id_is_valid("run_", given.at, given.len)) {
+        memcpy(ret, given.at, given.len);
+        ret[given.len] = 0;
+        return true;
+    }
+    answer_unknown(req);
+    return false;
+}
+
+void runs_on_get(struct front *f, struct http_request *req, const struct http_text *params)
+{
+    char id[STORE_ID_ROOM], text[2 * WORK_HEAD_ROOM + 64];
+    if (!take_id(req, params[0], id))
+        return;
+    size_t n = work_open_show(id, "", text, sizeof text);
+    if (n > 0)
+        http_respond(req, 200, NULL, text, n);
+    else
+        look_up(f, req, id, false);
+}
+
+void runs_on_delete(struct front *f, struct http_request *req, const struct http_text *params)
+{
+    char id[STORE_ID_ROOM], text[STORE_ID_ROOM + 64];
+    if (!take_id(req, params[0], id))
+        return;
+    switch (work_open_cancel(f, id, "")) {
+    case WORK_CANCELLED:
+        http_respond(
+            req, 202, NULL, text,
+            (size_t)snprintf(text, sizeof text, "{\"id\":\"%s\",\"status\":\"cancelling\"}\n", id));
+        return;
+    case WORK_ENDED:
+        answer_ended(req);
+        return;
+    case WORK_UNKNOWN:
+        break;
+    }
+    look_up(f, req, id, true);
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* frontend/work - what a stored run (POST /v1/runs) has beside any run: an id, inputs, artifacts, a
+ * place in the store. Called by execute.c at each step of its life. */
+#pragma once
+struct run;
+struct work;
+struct proto_result;
+
+/* Does the store, or the wish to store it, still need the run? */
+bool work_is_busy(const struct work *w);
+/* Result and outputs are there: collects, stores, answers. */
+void work_on_outputs(struct run *run);
+/* The engine did not run it (an open request has been answered). */
+void work_on_refused(struct run *run, const struct proto_result *result);
+/* The engine is gone; the same, but the caller frees. */
+void work_on_lost(struct run *run);
+/* True: its timer was the collecting one. */
+bool work_on_timer(struct run *run);
+/* Its client is gone. True: so is the run, to be cancelled. */
+bool work_on_gone(struct run *run);
+void work_free(struct work *w);

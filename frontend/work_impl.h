@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* frontend/work_impl - what work*.c and runs.c share of a stored run; nobody else includes this. */
+#pragma once
+#include "frontend/run.h"
+#include "frontend/work.h"
+#include "lib/buf.h"
+#include "store/store.h"
+
+#define WORK_ARTIFACTS_MAX STORE_ARTIFACTS_MAX
+#define WORK_HEAD_ROOM 512
+
+struct input { /* one of the request's files */
+    struct store_call call;
+    struct run *run;
+};
+
+struct artifact { /* one file on its way into the store, then what the store says of it */
+    struct store_call call;
+    struct run *run;
+};
+
+struct work {
+    struct run *run;
+    char id[STORE_ID_ROOM], key[STORE_KEY_MAX + 1];
+    int64_t created_ms;
+    /* JSON of what is known before it runs: members, without a comma at the end. */
+    char head[WORK_HEAD_ROOM], limits[WORK_HEAD_ROOM];
+    bool detached;  /* it was promised to run and be stored, whoever waits */
+    bool gone;      /* its client is, and it was promised nothing */
+    unsigned calls; /* that the store owes */
+
+    struct parse_request *parsed; /* until its inputs are there */
+    struct input *inputs;
+    size_t input_count;
+
+    uint64_t artifact_bytes_left;
+    uint32_t artifact_files_max;
+    int near_fd;              /* artifacts come here; -1: nothing does */
+    struct http_watch *watch; /* when set, it owns near_fd */
+    bool listed;              /* nothing more comes */
+    bool cut;                 /* something may be missing */
+    uint64_t dropped;         /* files that were left out */
+    struct artifact *artifacts[WORK_ARTIFACTS_MAX];
+    size_t artifact_count;
+
+    struct store_call put;
+    struct buf members, tail;
+    size_t borrowed; /* of the bytes that outputs may take */
+
+    /* work_open.c, under its lock: runs that can be found by their id */
+    bool listed_open, ending, cancel;
+    struct work *prev, *next;
+};
+
+/* work_json.c. A document of a run is "{" members tail; the tail has what is said anew each time.
+ */
+void work_put_head(struct work *w, const struct parse_request *parsed);
+bool work_put_members(struct work *w);
+bool work_put_tail(struct front *f, const struct store_object *artifacts, size_t count,
+                   struct buf *to);
+
+/* work_artifacts.c: receives, checks, hands to the store; then work_store. */
+void work_collect(struct run *run);
+/* Their time is up. */
+void work_stop_collecting(struct run *run);
+/* Nobody wants them any more. */
+void work_forget_artifacts(struct work *w);
+
+/* work.c: makes the document, stores it, answers. */
+void work_store(struct run *run);
+/* After each call of the store for a run: it may have been the last that kept it. */
+void work_call_done(struct run *run);
+
+/* work_open.c: by id, across threads. */
+void work_open_add(struct work *w);
+/* From here on it cannot be cancelled any more. */
+void work_open_end(struct work *w);
+void work_open_remove(struct work *w);
+/* What is known of a run under way, as "{...}\n"; 0 when there is none of that id and key. */
+size_t work_open_show(const char *id, const char *key, char *to, size_t room);
+enum work_cancel { WORK_UNKNOWN, WORK_CANCELLED, WORK_ENDED };
+enum work_cancel work_open_cancel(struct front *f, const char *id, const char *key);
