@@ -6,7 +6,7 @@
 #   make bench      speed beside the alternatives    make fuzz T=frame|execute|...   libFuzzer, 60 s
 #   make deps       apt-get what is missing          make install DESTDIR= PREFIX=/usr/local
 #   make deps-languages   the ten languages: bash python node ruby php go c c++ java perl
-#   make soak       stress-ng, slowhttptest, 10,000 namespaces, ten minutes of mixed load
+#   make soak       stress-ng, slowhttptest, 10,000 namespaces, mixed load, fuzzing: ten minutes each
 #   make layers headers format asan all-modes clean  MODE=dev|release|asan|clang|fault; config.mk overrides
 MODE ?= release
 -include config.mk
@@ -90,6 +90,7 @@ $B/brood-zygote: $(call zobj,zst,zygote/exec_eval.c)
 
 include tools/test.mk
 CFLAGS_net_links := $(shell pkg-config --cflags libnl-3.0)
+CFLAGS_net_conns := $(CFLAGS_net_links)
 CFLAGS_net_filter := $(CFLAGS_net_links)
 CFLAGS_net_netd := $(CFLAGS_net_links)
 -include $(shell find $B -name '*.d' 2>/dev/null)
