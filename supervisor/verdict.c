@@ -58,10 +58,11 @@ static bool lists(const struct policy_net *net, uint32_t addr)
     return false;
 }
 
-/* An address of documentation (RFC 5737), else a private one, else the metadata service's. */
+/* The metadata service of clouds, else an address of documentation (RFC 5737), else a private one.
+ */
 static uint32_t find_closed_address(const struct policy_net *net)
 {
-    static const uint32_t candidates[] = {0xc0000201, 0x0afffffe, 0xa9fea9fe};
+    static const uint32_t candidates[] = {0xa9fea9fe, 0xc0000201, 0x0afffffe};
     for (size_t i = 0; i < ARRAY_LEN(candidates); i++)
         if (!lists(net, candidates[i]))
             return candidates[i];

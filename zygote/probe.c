@@ -229,26 +229,29 @@ static struct finding list_interfaces(void)
     return say(ZYG_HELD, "none but its own");
 }
 
-/* A reset comes from brood's rules: nobody is there who could send one, and what is let out ends in
- * silence or is unreachable. */
+/* With a time to live that ends on this host a reset can only be brood's, and nothing gets farther:
+ * what is let out is "unreachable", or silence. */
 static struct finding reach_unlisted(void)
 {
     struct sockaddr_in to = {
         .sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(ask.closed_address)};
+    int one = 1;
     if (!ask.network)
         return say(ZYG_ABSENT, "no network");
     if (!ask.closed_address)
         return say(ZYG_ABSENT, "the policy lists all of them");
-    if (ask.refused & (ZYG_CALL_SOCKET | ZYG_CALL_CONNECT))
+    if (ask.refused & (ZYG_CALL_SOCKET | ZYG_CALL_CONNECT | ZYG_CALL_SETSOCKOPT))
         return say(ZYG_ABSENT, "its profile refuses what it takes to ask");
     auto_close int sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (sock < 0 || (connect(sock, (struct sockaddr *)&to, sizeof to) < 0 && errno != EINPROGRESS))
+    if (sock < 0 || setsockopt(sock, IPPROTO_IP, IP_TTL, &one, sizeof one) < 0)
+        return say(ZYG_BROKEN, "cannot be asked: %s", strerrorname_np(errno));
+    if (connect(sock, (struct sockaddr *)&to, sizeof to) < 0 && errno != EINPROGRESS)
         return errno == EACCES ? say(ZYG_ABSENT, "landlock refuses it first")
                                : say(ZYG_HELD, "%s", strerrorname_np(errno));
     if (poll(&(struct pollfd){.fd = sock, .events = POLLOUT}, 1, SILENCE_MS) != 1)
         return say(ZYG_BROKEN, "no refusal came");
     if (connect(sock, (struct sockaddr *)&to, sizeof to) == 0 || errno != ECONNREFUSED)
-        return say(ZYG_BROKEN, "it was let out: %s", strerrorname_np(errno));
+        return say(ZYG_BROKEN, "it was let out");
     return say(ZYG_HELD, "refused");
 }
 
