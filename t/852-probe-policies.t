@@ -4,6 +4,7 @@
 # runs of a new box wait until it is proven, and are refused when it is not. Tenants are told of layers, not of policies.
 use lib 't/lib';
 use Brood;
+use Brood::Killed;
 use File::Temp qw(tempdir);
 use Mojo::JSON qw(decode_json);
 require_layer('root', 'cgroup', 'landlock');
@@ -145,5 +146,40 @@ subtest 'a reload' => sub {
     is_deeply([$brood->cgroup_dirs], [], 'no cgroup is left');
     is_deeply([grep { /^\./ && $_ ne '.lock' } $brood->entries], [], 'nothing but volumes is left');
 };
+
+# The probe's zygote is the only one that such a reload starts: held, then let go or killed.
+for my $end (qw(CONT KILL)) {
+    subtest "while it is asked: $end" => sub {
+        my $namespaces = qq(  - {match: "n-*", policy: new}\n);
+        write_policies("  new: {}\n", $namespaces);
+        my $brood = start_one('policy-file' => "$dir/policy.yaml");
+        my ($zygote, $nofile) = (undef, 90);
+        for my $try (1 .. 20) {
+            $brood->sh(other => 'true');
+            ok(until_true(5, sub { (stats($brood)->{spares} // 0) == 1 && !stats($brood)->{starting} }), 'the pool is full') if $try == 1;
+            write_policies("  new: {nofile: " . ++$nofile . "}\n", $namespaces);
+            my $proven = () = events($brood, 'policy_proven');
+            my %old = map { $_ => 1 } $brood->pids('zygote');
+            kill HUP => $brood->{pid};
+            last if $zygote = stop_next_child($brood, sub { my ($pid) = $_[0] =~ /^Pid:\s+(\d+)/m; is_zygote($_[0]) && !$old{$pid} }, sub { $proven < (() = events($brood, 'policy_proven')) });
+        }
+        ok($zygote, 'the zygote of the probe was caught') or return;
+        my $waits = $brood->post('n-1' => 'ulimit -n');
+        ok(until_true(5, sub { (stats($brood)->{queued} // 0) >= 1 }), 'a run of the new policy waits');
+        is($brood->sh(other => 'echo hi')->{stdout}, "hi\n", '... others do not');
+        ok(!$waits->readable, '... still');
+        kill $end => $zygote;
+        my $r = $brood->result($waits);
+        if ($end eq 'KILL') {
+            is("$r->{http} $r->{error}{code}", '503 activation_failed', 'what could not be asked is no proof: it is refused');
+            ok((grep { $_->{policy} eq 'new' } events($brood, 'policy_refused')), '... and the log says so');
+            ok($brood->wait_log(qr/"event":"policy_proven"(?!.*"event":"policy_refused")/s, 20), 'later it is asked again');
+            $r = $brood->sh('n-1' => 'ulimit -n');
+        }
+        is($r->{stdout}, "$nofile\n", 'once proven, it is served');
+        $brood->stop;
+        is_deeply([grep { /^\./ && $_ ne '.lock' } $brood->entries], [], 'nothing but volumes is left');
+    };
+}
 
 done_testing;
