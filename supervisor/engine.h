@@ -236,8 +236,9 @@ void engine_down(struct engine *e, int status);
  * that travels as a memfd could not be read without, and what it belongs to not be answered. Who is
  * told so closes it and reports EMFILE for what it was for. */
 bool engine_fds_are_short(const struct engine *e, const int *fds, size_t nfds);
+/* rights: of who gets it. */
 void engine_fill_hello(const struct engine *e, unsigned rights, struct proto_hello *ret);
-/* To all who are connected. */
+/* Once more to all, because something in it has changed. */
 void engine_say_hello(struct engine *e);
 
 /* ---- engine_confine.c --------------------------------------------------------------------------
