@@ -85,12 +85,12 @@ bench: all $B/brood-bench ; bench/run $B
 check: all unit layers headers format replay ; B=$B prove --exec '' $(UNIT) && B=$B prove -It/lib $(or $(T),t/[0-4]*.t)
 test: ready-tests
 	@$(MAKE) --no-print-directory -j$$(nproc) all unit $B/brood-bench
-	@$(MAKE) --no-print-directory -j$$(nproc) MODE=fault all # for t/950 to t/958
+	@$(MAKE) --no-print-directory -j$$(nproc) MODE=fault all # for t/950 to t/959
 	@$(MAKE) --no-print-directory layers headers replay
 	B=$B prove --timer --exec '' $(UNIT) && B=$B tools/prove --timer -It/lib t/*.t
 	@tools/isolation-layers $B
 # Every handled call of every role fails in turn; TORTURE_SECONDS=60: longer than the first call at each place takes.
-torture: ; @$(MAKE) --no-print-directory MODE=fault all && B=build/fault prove --timer -It/lib t/95[0-8]*.t
+torture: ; @$(MAKE) --no-print-directory MODE=fault all && B=build/fault prove --timer -It/lib t/95[0-9]*.t
 # What takes long: other people's attackers, ten thousand namespaces, mixed load for ten minutes (SECONDS), then each
 # fuzz target and the whole frontend for ten minutes (FUZZ_SECONDS; as many at once as there are processors).
 FUZZ_SECONDS ?= 600
