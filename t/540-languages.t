@@ -5,7 +5,7 @@ use lib 't/lib';
 use Brood;
 use Mojo::JSON qw(decode_json encode_json);
 
-my $brood = Brood->start('v1_runs-timeout-max' => '20s', 'runs-timeout-max' => '60s');
+my $brood = Brood->start('languages-dir' => '', 'v1-runs-timeout-max' => '20s', 'runs-timeout-max' => '60s');
 my %required = map { $_ => 1 } split /[\s,]+/, $ENV{REQUIRE} // '';
 
 my $languages = $brood->request(GET => '/v1/languages')->{json};
