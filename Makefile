@@ -18,7 +18,7 @@ CC := $(or $(CC_$(MODE)),gcc)
 OPT_dev := -O1 -g3
 OPT_release := -O2 -g -D_FORTIFY_SOURCE=3
 OPT_clang := -O2 -g
-OPT_fault := -O1 -g3 -DBROOD_FAULT
+OPT_fault := -O1 -g3 -DBROOD_FAULT # for make torture; serves nobody: a run can reach the file of faults
 OPT_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 LINK_asan := -fsanitize=address,undefined
 WARN := -Wall -Wextra -Werror -Wshadow -Wundef -Wvla -Wwrite-strings -Wpointer-arith -Wcast-qual -Wconversion \

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* frontend/media - see media.h.
  *
- * In the frontend; a leaf. A guess for people's convenience: answers go out with nosniff, and what a
- * browser would run is never shown in place.
+ * In the frontend; a leaf. A guess for people's convenience: answers go out with nosniff, and what
+ * a browser would run is never shown in place.
  */
 #include "frontend/media.h"
 #include <strings.h>

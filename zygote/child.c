@@ -281,6 +281,8 @@ _Noreturn static void take_run(struct zyg *z)
     close_others(z);
     if (run->magic == ZYG_PROBE_MAGIC && run->cmd_bytes > sizeof(struct zyg_probe_ask))
         probe_main(job.cmd, z->eval->execs);
+    if (run->magic == ZYG_FILES_MAGIC)
+        files_main(job.cmd, run->cmd_bytes);
     if (run->magic == ZYG_PROGRAM_MAGIC)
         child_become_program(job.args, job.env);
     z->eval->run(&job);

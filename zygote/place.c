@@ -12,42 +12,22 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#define CHUNK_BYTES 16384u
-
 /* A file that nobody can change while it is copied, or at least not by this descriptor; never one
  * that could block. */
-static bool is_placeable(int fd, struct stat *st)
+static bool is_placeable(int fd)
 {
-    if (SYS(fstat(fd, st)) < 0 || !S_ISREG(st->st_mode))
+    struct stat st;
+    if (SYS(fstat(fd, &st)) < 0 || !S_ISREG(st.st_mode))
         return false;
     int flags = SYS(fcntl(fd, F_GETFL)), seals = SYS(fcntl(fd, F_GET_SEALS));
     return flags >= 0 && ((flags & (O_ACCMODE | O_PATH)) == O_RDONLY ||
                           (seals >= 0 && seals & F_SEAL_WRITE && seals & F_SEAL_SHRINK));
 }
 
-/* By offsets of its own: others may hold the same open file. */
-static int copy(int to, int from, off_t bytes)
-{
-    char chunk[CHUNK_BYTES];
-    for (off_t at = 0; at < bytes;) {
-        size_t want = bytes - at < (off_t)sizeof chunk ? (size_t)(bytes - at) : sizeof chunk;
-        ssize_t n = SYS(pread(from, chunk, want, at));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n < 0 ? -errno : -EIO; /* it was longer when we looked */
-        if (fd_write_all(to, chunk, (size_t)n) < 0)
-            return -errno;
-        at += n;
-    }
-    return 0;
-}
-
 static int place(int root, const char *path, int from)
 {
-    struct stat st;
     const char *name;
-    if (!tree_path_is_sound(path) || !is_placeable(from, &st))
+    if (!tree_path_is_sound(path) || !is_placeable(from))
         return -EINVAL;
     auto_close int dir = tree_open_parent(root, path, true, &name);
     if (dir < 0)
@@ -56,7 +36,8 @@ static int place(int root, const char *path, int from)
         return -errno;
     auto_close int to =
         SYS(openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
-    return to < 0 ? -errno : copy(to, from, st.st_size);
+    int64_t copied = to < 0 ? -errno : tree_copy(to, from, UINT64_MAX);
+    return copied < 0 ? (int)copied : 0;
 }
 
 static int make_empty(int root, const char *path)

@@ -15,6 +15,7 @@
 
 #define LEVELS_MAX 8u
 #define ENTRIES_BYTES 4096u
+#define CHUNK_BYTES 16384u
 
 bool tree_path_is_sound(const char *path)
 {
@@ -188,4 +189,29 @@ int tree_remove(int dir, const char *name)
     auto_close int top = open_removable(dir, name);
     struct removal r = {.top = top};
     return top < 0 ? fd_take(&top) : remove_full(&r, top, dir, name);
+}
+
+/* ---- bytes ------------------------------------------------------------------------------------
+ */
+
+/* Of a file by offsets of our own: others may hold the same open file. */
+int64_t tree_copy(int to, int from, uint64_t max)
+{
+    char chunk[CHUNK_BYTES];
+    struct stat st;
+    if (SYS(fstat(from, &st)) < 0)
+        return -errno;
+    for (uint64_t at = 0;;) {
+        ssize_t n = S_ISREG(st.st_mode) ? SYS(pread(from, chunk, sizeof chunk, (off_t)at))
+                                        : SYS(read(from, chunk, sizeof chunk));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : (int64_t)at;
+        if ((uint64_t)n > max - at)
+            return -EFBIG;
+        if (fd_write_all(to, chunk, (size_t)n) < 0)
+            return -errno;
+        at += (uint64_t)n;
+    }
 }

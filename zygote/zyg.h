@@ -158,6 +158,8 @@ void child_place(const struct child_job *job, uint32_t flags, const int *fds);
 int place_files(int root, const struct child_job *job, uint32_t flags, const int *fds);
 /* program.c: by the PATH in env. */
 _Noreturn void child_become_program(char *const *argv, char *const *env);
+/* files.c: works on files instead of evaluating; the bytes of the message's cmd. */
+_Noreturn void files_main(const char *bytes, size_t len);
 /* probe.c: asks instead of evaluating; `ask` as it came, `execs`: what is close-on-exec counts as
  * closed. */
 _Noreturn void probe_main(const void *ask, bool execs);
