@@ -6,6 +6,13 @@ UNIT_ARCS := $(call arc,supervisor languages net policy volumes protocol lib)
 $B/t/%: t/unit/%.c $(UNIT_ARCS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(UNIT_ARCS) $(LIBS_brood-supervisor)
+$B/t/multipart: t/unit/multipart.c $B/frontend/multipart.o
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $^
+$B/replay/multipart: t/fuzz/multipart.c t/fuzz/replay/main.c $B/frontend/multipart.o $(call arc,lib)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $^
+FUZZ_ALSO_multipart := frontend/multipart.c
 STORE_USES := $(call arc,store lib)
 $B/t/store: t/unit/store.c $(STORE_USES)
 	@mkdir -p $(@D)
