@@ -63,9 +63,11 @@ struct slot {
     uint32_t home_cpu; /* where it lives while there is room; ZYG_ANY_CPU: not chosen yet */
     int counters[PRIV_COUNTERS];
     uint64_t oom_seen, pids_seen, rx_seen, tx_seen; /* counters as they were before the run */
-    struct loop_timer timer;                        /* the state's deadline */
-    bool spare_came, reply_came, hung_up;           /* STARTING: what was heard of it so far */
-    TAILQ_ENTRY(slot) in_list;                      /* free or spare */
+    uint64_t cpu_seen_ns;
+    struct loop_timer cpu_limit;          /* when the run can have used up its processor time */
+    struct loop_timer timer;              /* the state's deadline */
+    bool spare_came, reply_came, hung_up; /* STARTING: what was heard of it so far */
+    TAILQ_ENTRY(slot) in_list;            /* free or spare */
 };
 
 struct ns {
@@ -124,7 +126,7 @@ struct run {
     uint32_t policy;                            /* index; once sent: of policies that may be gone */
     char policy_asked[POLICY_NAME_MAX + 1];     /* "": none */
     enum proto_start start;
-    bool cancelled;
+    bool cancelled, cpu_used_up;
     struct loop_timer wait; /* max_wait, while queued */
     char request_id[PROTO_REQUEST_ID_MAX + 1];
     char language[PROTO_LANGUAGE_NAME_MAX + 1]; /* CODE: its name */
@@ -390,6 +392,9 @@ void run_advance(struct run *run, struct proto_result *result, bool has_outputs)
 /* ---- engine_facts.c: what a run did ------------------------------------------------------------
  */
 
+/* From now on its processor time counts, and ends it when it has used up its own. */
+void run_watch_cpu(struct run *run, struct slot *s);
+void slot_on_cpu_limit(struct loop_timer *t);
 /* The zygote's report of a stage: completes the facts, and goes on with it. */
 void run_finish(struct run *run, struct slot *s, const struct zyg_report *report);
 

@@ -45,6 +45,11 @@ $B/replay/policy_net: t/fuzz/policy_net.c t/fuzz/replay/main.c $B/policy/net.o $
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< t/fuzz/replay/main.c $B/policy/net.o $(call arc,lib)
 FUZZ_ALSO_policy_net := policy/net.c
+LANGUAGE_USES := $(call arc,languages lib)
+$B/replay/language: t/fuzz/language.c t/fuzz/replay/main.c $(LANGUAGE_USES)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< t/fuzz/replay/main.c $(LANGUAGE_USES) -lyaml
+FUZZ_ALSO_language := languages/file.c languages/set.c -lyaml
 # A fuzz target without libFuzzer: replays the files named on its command line.
 $B/replay/%: t/fuzz/%.c t/fuzz/replay/main.c $(call arc,protocol lib)
 	@mkdir -p $(@D)
