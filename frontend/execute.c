@@ -229,7 +229,8 @@ static void on_end(struct front *f, struct http_request *req, struct request_own
                         : run->finished           ? proto_outcome_name(r->outcome)
                         : http_status(req) == 202 ? "accepted"
                         : http_status(req)        ? "engine_lost"
-                                                  : "client_gone"));
+                                                  : "client_gone"),
+        F_LAST_STR("key", routes_key_label(req)));
     run->req = NULL;
     if (!is_wanted(run))
         run_drop_output(run);
@@ -334,6 +335,7 @@ int run_send(struct run *run, const struct parse_request *parsed, const struct r
                               .pids_max = parsed->pids_max,
                               .policy = parsed->policy,
                               .request_id = http_request_id(run->req)};
+    auth_mark(run->req, &x);
     if (files) {
         x.work = true;
         x.artifact_bytes_max = files->bytes_max;
@@ -423,13 +425,15 @@ void execute_on_request(struct front *f, struct http_request *req, const struct 
     (void)params;
     static __thread struct parse_request parsed; /* 4 KiB of pointers, used up before we return */
     struct parse_refusal refusal;
+    struct parse_limits lowered;
     struct http_text body = http_body(req);
     if (!execute_may_begin(f, req))
         return;
-    if (parse_execute(body.at, body.len, &f->limits, &parsed, &refusal) < 0) {
+    if (parse_execute(body.at, body.len, auth_limits(f, req, &lowered), &parsed, &refusal) < 0) {
         answer_error(req, &(struct answer_error){400, refusal.code, 0, NULL}, "%s", refusal.text);
         return;
     }
-    start(f, req, &parsed);
+    if (auth_may_use(req, parsed.ns_id))
+        start(f, req, &parsed);
     parse_fini(&parsed);
 }

@@ -2,7 +2,7 @@
 # tools/test.mk - included by the Makefile: tests, checks, fuzzing, benchmark.
 UNIT := $(patsubst t/unit/%.c,$B/t/%,$(wildcard t/unit/*.c))
 FUZZ := $(patsubst t/fuzz/%.c,%,$(wildcard t/fuzz/*.c))
-UNIT_ARCS := $(call arc,supervisor languages net policy volumes protocol lib)
+UNIT_ARCS := $(call arc,supervisor languages net keys policy volumes protocol lib)
 $B/t/%: t/unit/%.c $(UNIT_ARCS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(UNIT_ARCS) $(LIBS_brood-supervisor)
@@ -50,6 +50,11 @@ $B/replay/language: t/fuzz/language.c t/fuzz/replay/main.c $(LANGUAGE_USES)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< t/fuzz/replay/main.c $(LANGUAGE_USES) -lyaml
 FUZZ_ALSO_language := languages/file.c languages/set.c -lyaml
+KEYS_USES := $(call arc,keys lib)
+$B/replay/keys: t/fuzz/keys.c t/fuzz/replay/main.c $(KEYS_USES)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< t/fuzz/replay/main.c $(KEYS_USES) -lyaml $(SHA256)
+FUZZ_ALSO_keys := $(wildcard keys/*.c) -lyaml $(SHA256)
 # A fuzz target without libFuzzer: replays the files named on its command line.
 $B/replay/%: t/fuzz/%.c t/fuzz/replay/main.c $(call arc,protocol lib)
 	@mkdir -p $(@D)
