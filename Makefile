@@ -112,6 +112,7 @@ install: all
 	install -m 755 $B/brood-frontend $B/brood-netd $B/brood-zygote $B/brood-zygote.so $(DESTDIR)$(PREFIX)/lib/brood/
 	install -m 644 etc/brood.yaml $(DESTDIR)/etc/brood/brood.yaml.example
 	install -m 644 etc/policy.yaml $(DESTDIR)/etc/brood/policy.yaml.example
+	install -m 644 etc/keys.yaml $(DESTDIR)/etc/brood/keys.yaml.example
 	for f in etc/languages.d/*.yaml; do install -m 644 $$f $(DESTDIR)/etc/brood/languages.d/$${f##*/}.example; done
 	install -m 644 etc/seccomp/default.json $(DESTDIR)/etc/brood/seccomp/default.json.example
 	for s in 1 5 8; do install -m 644 man/*.$$s $(DESTDIR)$(PREFIX)/share/man/man$$s/; done

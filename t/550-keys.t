@@ -109,7 +109,8 @@ my $until = strftime('%Y-%m-%dT%H:%M:%SZ', gmtime(time + 4));
 my ($brief, $brief_entry) = key('brief', expires => $until);
 my ($small, $small_entry) = key('small', limits => '{timeout_ms: 1500, memory_mb: 64, cpu_ms: 1000}');
 my ($lean, $lean_entry) = key('lean', limits => '{memory_mb: 64}');
-my $all = $alice_entry . $runner_entry . $ci_entry . $one_entry . $admin_entry . $old_entry . $brief_entry . $small_entry . $lean_entry;
+my ($files, $files_entry) = key('files', scopes => '[namespaces]', namespaces => '"ci-*"');
+my $all = $files_entry . $alice_entry . $runner_entry . $ci_entry . $one_entry . $admin_entry . $old_entry . $brief_entry . $small_entry . $lean_entry;
 my $brood = start_with($all, tcp => 1);
 
 subtest 'expiry' => sub {
@@ -193,6 +194,33 @@ subtest 'namespaces' => sub {
     is(status_of($brood, $admin, 'single'), 200, 'admin uses all');
     is($brood->find('ran'), undef, 'nothing ran');
     ok(!grep({ /^(?:xci-1|CI-1|ci_1)$/ } $brood->volumes), 'and no namespace was made');
+};
+
+subtest 'what belongs to whom' => sub {
+    my $run = $brood->request(POST => '/v1/runs', body => {cmd => 'echo mine'}, auth($alice));
+    is($run->{status}, 200, 'alice has a run') or diag($run->{body});
+    my $id = $run->{json}{id} // 'none';
+    is($brood->request(GET => "/v1/runs/$id", auth($alice))->{json}{stdout}, "mine\n", 'and reads it');
+    is($brood->request(GET => "/v1/runs/$id", auth($runner))->{status}, 404, 'another key does not');
+    is($brood->request(DELETE => "/v1/runs/$id", auth($runner))->{status}, 404, 'nor cancels it');
+    is($brood->request(GET => "/v1/runs/$id", auth($ci))->{status}, 404, 'whatever its scopes');
+    my $res = $brood->request(GET => "/v1/runs/$id");
+    is($res->{status}, 401, 'nobody without a key');
+    is(ref $res->{json}{error}, '', 'in the shape of these routes');
+    is($res->{json}{code}, 'unauthorized', 'with a code');
+    is($brood->request(POST => '/v1/runs', body => {cmd => 'true', namespace_id => 'other'}, auth($ci))->{status}, 403, 'a stored run in a namespace of others');
+    is($brood->request(POST => '/v1/runs', body => {cmd => 'true', limits => {timeout_ms => 1501}}, auth($small))->{status}, 400, 'and over a ceiling');
+    is($brood->request(POST => '/v1/runs', body => {cmd => 'true'}, auth($small))->{json}{limits}{timeout_ms}, 1500, 'which is what is effective');
+    is($brood->request(GET => '/v1/namespaces', auth($alice))->{status}, 403, 'the scope namespaces');
+    my @seen = map { $_->{id} } @{$brood->request(GET => '/v1/namespaces', auth($files))->{json}{namespaces}};
+    ok(@seen > 0 && !grep({ !/^ci-/ } @seen), "of the namespaces only its own are listed: @seen");
+    is($brood->request(PUT => '/v1/namespaces/ci-1/files/note', body => 'x', headers => {Authorization => "Bearer $files", 'Content-Type' => 'application/octet-stream'})->{status} =~ /^20/ ? 1 : 0, 1, 'a file may be put there');
+    is($brood->request(GET => "/v1/namespaces/$_/files/", auth($files))->{status}, 403, "files of $_ are not to be had") for 'single', 's';
+    is($brood->request(DELETE => '/v1/namespaces/single', auth($files))->{status}, 403, 'nor is it to be removed');
+    my $conn = $brood->connect;
+    $conn->put("PUT /v1/namespaces/single/files/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer $files\r\nContent-Length: 1000000\r\n\r\n");
+    $res = $conn->get(5);
+    is($res && $res->{status}, 403, 'an upload is refused before its body');
 };
 
 subtest 'ceilings' => sub {
