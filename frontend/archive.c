@@ -21,6 +21,7 @@
 #include "lib/fd.h"
 #include "lib/log.h"
 #include "lib/num.h"
+#include <signal.h>
 
 #define HEAD_BYTES 4096u
 #define TEXT_BYTES 512u
@@ -112,11 +113,15 @@ static void answer_failure(struct archive *a)
     else if (r->reason == PROTO_REASON_DISK || says(a, "No space left") ||
              says(a, "quota exceeded"))
         e = (struct answer_error){507, "no_space", 0, NULL};
-    else if (r->reason == PROTO_REASON_EXIT && says(a, "File too large"))
+    else if ((r->reason == PROTO_REASON_SIGNAL && r->signal == SIGXFSZ) ||
+             says(a, "File too large"))
         e = (struct answer_error){413, "too_large", 0, NULL};
     else if (r->reason != PROTO_REASON_EXIT)
         e.code = proto_reason_name(r->reason);
-    answer_error(a->req, &e, "tar: %.*s", (int)a->text_len, a->text_len ? a->text : "it failed");
+    if (a->text_len)
+        answer_error(a->req, &e, "%.*s", (int)a->text_len, a->text);
+    else
+        answer_error(a->req, &e, "tar did not come to its end (%s)", proto_reason_name(r->reason));
 }
 
 static void answer_extracted(struct archive *a)

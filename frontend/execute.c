@@ -225,10 +225,11 @@ static void on_end(struct front *f, struct http_request *req, struct request_own
         F_STR("path", path), F_I64("status", http_status(req)),
         F_U64("duration_us", (clock_now_ns() - http_begin_ns(req)) / 1000),
         F_U64("bytes", http_bytes(req)), F_STR("ns", run->ns_id), F_U64("run_id", r->run_id),
-        F_STR("reason", ran                ? proto_reason_name(r->reason)
-                        : run->finished    ? proto_outcome_name(r->outcome)
-                        : http_status(req) ? "engine_lost"
-                                           : "client_gone"),
+        F_STR("reason", ran                       ? proto_reason_name(r->reason)
+                        : run->finished           ? proto_outcome_name(r->outcome)
+                        : http_status(req) == 202 ? "accepted"
+                        : http_status(req)        ? "engine_lost"
+                                                  : "client_gone"),
         F_LAST_STR("key", routes_key_label(req)));
     run->req = NULL;
     if (!is_wanted(run))

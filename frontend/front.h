@@ -64,6 +64,7 @@ void work_on_tick(struct front *f);
 /* The handlers: execute.c, ns.c, files.c, ... */
 route_handler ns_on_list, ns_on_remove;
 route_handler files_on_get, files_on_put, files_on_delete;
+route_handler uploads_on_post, uploads_on_get, uploads_on_delete; /* files_api.c */
 route_handler archive_on_get, archive_on_post;
 route_handler execute_on_request;
 route_handler work_on_request, runs_on_get, runs_on_delete;

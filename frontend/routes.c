@@ -93,6 +93,9 @@ static const struct route routes[] = {
     {"POST", ARCHIVE_PATH, KEY_NAMESPACES, UPLOAD, archive_on_post},
     {"GET", "/v1/namespaces", KEY_NAMESPACES, HEAD_TOO, ns_on_list},
     {"DELETE", "/v1/namespaces/{id}", KEY_NAMESPACES, 0, ns_on_remove},
+    {"POST", "/v1/files", KEY_FILES, UPLOAD, uploads_on_post},
+    {"GET", "/v1/files/{id}", 0, HEAD_TOO, uploads_on_get}, /* asks for a key without a signature */
+    {"DELETE", "/v1/files/{id}", KEY_FILES, 0, uploads_on_delete},
     {"GET", "/health", 0, HEAD_TOO | WHILE_DRAINING, health},
     {"GET", "/v1/health", 0, HEAD_TOO | WHILE_DRAINING, health},
     {"POST", "/v1/runs", KEY_RUNS, 0, work_on_request},

@@ -63,9 +63,11 @@ struct slot {
     uint32_t home_cpu; /* where it lives while there is room; ZYG_ANY_CPU: not chosen yet */
     int counters[PRIV_COUNTERS];
     uint64_t oom_seen, pids_seen, rx_seen, tx_seen; /* counters as they were before the run */
-    struct loop_timer timer;                        /* the state's deadline */
-    bool spare_came, reply_came, hung_up;           /* STARTING: what was heard of it so far */
-    TAILQ_ENTRY(slot) in_list;                      /* free or spare */
+    uint64_t cpu_seen_ns;
+    struct loop_timer cpu_limit;          /* when the run can have used up its processor time */
+    struct loop_timer timer;              /* the state's deadline */
+    bool spare_came, reply_came, hung_up; /* STARTING: what was heard of it so far */
+    TAILQ_ENTRY(slot) in_list;            /* free or spare */
 };
 
 struct ns {
@@ -125,7 +127,7 @@ struct run {
     uint32_t policy;                            /* index; once sent: of policies that may be gone */
     char policy_asked[POLICY_NAME_MAX + 1];     /* "": none */
     enum proto_start start;
-    bool cancelled;
+    bool cancelled, cpu_used_up;
     struct loop_timer wait; /* max_wait, while queued */
     char request_id[PROTO_REQUEST_ID_MAX + 1];
     char language[PROTO_LANGUAGE_NAME_MAX + 1]; /* CODE: its name */
@@ -237,8 +239,9 @@ void engine_down(struct engine *e, int status);
  * that travels as a memfd could not be read without, and what it belongs to not be answered. Who is
  * told so closes it and reports EMFILE for what it was for. */
 bool engine_fds_are_short(const struct engine *e, const int *fds, size_t nfds);
+/* rights: of who gets it. */
 void engine_fill_hello(const struct engine *e, unsigned rights, struct proto_hello *ret);
-/* To all who are connected. */
+/* Once more to all, because something in it has changed. */
 void engine_say_hello(struct engine *e);
 
 /* ---- engine_confine.c --------------------------------------------------------------------------
@@ -396,6 +399,9 @@ void run_advance(struct run *run, struct proto_result *result, bool has_outputs)
 /* ---- engine_facts.c: what a run did ------------------------------------------------------------
  */
 
+/* From now on its processor time counts, and ends it when it has used up its own. */
+void run_watch_cpu(struct run *run, struct slot *s);
+void slot_on_cpu_limit(struct loop_timer *t);
 /* The zygote's report of a stage: completes the facts, and goes on with it. */
 void run_finish(struct run *run, struct slot *s, const struct zyg_report *report);
 

@@ -459,7 +459,9 @@ void run_overdue(struct run *run)
 {
     struct proto_result result = {
         .outcome = PROTO_OK, .field = "", .text = "", .start = run->start};
-    result.reason = run->cancelled ? PROTO_REASON_CANCELLED : PROTO_REASON_TIMEOUT;
+    result.reason = run->cancelled     ? PROTO_REASON_CANCELLED
+                    : run->cpu_used_up ? PROTO_REASON_CPU_LIMIT
+                                       : PROTO_REASON_TIMEOUT;
     result.output_bytes_max = run->output_bytes_max;
     result.signal = SIGKILL;
     result.queue_us = run->queue_us;

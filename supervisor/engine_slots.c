@@ -94,6 +94,7 @@ static void end_zygote(struct slot *s)
     fd_close(&s->run_fd);
     set_standby(s, false);
     loop_timer_cancel(&e->loop, &s->timer);
+    loop_timer_cancel(&e->loop, &s->cpu_limit);
     e->dying_count++;
     engine_ask_priv(e, &req, NULL, 0);
 }
@@ -531,6 +532,7 @@ void slots_init(struct engine *e)
         *s = (struct slot){
             .engine = e, .index = i, .run_fd = -1, .ctl = {.fd = -1, .on_ready = on_ctl}};
         s->timer.on_due = on_timer;
+        s->cpu_limit.on_due = slot_on_cpu_limit;
         for (size_t k = 0; k < PRIV_COUNTERS; k++)
             s->counters[k] = -1;
         TAILQ_INSERT_TAIL(&e->free, s, in_list);

@@ -54,7 +54,7 @@ struct settings {
 
     /* runs (R) */
     uint64_t timeout_ms_default, timeout_ms_max; /* 30 s, 300 s */
-    uint64_t grace_ms;                           /* SIGTERM to SIGKILL; 500 */
+    uint64_t grace_ms;                           /* SIGTERM to SIGKILL; 100 */
     uint64_t output_bytes_max;                   /* per stream; 1 MiB */
     uint64_t queue_max;                          /* runs waiting per namespace; 64 */
     uint64_t max_wait_ms;                        /* 10 s */

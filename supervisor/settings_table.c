@@ -82,7 +82,7 @@ const struct setting settings_table[SETTINGS_COUNT] = {
     LIVE("files.uploads_held_mb", uploads_held_max, MIB, TIB, "256", "bodies of uploads held at once, together"),
     LIVE("runs.timeout_default_ms", timeout_ms_default, 1, MS_MAX, "30000", "deadline of a run that names none"),
     LIVE("runs.timeout_max_ms", timeout_ms_max, 1, MS_MAX, "300000", "longest deadline a request may ask for"),
-    LIVE("runs.grace_ms", grace_ms, 1, 60000, "500", "from SIGTERM to SIGKILL at the deadline"),
+    LIVE("runs.grace_ms", grace_ms, 1, 60000, "100", "from SIGTERM to SIGKILL at the deadline"),
     LIVE("runs.output_max_kb", output_bytes_max, KIB, GIB, "1024", "returned of stdout, and of stderr"),
     LIVE("runs.queue_max", queue_max, 1, 100000, "64", "runs waiting per namespace"),
     LIVE("runs.max_wait_ms", max_wait_ms, 1, MS_MAX, "10000", "longest wait in a queue"),

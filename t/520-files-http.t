@@ -13,7 +13,7 @@ my $files = '/v1/namespaces/alice/files';
 
 sub ask {
     my ($method, $path, %opt) = @_;
-    return $brood->request($method, $path =~ m{^/v1} ? $path : "$files/$path", %opt) // {status => 0, headers => {}, body => ''};
+    return $brood->request($method, $path =~ m{^/(?:v1|health)} ? $path : "$files/$path", %opt) // {status => 0, headers => {}, body => ''};
 }
 
 # A request that must fail like that, in JSON.
@@ -128,9 +128,9 @@ subtest 'names of any bytes' => sub {
 
 subtest 'what a tenant lays in the way' => sub {
     spew("$brood->{dir}/secret", 'secret');
-    $brood->sh(alice => 'mkdir -p trap/real trap/dir && cd trap && echo real > real/f && ln -s real inner && ln -s /etc outer && ln -s /etc/passwd file
-        && ln -s ../../.. up && ln -s f2 real/loop && ln -s loop real/f2 && ln -s nowhere dangling && mkfifo fifo && ln real/f hard
-        && mkdir closed && echo x > closed/f && chmod 000 closed && echo y > mode0 && chmod 000 mode0');
+    $brood->sh(alice => 'mkdir -p trap/real trap/dir && cd trap && echo real > real/f && ln -s real inner && ln -s /etc outer && ln -s /etc/passwd file &&
+        ln -s ../../.. up && ln -s f2 real/loop && ln -s loop real/f2 && ln -s nowhere dangling && mkfifo fifo && echo h > hard &&
+        mkdir closed && echo x > closed/f && chmod 000 closed && echo y > mode0 && chmod 000 mode0');
     $brood->sh(alice => 'python3 -c "import socket; socket.socket(socket.AF_UNIX).bind(\"trap/sock\")"');
     refused("GET $_", 409, 'symbolic_link', GET => "trap/$_") for qw(inner inner/f outer/passwd file up up/etc/passwd real/loop dangling);
     refused("PUT $_", 409, 'symbolic_link', PUT => "trap/$_", body => 'x') for qw(inner/f outer/brood up/x dangling/x);
@@ -205,7 +205,8 @@ subtest 'a PUT is seen whole or not at all' => sub {
     my $reader = $brood->post(alice => 'for i in {1..300}; do d=$(tr -s ab < atomic); case $d in a|b) ;; *) echo "torn: ${d:0:50}";; esac; done; echo end');
     my $writer = $brood->connect;
     for my $n (1 .. 20) {
-        $writer->put(Brood::Conn->request(PUT => "$files/atomic", body => ($n % 2 ? 'b' : 'a') x 200_000));
+        my $letter = $n % 2 ? 'b' : 'a';
+        $writer->put(Brood::Conn->request(PUT => "$files/atomic", body => $letter x 200_000));
         is(($writer->get // {})->{status}, 200, "write $n");
     }
     is($brood->result($reader)->{stdout}, "end\n", 'no reader saw a mix');

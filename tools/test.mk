@@ -6,6 +6,13 @@ UNIT_ARCS := $(call arc,supervisor languages net keys policy volumes protocol li
 $B/t/%: t/unit/%.c $(UNIT_ARCS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(UNIT_ARCS) $(LIBS_brood-supervisor)
+$B/t/multipart: t/unit/multipart.c $B/frontend/multipart.o
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $^
+$B/replay/multipart: t/fuzz/multipart.c t/fuzz/replay/main.c $B/frontend/multipart.o $(call arc,lib)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $^
+FUZZ_ALSO_multipart := frontend/multipart.c
 STORE_USES := $(call arc,store lib)
 $B/t/store: t/unit/store.c $(STORE_USES)
 	@mkdir -p $(@D)
@@ -38,6 +45,11 @@ $B/replay/policy_net: t/fuzz/policy_net.c t/fuzz/replay/main.c $B/policy/net.o $
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< t/fuzz/replay/main.c $B/policy/net.o $(call arc,lib)
 FUZZ_ALSO_policy_net := policy/net.c
+LANGUAGE_USES := $(call arc,languages lib)
+$B/replay/language: t/fuzz/language.c t/fuzz/replay/main.c $(LANGUAGE_USES)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< t/fuzz/replay/main.c $(LANGUAGE_USES) -lyaml
+FUZZ_ALSO_language := languages/file.c languages/set.c -lyaml
 KEYS_USES := $(call arc,keys lib)
 $B/replay/keys: t/fuzz/keys.c t/fuzz/replay/main.c $(KEYS_USES)
 	@mkdir -p $(@D)
@@ -73,12 +85,12 @@ bench: all $B/brood-bench ; bench/run $B
 check: all unit layers headers format replay ; B=$B prove --exec '' $(UNIT) && B=$B prove -It/lib $(or $(T),t/[0-4]*.t)
 test: ready-tests
 	@$(MAKE) --no-print-directory -j$$(nproc) all unit $B/brood-bench
-	@$(MAKE) --no-print-directory -j$$(nproc) MODE=fault all # for t/950 to t/958
+	@$(MAKE) --no-print-directory -j$$(nproc) MODE=fault all # for t/950 to t/959
 	@$(MAKE) --no-print-directory layers headers replay
 	B=$B prove --timer --exec '' $(UNIT) && B=$B tools/prove --timer -It/lib t/*.t
 	@tools/isolation-layers $B
 # Every handled call of every role fails in turn; TORTURE_SECONDS=60: longer than the first call at each place takes.
-torture: ; @$(MAKE) --no-print-directory MODE=fault all && B=build/fault prove --timer -It/lib t/95[0-8]*.t
+torture: ; @$(MAKE) --no-print-directory MODE=fault all && B=build/fault prove --timer -It/lib t/95[0-9]*.t
 # What takes long: other people's attackers, ten thousand namespaces, mixed load for ten minutes (SECONDS), then each
 # fuzz target and the whole frontend for ten minutes (FUZZ_SECONDS; as many at once as there are processors).
 FUZZ_SECONDS ?= 600

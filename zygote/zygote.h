@@ -31,8 +31,8 @@
 #define ZYG_OUTPUTS "outputs" /* below it: what becomes artifacts */
 #define ZYG_BINDS "/.binds"   /* in the image: <policy>.<n> for each extra tree of a policy */
 #define ZYG_RUN_BYTES_MAX (204u * 1024) /* header and all behind it: one datagram always fits */
-#define ZYG_ARGS_MAX 96u /* PROTO_ARGS_MAX, and what a language's command begins with */
-#define ZYG_PLACES_MAX 16u
+#define ZYG_ARGS_MAX 96u   /* PROTO_ARGS_MAX, and what a language's command begins with */
+#define ZYG_PLACES_MAX 17u /* PROTO_PLACES_MAX, and the code */
 
 /* Descriptors at which priv starts a primordial: its conversation, the policies, the builtin. */
 #define ZYG_PRIV_FD 20
