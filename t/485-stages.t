@@ -116,7 +116,7 @@ subtest 'commands with arguments and files' => sub {
 
 subtest 'fresh namespaces' => sub {
     my @volumes = $brood->volumes;
-    is($wire->run(cmd => 'echo x >file; hostname; pwd; df --output=size -BM /work | tail -n 1 | tr -d ' '; stat -f -c %T /work')->{stdout},
+    is($wire->run(cmd => 'echo x >file; hostname; pwd; df --output=size -BM /work | tail -n 1 | tr -d " "; stat -f -c %T /work')->{stdout},
         "fresh\n/work\n16M\ntmpfs\n", 'an empty home of its size, in memory');
     is($wire->run(cmd => 'ls -A')->{stdout}, '', 'each is empty');
     is_deeply([$brood->volumes], \@volumes, 'nothing of it is on disk');
