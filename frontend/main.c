@@ -25,8 +25,7 @@
 #define THREADS_MAX 64
 #define TICK_MS 100u
 #define BODY_BYTES_BEFORE_HELLO (1u << 20)
-#define UPLOAD_BYTES_MAX (64ull << 20)
-#define UPLOADS_HELD_MAX (256ull << 20)
+#define UPLOADS_HELD_BEFORE_HELLO (64ull << 20)
 #define ENDING_MS 2000u /* answers of the last moment get this long to leave */
 
 struct fd_list {
@@ -77,12 +76,12 @@ static void take_store_settings(struct front *f, const struct proto_store *s)
         store_set(f->store, &settings);
 }
 
-static void on_hello(void *user, const struct proto_hello *h)
+static bool on_hello(void *user, const struct proto_hello *h, const int *fds, size_t nfds)
 {
     struct front *f = user;
     const struct http_settings settings = {.body_bytes_max = h->body_bytes_max,
                                            .connections_max = h->connections_max,
-                                           .uploads_held_max = UPLOADS_HELD_MAX,
+                                           .uploads_held_max = h->uploads_held_max,
                                            .request_timeout_ms = h->request_timeout_ms,
                                            .idle_timeout_ms = h->idle_timeout_ms,
                                            .write_timeout_ms = h->write_timeout_ms};
@@ -92,19 +91,22 @@ static void on_hello(void *user, const struct proto_hello *h)
                                       .output_bytes_max = h->output_bytes_max,
                                       .v1 = h->run_limits,
                                       .languages = &f->languages};
+    if (f->first)
+        log_init("frontend", (enum log_format)h->log_format, (enum log_level)h->log_level);
+    if (!auth_on_hello(f, h, fds, nfds))
+        return false;
     lang_list_set(&f->languages, h);
     f->timeout_ms_max = h->timeout_ms_max;
-    f->upload_bytes_max = UPLOAD_BYTES_MAX;
+    f->upload_bytes_max = h->upload_bytes_max;
     take_store_settings(f, &h->store);
     f->greeted = true;
     capabilities_on_hello(f, h);
     http_server_set(f->server, &settings);
-    if (f->first)
-        log_init("frontend", (enum log_format)h->log_format, (enum log_level)h->log_level);
     if (h->draining) {
         f->draining = true;
         http_drain(f->server);
     }
+    return true;
 }
 
 static void on_tick(struct http_timer *t)
@@ -164,7 +166,7 @@ static int set_up(struct front *f, int engine_fd, const struct fd_list *listener
     /* Until the Hello: /health and /ready are answered, nothing else is. */
     const struct http_settings settings = {.body_bytes_max = BODY_BYTES_BEFORE_HELLO,
                                            .connections_max = 256,
-                                           .uploads_held_max = UPLOADS_HELD_MAX,
+                                           .uploads_held_max = UPLOADS_HELD_BEFORE_HELLO,
                                            .request_timeout_ms = 10000,
                                            .idle_timeout_ms = 60000,
                                            .write_timeout_ms = 30000};

@@ -178,6 +178,18 @@ static int delegate_v2(struct cgroup *cg, struct err *err)
     return r < 0 ? err_sys(err, "cgroup v2: enable memory, pids and cpu below %s", cg->key) : 0;
 }
 
+/* v1's cpuacct is often one tree with cpu. Without it a run's processor time is what its processes
+ * were waited for. */
+static int add_accounting(struct cgroup *cg, struct err *err)
+{
+    for (size_t i = 0; i < cg->trees; i++)
+        if (faccessat(cg->base_fd[i], "cpuacct.usage", R_OK, 0) == 0) {
+            cg->kind[i] |= CGROUP_ACCOUNTING;
+            return 0;
+        }
+    return add_tree(cg, "cpuacct", CGROUP_ACCOUNTING, 0, err);
+}
+
 int cgroup_start(struct cgroup *cg, const char *key, uint32_t need, struct err *err)
 {
     char mnt[PATH_MAX];
@@ -187,8 +199,10 @@ int cgroup_start(struct cgroup *cg, const char *key, uint32_t need, struct err *
     if (find_mount("memory", mnt, sizeof mnt) < 0 && find_mount("pids", mnt, sizeof mnt) < 0 &&
         find_mount("", mnt, sizeof mnt) == 0) {
         cg->version = 2;
-        r = add_tree(cg, "", POLICY_CGROUP_MEMORY | POLICY_CGROUP_PIDS | POLICY_CGROUP_CPU, need,
-                     err);
+        r = add_tree(cg, "",
+                     POLICY_CGROUP_MEMORY | POLICY_CGROUP_PIDS | POLICY_CGROUP_CPU |
+                         CGROUP_ACCOUNTING,
+                     need, err);
         if (r == 0 && cg->trees)
             r = delegate_v2(cg, err);
     } else {
@@ -197,6 +211,8 @@ int cgroup_start(struct cgroup *cg, const char *key, uint32_t need, struct err *
             r = add_tree(cg, "pids", POLICY_CGROUP_PIDS, need, err);
         if (r == 0)
             r = add_tree(cg, "cpu", POLICY_CGROUP_CPU, need, err);
+        if (r == 0)
+            r = add_accounting(cg, err);
     }
     return r < 0 ? r : add_zygotes(cg, err);
 }
@@ -274,6 +290,7 @@ static int fill(struct cgroup *cg, size_t tree, int dir, const struct policy_gro
         {CGROUP_OOM, POLICY_CGROUP_MEMORY, "memory.oom_control", "memory.events", O_RDONLY},
         {CGROUP_PIDS, POLICY_CGROUP_PIDS, "pids.events", "pids.events", O_RDONLY},
         {CGROUP_PIDS_CURRENT, POLICY_CGROUP_PIDS, "pids.current", "pids.current", O_RDONLY},
+        {CGROUP_CPU_USED, CGROUP_ACCOUNTING, "cpuacct.usage", "cpu.stat", O_RDONLY},
     };
     int r = apply(cg, tree, dir, limits, err);
     if (r < 0)

@@ -11,9 +11,18 @@
 #include "policy/policy.h"
 struct err;
 
-#define CGROUP_TREES_MAX 3 /* v1: memory, pids, cpu */
+#define CGROUP_TREES_MAX 4 /* v1: memory, pids, cpu, cpuacct */
+#define CGROUP_ACCOUNTING                                                                          \
+    (1u << 31) /* among policy_layer bits: no layer, processor time is counted */
 
-enum cgroup_counter { CGROUP_PEAK, CGROUP_OOM, CGROUP_PIDS, CGROUP_PIDS_CURRENT, CGROUP_COUNTERS };
+enum cgroup_counter {
+    CGROUP_PEAK,
+    CGROUP_OOM,
+    CGROUP_PIDS,
+    CGROUP_PIDS_CURRENT,
+    CGROUP_CPU_USED,
+    CGROUP_COUNTERS
+};
 
 struct cgroup {
     int version; /* 1 or 2 */
@@ -22,7 +31,7 @@ struct cgroup {
     int parent_fd[CGROUP_TREES_MAX];  /* the cgroup we were started in */
     int zygotes_fd[CGROUP_TREES_MAX]; /* cgroup.procs of `zygotes` */
     bool in_leaf; /* v2: we moved ourselves out of the cgroup we were started in */
-    uint32_t kind[CGROUP_TREES_MAX]; /* policy_layer bits this tree serves */
+    uint32_t kind[CGROUP_TREES_MAX]; /* policy_layer bits this tree serves, and CGROUP_ACCOUNTING */
     char key[32];
 };
 

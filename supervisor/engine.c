@@ -191,13 +191,6 @@ static void on_drain_over(struct loop_timer *t)
     engine_down(e, 0);
 }
 
-void engine_say_hello(struct engine *e)
-{
-    struct proto_msg hello = {.type = PROTO_HELLO};
-    engine_fill_hello(e, &hello.hello);
-    client_broadcast(e, &hello);
-}
-
 static void drain(struct engine *e, uint32_t times)
 {
     if (times > 1) {
@@ -256,9 +249,20 @@ static void take_policies(struct engine *e, uint32_t generation, int *fd)
     (void)munmap((void *)(uintptr_t)e->policies, policy_set_bytes(e->policies));
     e->policies = map;
     e->generation = generation;
+    probe_on_policies(e);
     engine_say_hello(e);
     ns_on_policies(e);
     slots_on_policies(e);
+    probe_go_on(e);
+}
+
+/* A SIGHUP led to other keys, perhaps the same ones. */
+static void take_keys(struct engine *e, int *fd)
+{
+    fd_close(&e->keys_fd);
+    e->keys_fd = fd_take(fd);
+    e->keys_generation++;
+    engine_say_hello(e);
 }
 
 static void on_priv_word(struct engine *e, const struct priv_reply *reply, int *fds, size_t nfds)
@@ -276,6 +280,10 @@ static void on_priv_word(struct engine *e, const struct priv_reply *reply, int *
             engine_down(e, 1); /* priv is ahead of us */
         else
             take_policies(e, reply->detail, &fds[0]);
+        return;
+    case PRIV_KEYS:
+        if (nfds == 1)
+            take_keys(e, &fds[0]);
         return;
     case PRIV_FRONTEND_EXITED:
         on_frontend_exited(e, (int)reply->detail);
@@ -295,7 +303,10 @@ static void on_priv_word(struct engine *e, const struct priv_reply *reply, int *
         } else {
             LOG(INFO, "serving", F_STR("http", e->set.http_listen), F_U64("port", e->set.http_port),
                 F_STR("http_socket", e->set.http_socket), F_STR("socket", e->set.socket),
-                F_STR("zygote", e->zygote_execs ? "exec" : "bash"));
+                F_STR("zygote", e->zygote_execs ? "exec" : "bash"),
+                F_STR("access", e->keys_fd >= 0
+                                    ? "with a key"
+                                    : "anyone on this machine: no keys are configured"));
         }
     } else if (reply->verb == PRIV_ASK_LIMITS) {
         probe_on_limits(e, reply);
@@ -366,7 +377,7 @@ static uint64_t longest_timeout_ms(const struct engine *e)
     return ms;
 }
 
-void engine_fill_hello(const struct engine *e, struct proto_hello *ret)
+void engine_fill_hello(const struct engine *e, unsigned rights, struct proto_hello *ret)
 {
     const struct settings *s = &e->set;
     *ret = (struct proto_hello){
@@ -378,6 +389,8 @@ void engine_fill_hello(const struct engine *e, struct proto_hello *ret)
         .timeout_ms_max = longest_timeout_ms(e),
         .output_bytes_max = s->output_bytes_max,
         .body_bytes_max = s->body_bytes_max,
+        .upload_bytes_max = s->upload_bytes_max,
+        .uploads_held_max = s->uploads_held_max,
         .connections_max = s->connections_max,
         .request_timeout_ms = s->request_timeout_ms,
         .idle_timeout_ms = s->idle_timeout_ms,
@@ -398,7 +411,7 @@ void engine_fill_hello(const struct engine *e, struct proto_hello *ret)
         .max_wait_ms = s->max_wait_ms,
         .zygote_execs = e->zygote_execs,
     };
-    probe_fill_hello(ret);
+    probe_fill_hello(ret, rights & PEER_MAY_ADMIN);
     engine_fill_languages(e, ret);
     for (uint32_t i = 0; i < e->policies->count; i++)
         ret->networks |=
@@ -416,6 +429,8 @@ int engine_run(const struct engine_start *start)
     e->files = start->files;
     e->peers = start->peers;
     e->root_fd = start->root_fd;
+    e->keys_fd = start->keys_fd;
+    e->keys_generation = start->keys_fd >= 0;
     e->policies = start->policies;
     e->languages = start->languages;
     e->generation = 1;

@@ -63,9 +63,11 @@ struct slot {
     uint32_t home_cpu; /* where it lives while there is room; ZYG_ANY_CPU: not chosen yet */
     int counters[PRIV_COUNTERS];
     uint64_t oom_seen, pids_seen, rx_seen, tx_seen; /* counters as they were before the run */
-    struct loop_timer timer;                        /* the state's deadline */
-    bool spare_came, reply_came, hung_up;           /* STARTING: what was heard of it so far */
-    TAILQ_ENTRY(slot) in_list;                      /* free or spare */
+    uint64_t cpu_seen_ns;
+    struct loop_timer cpu_limit;          /* when the run can have used up its processor time */
+    struct loop_timer timer;              /* the state's deadline */
+    bool spare_came, reply_came, hung_up; /* STARTING: what was heard of it so far */
+    TAILQ_ENTRY(slot) in_list;            /* free or spare */
 };
 
 struct ns {
@@ -81,6 +83,7 @@ struct ns {
     bool waiting;           /* for a spare, in engine.waiting */
     bool in_lru;            /* active and without a run, in engine.idle */
     bool removing;
+    bool over; /* a probe's, which is done: its zygote is ended as soon as it can be */
     uint64_t idle_since_ns;
     TAILQ_ENTRY(ns) in_waiting, in_idle;
 };
@@ -124,10 +127,11 @@ struct run {
     uint32_t policy;                            /* index; once sent: of policies that may be gone */
     char policy_asked[POLICY_NAME_MAX + 1];     /* "": none */
     enum proto_start start;
-    bool cancelled;
+    bool cancelled, cpu_used_up;
     struct loop_timer wait; /* max_wait, while queued */
     char request_id[PROTO_REQUEST_ID_MAX + 1];
     char language[PROTO_LANGUAGE_NAME_MAX + 1]; /* CODE: its name */
+    char key[PROTO_KEY_LABEL_MAX + 1];          /* "": none */
     TAILQ_ENTRY(run) in_ns, in_client;
 };
 
@@ -165,6 +169,8 @@ struct engine {
         uint32_t calls, failures;
     } verbs[PRIV_VERBS]; /* as priv counts them */
     int root_fd;
+    int keys_fd;              /* sealed, for frontends; -1: no keys are configured */
+    uint64_t keys_generation; /* 0: likewise */
 
     struct slot *slots;
     uint32_t slot_count;
@@ -213,7 +219,7 @@ struct engine_start {
     const struct peers *peers;
     const struct policy_set *policies;
     const struct language_set *languages;
-    int priv_sock, listen_fd, root_fd;
+    int priv_sock, listen_fd, root_fd, keys_fd;
     uint32_t slot_count;
 };
 /* The engine's whole life, after its fork and its loss of rights; returns the exit status. */
@@ -233,9 +239,10 @@ void engine_down(struct engine *e, int status);
  * that travels as a memfd could not be read without, and what it belongs to not be answered. Who is
  * told so closes it and reports EMFILE for what it was for. */
 bool engine_fds_are_short(const struct engine *e, const int *fds, size_t nfds);
+/* rights: of who gets it. */
+void engine_fill_hello(const struct engine *e, unsigned rights, struct proto_hello *ret);
 /* Once more to all, because something in it has changed. */
 void engine_say_hello(struct engine *e);
-void engine_fill_hello(const struct engine *e, struct proto_hello *ret);
 
 /* ---- engine_confine.c --------------------------------------------------------------------------
  */
@@ -295,6 +302,8 @@ void ns_fail_queue(struct ns *ns, enum proto_outcome outcome, const char *text);
 void ns_serve_waiting(struct engine *e);
 /* All waiting namespaces are told that no zygote can be started. */
 void ns_fail_waiting(struct engine *e, const char *text);
+/* Boxes were asked: runs of those that do not hold are told. */
+void ns_on_verdict(struct engine *e, const char *text);
 /* Frees it when nothing needs it. */
 void ns_drop_if_unused(struct ns *ns);
 void ns_remove(struct engine *e, struct client *client, uint64_t tag, const char *id);
@@ -390,6 +399,9 @@ void run_advance(struct run *run, struct proto_result *result, bool has_outputs)
 /* ---- engine_facts.c: what a run did ------------------------------------------------------------
  */
 
+/* From now on its processor time counts, and ends it when it has used up its own. */
+void run_watch_cpu(struct run *run, struct slot *s);
+void slot_on_cpu_limit(struct loop_timer *t);
 /* The zygote's report of a stage: completes the facts, and goes on with it. */
 void run_finish(struct run *run, struct slot *s, const struct zyg_report *report);
 
@@ -397,22 +409,32 @@ void run_finish(struct run *run, struct slot *s, const struct zyg_report *report
  */
 
 struct probe_host { /* what the probe has to know, and the engine cannot find out any more */
-    struct zyg_probe_ask ask; /* host_ns is filled in */
-    uint32_t layers;          /* that are installed; of those that the machine may lack */
-    uint32_t optional;        /* that may be missing */
-    uint32_t required;        /* that may not, whatever is optional */
+    uint64_t ns[ZYG_NS_KINDS]; /* filled in by probe_note_host */
+    uint32_t cgroups;          /* layers: kinds of cgroups that there are */
+    uint32_t optional;         /* layers that may be missing */
     uint32_t cgroup_version;
     bool only; /* brood-supervisor --probe: print the answers and stop */
 };
 /* Before the engine is forked. */
 void probe_note_host(const struct probe_host *host);
-/* Asks, with the one spare there is; ends in engine_on_proven or engine_down. */
+/* Asks each kind of box among the policies, the default's with the one spare there is; ends in
+ * engine_on_proven or engine_down. */
 void probe_start(struct engine *e);
+/* Other policies are in force: what a run's box is, is known from here on; and, once the runs have
+ * theirs: asks those boxes that are new. Their runs wait for that. */
+void probe_on_policies(struct engine *e);
+void probe_go_on(struct engine *e);
 void probe_on_result(struct engine *e, const struct proto_result *result);
 void probe_on_limits(struct engine *e, const struct priv_reply *reply);
-/* Names the layer behind a zygote's failure to set itself up, if one is; report may be NULL. */
-void probe_log_step(const struct zyg_report *report, const char *text);
-void probe_fill_hello(struct proto_hello *ret);
+/* The policy that a probe's own run needs now, or -1: nobody has such a box any more. */
+int probe_find_policy(void);
+/* May this run go? Not before its box is proven. */
+bool probe_lets(const struct run *run);
+/* Names the layer behind a zygote's failure to set itself up, if one is and it was to be asked;
+ * report may be NULL. */
+void probe_log_step(const struct slot *s, const struct zyg_report *report, const char *text);
+/* names: of policies, for those who may know them. */
+void probe_fill_hello(struct proto_hello *ret, bool names);
 
 /* ---- engine_clients.c: connections -------------------------------------------------------------
  */
@@ -426,7 +448,6 @@ void clients_stop_listening(struct engine *e);
 int client_add(struct engine *e, int sock, unsigned rights);
 struct client *client_find(struct engine *e, uint64_t id);
 /* Sends, or keeps it until the client reads again. The texts are copied when kept. */
-void client_send(struct client *c, const struct proto_msg *msg);
-void client_broadcast(struct engine *e, const struct proto_msg *msg);
+void client_send(struct client *c, struct proto_msg *msg);
 /* One of its runs is over: it may be read again. */
 void client_run_closed(struct client *c);

@@ -13,7 +13,9 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-#define FORK_NS_MIN 10000u  /* less than any fork takes */
+#define CPU_LATE_NS (5 * CLOCK_NS_PER_MS)  /* a run that is shorter is told by its processes */
+#define CPU_LOOK_NS (10 * CLOCK_NS_PER_MS) /* at least, between two looks at a limit */
+#define FORK_NS_MIN 10000u                 /* less than any fork takes */
 #define OOM_NS_MIN 1000000u /* less than it takes to start a process and run out of memory */
 
 /* The number behind `key ` in a counter file, or the first number when key is "". */
@@ -27,6 +29,71 @@ static uint64_t read_counter(int fd, const char *key)
     const char *at = *key ? strstr(text, key) : text;
     return at ? strtoull(at + strlen(key), NULL, 10) : 0;
 }
+
+/* Of all that was ever in the slot's cgroup, also of those whom nobody waited for; 0: not counted.
+ * v1 has nanoseconds, v2 "usage_usec N". */
+static uint64_t read_cpu_ns(const struct slot *s)
+{
+    static const char v2[] = "usage_usec ";
+    char text[128];
+    int fd = s->counters[CGROUP_CPU_USED];
+    ssize_t n = fd < 0 ? -1 : pread(fd, text, sizeof text - 1, 0);
+    if (n <= 0)
+        return 0;
+    text[n] = 0;
+    return strncmp(text, v2, sizeof v2 - 1) ? strtoull(text, NULL, 10)
+                                            : strtoull(text + sizeof v2 - 1, NULL, 10) * 1000;
+}
+
+/* ---- processor time ----------------------------------------------------------------------------
+ *
+ * RLIMIT_CPU is each process's own and in whole seconds. Over all of them the counter is looked at
+ * when it can have come to the limit at the earliest: with all processors from now on.
+ */
+
+static void set_cpu_timer(struct slot *s, uint64_t left_ns)
+{
+    const struct engine *e = s->engine;
+    uint64_t in_ns = left_ns / (e->cpu_count ? e->cpu_count : 1);
+    (void)loop_timer_set(&s->engine->loop, &s->cpu_limit,
+                         clock_now_ns() + (in_ns > CPU_LOOK_NS ? in_ns : CPU_LOOK_NS));
+}
+
+void run_watch_cpu(struct run *run, struct slot *s)
+{
+    s->cpu_seen_ns = read_cpu_ns(s);
+    if (run_stage(run)->cpu_ms && s->cpu_seen_ns)
+        set_cpu_timer(s, run_stage(run)->cpu_ms * CLOCK_NS_PER_MS);
+}
+
+void slot_on_cpu_limit(struct loop_timer *t)
+{
+    struct slot *s = CONTAINER_OF(t, struct slot, cpu_limit);
+    struct run *run = s->ns ? s->ns->running : NULL;
+    if (!run || s->state != SLOT_BUSY)
+        return;
+    uint64_t limit = run_stage(run)->cpu_ms * CLOCK_NS_PER_MS;
+    uint64_t used = read_cpu_ns(s) - s->cpu_seen_ns;
+    if (used < limit) {
+        set_cpu_timer(s, limit - used);
+        return;
+    }
+    run->cpu_used_up = true;
+    slot_cancel_run(s);
+}
+
+/* What all processes used, if it was worth asking for; pid 1's word counts those that were waited
+ * for. */
+static uint64_t find_cpu_ns(const struct slot *s, const struct zyg_report *report)
+{
+    if (report->wall_ns < CPU_LATE_NS && !report->survivors)
+        return report->cpu_ns;
+    uint64_t now = read_cpu_ns(s), used = now > s->cpu_seen_ns ? now - s->cpu_seen_ns : 0;
+    return used > report->cpu_ns ? used : report->cpu_ns;
+}
+
+/* ---- the reason --------------------------------------------------------------------------------
+ */
 
 static bool oom_happened(struct slot *s)
 {
@@ -54,8 +121,10 @@ static enum proto_reason find_reason(struct run *run, struct slot *s,
     bool signaled = WIFSIGNALED(report->status);
     if (report->reason == ZYG_BY_TIMEOUT)
         return PROTO_REASON_TIMEOUT;
-    if (run->cancelled || report->reason == ZYG_BY_CANCEL)
+    if (run->cancelled)
         return PROTO_REASON_CANCELLED;
+    if (report->reason == ZYG_BY_CANCEL)
+        return run->cpu_used_up ? PROTO_REASON_CPU_LIMIT : PROTO_REASON_CANCELLED;
     if (!signaled && WEXITSTATUS(report->status) == 0)
         return PROTO_REASON_EXIT;
     if (oom_happened(s))
@@ -158,6 +227,7 @@ void run_finish(struct run *run, struct slot *s, const struct zyg_report *report
         fail_step(run, report);
         return;
     }
+    loop_timer_cancel(&s->engine->loop, &s->cpu_limit);
     uint64_t peak = read_counter(s->counters[CGROUP_PEAK], "");
     result.reason = find_reason(run, s, report);
     result.exited = WIFEXITED(report->status);
@@ -165,7 +235,7 @@ void run_finish(struct run *run, struct slot *s, const struct zyg_report *report
     result.signal = WIFSIGNALED(report->status) ? WTERMSIG(report->status) : 0;
     result.queue_us = run->queue_us;
     result.wall_us = report->wall_ns / 1000;
-    result.cpu_us = report->cpu_ns / 1000;
+    result.cpu_us = find_cpu_ns(s, report) / 1000;
     result.max_rss_kb = peak ? peak / 1024 : report->max_rss_kb;
     result.output_bytes_max = run->output_bytes_max;
     take_denied(&result, report);

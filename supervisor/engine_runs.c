@@ -11,6 +11,7 @@
 #include "lib/log.h"
 #include "policy/policy.h"
 #include "supervisor/engine.h"
+#include "supervisor/verdict.h"
 #include "volumes/volumes.h"
 #include <inttypes.h>
 #include <signal.h>
@@ -57,7 +58,7 @@ static void log_run(const struct run *run, const struct proto_result *r)
         F_I64("exit_code", r->exited ? r->exit_code : -1),
         F_STR("start", proto_start_name(r->start)), F_MS("queue_ms", r->queue_us * 1000),
         F_MS("wall_ms", r->wall_us * 1000), F_MS("cpu_ms", r->cpu_us * 1000),
-        F_STR("denied", denied));
+        F_STR("denied", denied), F_LAST_STR("key", run->key));
 }
 
 static void release(struct engine *e, struct run *run)
@@ -145,7 +146,7 @@ static void refuse(struct client *c, const struct proto_execute *exec, enum prot
     struct proto_msg msg = {.type = PROTO_RESULT, .tag = exec->tag};
     msg.result =
         (struct proto_result){.tag = exec->tag, .outcome = outcome, .field = field, .text = text};
-    if (outcome == PROTO_QUEUE_FULL)
+    if (outcome == PROTO_QUEUE_FULL || outcome == PROTO_ACTIVATION_FAILED)
         msg.result.retry_after_ms = RETRY_AFTER_MS;
     c->engine->total.refused++;
     client_send(c, &msg);
@@ -174,10 +175,19 @@ const char *run_choose_policy(struct engine *e, struct run *run)
     return NULL;
 }
 
+static const char *choose_for_probe(struct run *run)
+{
+    int policy = probe_find_policy();
+    run->policy = policy < 0 ? 0 : (uint32_t)policy;
+    return policy < 0 ? "no policy is of this kind any more" : NULL;
+}
+
 const char *run_choose_anew(struct engine *e, struct run *run)
 {
-    if (run->kind == RUN_PROBE || run->kind == RUN_COLLECT)
+    if (run->kind == RUN_COLLECT)
         return NULL;
+    if (run->kind == RUN_PROBE)
+        return choose_for_probe(run);
     const char *why = run_choose_policy(e, run);
     if (why)
         return why;
@@ -236,9 +246,10 @@ static const char *settle_policy(struct engine *e, struct run *run,
     uint64_t most = or_else(l->timeout_ms_max, e->set.timeout_ms_max);
     uint64_t usual = or_else(l->timeout_ms_default, e->set.timeout_ms_default);
     struct stage *st = &run->stages[0];
-    st->timeout_ms = or_else(exec->timeout_ms, at_most(usual, most));
-    st->cpu_ms = or_else(exec->cpu_ms, l->cpu_ms_max);
-    st->memory_bytes = exec->memory_bytes;
+    st->timeout_ms =
+        at_most(or_else(exec->timeout_ms, at_most(usual, most)), exec->timeout_ms_ceiling);
+    st->cpu_ms = at_most(or_else(exec->cpu_ms, l->cpu_ms_max), exec->cpu_ms_ceiling);
+    st->memory_bytes = at_most(exec->memory_bytes, exec->memory_bytes_ceiling);
     st->pids_max = exec->pids_max;
     run->output_bytes_max = l->output_bytes_max;
     return NULL;
@@ -293,12 +304,18 @@ static bool settle(struct engine *e, struct run *run, const struct proto_execute
 {
     run->accepted_ns = clock_now_ns();
     (void)snprintf(run->request_id, sizeof run->request_id, "%s", exec->request_id);
+    if (run->client->is_frontend) /* others would only say so */
+        (void)snprintf(run->key, sizeof run->key, "%s", exec->key);
     if (strlen(exec->policy) > POLICY_NAME_MAX)
         why->field = "policy", why->text = "longer than any name";
     else
         (void)snprintf(run->policy_asked, sizeof run->policy_asked, "%s", exec->policy);
     if (why->text || (why->text = settle_policy(e, run, exec, &why->field))) {
         why->outcome = PROTO_BAD_REQUEST;
+        return false;
+    }
+    if (verdict_refuses(run->policy)) {
+        *why = (struct refusal){PROTO_ACTIVATION_FAILED, "", verdict_refusal};
         return false;
     }
     return true;
@@ -408,6 +425,7 @@ void run_accept(struct client *c, const struct proto_execute *exec, int fds[], s
                             .tag = exec->tag,
                             .kind = kind_of(exec),
                             .ns = ns,
+                            .client = c,
                             .stage_count = 1,
                             .artifacts_fd = -1};
     if (!ns || !prepare(e, run, exec, lang, fds, &why)) {
@@ -441,7 +459,9 @@ void run_overdue(struct run *run)
 {
     struct proto_result result = {
         .outcome = PROTO_OK, .field = "", .text = "", .start = run->start};
-    result.reason = run->cancelled ? PROTO_REASON_CANCELLED : PROTO_REASON_TIMEOUT;
+    result.reason = run->cancelled     ? PROTO_REASON_CANCELLED
+                    : run->cpu_used_up ? PROTO_REASON_CPU_LIMIT
+                                       : PROTO_REASON_TIMEOUT;
     result.output_bytes_max = run->output_bytes_max;
     result.signal = SIGKILL;
     result.queue_us = run->queue_us;

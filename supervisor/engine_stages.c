@@ -71,6 +71,7 @@ int run_send(struct run *run, struct slot *s)
     if (run->stage_at == 0)
         run->queue_us = (run->started_ns - run->accepted_ns) / 1000;
     stage_drop(e, st);
+    run_watch_cpu(run, s);
     return 0;
 }
 

@@ -9,7 +9,7 @@
 #include <signal.h>
 #include <sys/types.h>
 
-#define ZYG_PROCS_MAX 3
+#define ZYG_PROCS_MAX 4
 #define ZYG_PAGE 4096u
 
 /* What a standby says of itself, in a memfd: it writes, pid 1 reads after it ended (or at the

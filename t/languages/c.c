@@ -62,7 +62,8 @@ int main(int argc, char **argv)
     else if (!strcmp(mode, "net")) {
         struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(80)};
         inet_pton(AF_INET, "1.1.1.1", &to.sin_addr);
-        puts(connect(socket(AF_INET, SOCK_STREAM, 0), (void *)&to, sizeof to) == 0 ? "connected" : "none");
+        puts(connect(socket(AF_INET, SOCK_STREAM, 0), (void *)&to, sizeof to) == 0 ? "connected"
+                                                                                   : "none");
     }
     return 0;
 }
