@@ -5,7 +5,8 @@
 #   make test       everything, under prove          make check    the fast inner loop
 #   make bench      speed beside the alternatives    make fuzz T=frame|execute|...   libFuzzer, 60 s
 #   make deps       apt-get what is missing          make install DESTDIR= PREFIX=/usr/local
-#   make soak       stress-ng, slowhttptest, 10,000 namespaces, ten minutes of mixed load
+#   make deps-languages   the ten languages: bash python node ruby php go c c++ java perl
+#   make soak       stress-ng, slowhttptest, 10,000 namespaces, mixed load, fuzzing: ten minutes each
 #   make layers headers format asan all-modes clean  MODE=dev|release|asan|clang|fault; config.mk overrides
 MODE ?= release
 -include config.mk
@@ -91,11 +92,13 @@ $B/brood-zygote: $(call zobj,zst,zygote/exec_eval.c)
 
 include tools/test.mk
 CFLAGS_net_links := $(shell pkg-config --cflags libnl-3.0)
+CFLAGS_net_conns := $(CFLAGS_net_links)
 CFLAGS_net_filter := $(CFLAGS_net_links)
 CFLAGS_net_netd := $(CFLAGS_net_links)
 -include $(shell find $B -name '*.d' 2>/dev/null)
 
 deps: ; tools/deps
+deps-languages: ; tools/deps --languages
 ready: ; @tools/deps --check || tools/deps
 ready-tests: ; @tools/deps --tests --check || tools/deps --tests
 run: ready
@@ -109,9 +112,10 @@ install: all
 	install -m 755 $B/brood-frontend $B/brood-netd $B/brood-zygote $B/brood-zygote.so $(DESTDIR)$(PREFIX)/lib/brood/
 	install -m 644 etc/brood.yaml $(DESTDIR)/etc/brood/brood.yaml.example
 	install -m 644 etc/policy.yaml $(DESTDIR)/etc/brood/policy.yaml.example
+	install -m 644 etc/keys.yaml $(DESTDIR)/etc/brood/keys.yaml.example
 	for f in etc/languages.d/*.yaml; do install -m 644 $$f $(DESTDIR)/etc/brood/languages.d/$${f##*/}.example; done
 	install -m 644 etc/seccomp/default.json $(DESTDIR)/etc/brood/seccomp/default.json.example
 	for s in 1 5 8; do install -m 644 man/*.$$s $(DESTDIR)$(PREFIX)/share/man/man$$s/; done
 clean: ; rm -rf build
-help: ; @sed -n '2,9s/^# \{0,1\}//p' Makefile
-.PHONY: all deps ready ready-tests run install clean help
+help: ; @sed -n '2,10s/^# \{0,1\}//p' Makefile
+.PHONY: all deps deps-languages ready ready-tests run install clean help

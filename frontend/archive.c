@@ -9,8 +9,8 @@
  *
  * A tar that fails half way breaks the connection, because its beginning is out with a 200 by then.
  * The client takes the stream at its own speed and the namespace is busy meanwhile: for as long as
- * a run may take at most, then tar is killed. An archive has two users, its request and the engine,
- * as a run does (execute.c).
+ * any run may be, or ?timeout= says, then tar is killed. An archive has two users, its request and
+ * the engine, as a run does (execute.c).
  */
 #include "frontend/answer.h"
 #include "frontend/ns.h"
@@ -20,6 +20,8 @@
 #include "lib/err.h"
 #include "lib/fd.h"
 #include "lib/log.h"
+#include "lib/num.h"
+#include <signal.h>
 
 #define HEAD_BYTES 4096u
 #define TEXT_BYTES 512u
@@ -38,6 +40,7 @@ struct archive {
     bool paused; /* the watch of out */
     bool ended;  /* out is at its end */
     bool gzip;
+    uint64_t timeout_ms;         /* 0: the engine's default */
     int out_fd, err_fd, body_fd; /* read ends, the watches own them; POST: the archive */
     struct http_watch *out, *err;
     struct proto_result result; /* valid when not open */
@@ -110,11 +113,15 @@ static void answer_failure(struct archive *a)
     else if (r->reason == PROTO_REASON_DISK || says(a, "No space left") ||
              says(a, "quota exceeded"))
         e = (struct answer_error){507, "no_space", 0, NULL};
-    else if (r->reason == PROTO_REASON_EXIT && says(a, "File too large"))
+    else if ((r->reason == PROTO_REASON_SIGNAL && r->signal == SIGXFSZ) ||
+             says(a, "File too large"))
         e = (struct answer_error){413, "too_large", 0, NULL};
     else if (r->reason != PROTO_REASON_EXIT)
         e.code = proto_reason_name(r->reason);
-    answer_error(a->req, &e, "tar: %.*s", (int)a->text_len, a->text_len ? a->text : "it failed");
+    if (a->text_len)
+        answer_error(a->req, &e, "%.*s", (int)a->text_len, a->text);
+    else
+        answer_error(a->req, &e, "tar did not come to its end (%s)", proto_reason_name(r->reason));
 }
 
 static void answer_extracted(struct archive *a)
@@ -275,8 +282,9 @@ static void start(struct archive *a)
                               .cwd = "",
                               .policy = "",
                               .language = "",
-                              .timeout_ms = f->timeout_ms_max,
-                              .request_id = http_request_id(a->req)};
+                              .timeout_ms = a->timeout_ms,
+                              .request_id = http_request_id(a->req),
+                              .key = routes_key_label(a->req)};
     int fds[3] = {extract ? a->body_fd : f->null_fd, -1, -1};
     fds[1] = make_pipe(a, on_out, &a->out_fd, &a->out);
     fds[2] = make_pipe(a, on_err, &a->err_fd, &a->err);
@@ -316,44 +324,69 @@ static struct archive *new_archive(struct front *f, struct http_request *req, co
     return a;
 }
 
+static void refuse(struct http_request *req, const char *text)
+{
+    answer_error(req, &(struct answer_error){400, "bad_request", 0, NULL}, "%s", text);
+}
+
+struct wish {
+    char ns_id[PROTO_NS_ID_MAX + 1], path[PROTO_FILES_PATH_MAX + 1];
+    bool gzip;
+    uint64_t timeout_ms;
+};
+
+/* What the query says beside the path. NULL, or what is wrong with it. */
+static const char *read_query(struct front *f, struct http_text query, struct wish *ret)
+{
+    char seconds[24];
+    int n = uri_find(query, "timeout", seconds, sizeof seconds);
+    ret->timeout_ms = 0;
+    ret->gzip = false;
+    if (n == -1 ||
+        (n >= 0 && num_parse_seconds_ms(seconds, 1, f->timeout_ms_max, &ret->timeout_ms) < 0))
+        return "timeout: seconds are expected, at most the service's longest timeout";
+    if (uri_find_bool(query, "gzip", &ret->gzip) < 0)
+        return "gzip: 0 or 1 is expected";
+    return NULL;
+}
+
 /* False: it was answered. */
 static bool take_request(struct front *f, struct http_request *req, const struct http_text *params,
-                         char ns_id[PROTO_NS_ID_MAX + 1], char path[PROTO_FILES_PATH_MAX + 1])
+                         struct wish *ret)
 {
     char text[PROTO_FILES_PATH_MAX + 1] = "";
     bool slash;
+    const char *fault = read_query(f, http_query(req), ret);
     int n = uri_find(http_query(req), "path", text, sizeof text);
-    if (n == -1) {
-        answer_error(req, &(struct answer_error){400, "bad_request", 0, NULL},
-                     "path: at most 4095 bytes, with %%XX for any byte but NUL");
+    if (n == -1)
+        fault = "path: at most 4095 bytes, with %XX for any byte but NUL";
+    if (fault) {
+        refuse(req, fault);
         return false;
     }
-    return ns_take_id(req, params[0], ns_id) == 0 &&
-           ns_take_path(req, (struct http_text){text, n > 0 ? (size_t)n : 0}, false, path,
-                        &slash) == 0 &&
+    return ns_take_id(req, params[0], ret->ns_id) == 0 &&
+           ns_take_path(req, (struct http_text){text, strlen(text)}, false, ret->path, &slash) ==
+               0 &&
            ns_may_begin(f, req);
 }
 
 static void make(struct front *f, struct http_request *req, const char *ns_id, const char *path)
 {
+    struct wish wish;
     struct archive *a = new_archive(f, req, ns_id, path);
-    bool gzip = false;
-    (void)uri_find_bool(http_query(req), "gzip", &gzip); /* looked at before */
-    if (!a)
+    if (!a ||
+        read_query(f, http_query(req), &wish)) /* it was looked at before: there is no fault */
         return;
-    a->gzip = gzip;
+    a->gzip = wish.gzip;
+    a->timeout_ms = wish.timeout_ms;
     start(a);
 }
 
 void archive_on_get(struct front *f, struct http_request *req, const struct http_text *params)
 {
-    char ns_id[PROTO_NS_ID_MAX + 1], path[PROTO_FILES_PATH_MAX + 1];
-    bool gzip = false;
-    if (uri_find_bool(http_query(req), "gzip", &gzip) < 0)
-        answer_error(req, &(struct answer_error){400, "bad_request", 0, NULL},
-                     "gzip: 0 or 1 is expected");
-    else if (take_request(f, req, params, ns_id, path))
-        files_require_directory(f, req, ns_id, path, make);
+    struct wish wish;
+    if (take_request(f, req, params, &wish))
+        files_require_directory(f, req, wish.ns_id, wish.path, make);
 }
 
 static void on_body(void *front, struct http_request *req, int fd, uint64_t len)
@@ -363,8 +396,7 @@ static void on_body(void *front, struct http_request *req, int fd, uint64_t len)
     (void)front;
     a->body_fd = fd;
     if (len == 0) {
-        answer_error(req, &(struct answer_error){400, "bad_request", 0, NULL},
-                     "the body is to be a tar, perhaps gzipped");
+        refuse(req, "the body is to be a tar, perhaps gzipped");
         return;
     }
     a->gzip = pread(fd, magic, sizeof magic, 0) == 2 && magic[0] == 0x1f && magic[1] == 0x8b;
@@ -373,7 +405,11 @@ static void on_body(void *front, struct http_request *req, int fd, uint64_t len)
 
 void archive_on_post(struct front *f, struct http_request *req, const struct http_text *params)
 {
-    char ns_id[PROTO_NS_ID_MAX + 1], path[PROTO_FILES_PATH_MAX + 1];
-    if (take_request(f, req, params, ns_id, path) && new_archive(f, req, ns_id, path))
-        http_body_receive(req, on_body);
+    struct wish wish;
+    struct archive *a =
+        take_request(f, req, params, &wish) ? new_archive(f, req, wish.ns_id, wish.path) : NULL;
+    if (!a)
+        return;
+    a->timeout_ms = wish.timeout_ms;
+    http_body_receive(req, on_body);
 }

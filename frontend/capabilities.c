@@ -62,6 +62,7 @@ static void put_limits(struct doc *d, const struct proto_hello *h)
         uint64_t value;
     } limits[] = {
         {"body_bytes", h->body_bytes_max},
+        {"upload_bytes", h->upload_bytes_max},
         {"cmd_bytes", h->cmd_bytes_max},
         {"env_bytes", h->env_bytes_max},
         {"output_bytes", h->output_bytes_max},

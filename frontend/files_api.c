@@ -8,13 +8,13 @@
  * thread of its own through this one's mailbox, and by then the client may be gone: the state of a
  * request lives until both are done with it.
  */
-#include "frontend/content_type.h"
+#include "frontend/answer.h"
 #include "frontend/front.h"
 #include "frontend/json_out.h"
+#include "frontend/media.h"
 #include "frontend/multipart.h"
 #include "frontend/serve_file.h"
 #include "frontend/uri.h"
-#include "frontend/v1_error.h"
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <strings.h>
@@ -70,12 +70,39 @@ static void on_end(struct front *f, struct http_request *req, struct request_own
         free_op(op);
 }
 
+/* What a call of the store that failed means to a client. */
+static void refuse(struct http_request *req, int error)
+{
+    static const struct {
+        int error;
+        struct answer_error answer;
+        const char *text;
+    } table[] = {
+        {ENOENT, {404, "not_found", 0, NULL}, "there is no such file"},
+        {EDQUOT,
+         {429, "quota_exceeded", 0, NULL},
+         "this key's uploads are as many or as large as store.key_files_max and store.key_max_mb "
+         "allow: delete some"},
+        {EFBIG,
+         {413, "file_too_large", 0, NULL},
+         "the file is larger than store.file_max_mb allows"},
+        {EAGAIN, {503, "overloaded", 1000, NULL}, "too much is waiting to be stored"},
+        {ENOSPC, {507, "storage_full", 0, NULL}, "there is no room left to store it"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(table); i++)
+        if (table[i].error == error) {
+            answer_error(req, &table[i].answer, "%s", table[i].text);
+            return;
+        }
+    answer_error(req, &(struct answer_error){500, "internal", 0, NULL}, "the store failed");
+}
+
 /* NULL: answered. */
 static struct op *new_op(struct front *f, struct http_request *req)
 {
     struct op *op = calloc(1, sizeof *op);
     if (!op) {
-        v1_store_error(req, ENOMEM, FIELD);
+        refuse(req, ENOMEM);
         return NULL;
     }
     op->owner.on_gone = on_gone;
@@ -100,7 +127,7 @@ static void submit(struct op *op, enum store_verb verb, void (*on_done)(struct s
     op->calling = true;
     if (store_submit(&op->front->mailbox, &op->call) < 0) {
         op->calling = false;
-        v1_store_error(op->req, EAGAIN, FIELD);
+        refuse(op->req, EAGAIN);
     }
 }
 
@@ -131,7 +158,7 @@ static void on_put(struct store_call *call)
     if (!op)
         return;
     if (call->error) {
-        v1_store_error(op->req, call->error, FIELD);
+        refuse(op->req, call->error);
         return;
     }
     len = (size_t)snprintf(body, sizeof body, "{\"id\":\"%s\",\"name\":\"", o->id);
@@ -144,14 +171,14 @@ static void on_put(struct store_call *call)
 static void put(struct op *op, const struct multipart_file *file)
 {
     if (file->len > op->front->file_bytes_max) {
-        v1_error(op->req, &(struct answer_error){413, "file_too_large", 0, NULL},
-                 "the file has %zu bytes, store.file_max_mb allows %" PRIu64, file->len,
-                 op->front->file_bytes_max);
+        answer_error(op->req, &(struct answer_error){413, "file_too_large", 0, NULL},
+                     "the file has %zu bytes, store.file_max_mb allows %" PRIu64, file->len,
+                     op->front->file_bytes_max);
         return;
     }
     op->counted = op->body_len;
     if (atomic_fetch_add(&storing, op->counted) + op->counted > STORING_BYTES_MAX) {
-        v1_store_error(op->req, EAGAIN, FIELD);
+        refuse(op->req, EAGAIN);
         return;
     }
     op->call.data = file->at;
@@ -180,9 +207,9 @@ static void on_body(void *user, struct http_request *req, int body_fd, uint64_t 
     else
         wrong = multipart_find(op->body, len, boundary, FIELD, &file);
     if (len > 0 && !op->body)
-        v1_store_error(req, ENOMEM, FIELD);
+        refuse(req, ENOMEM);
     else if (wrong)
-        v1_error(req, &(struct answer_error){400, "bad_multipart", 0, NULL}, "%s", wrong);
+        answer_error(req, &(struct answer_error){400, "bad_multipart", 0, NULL}, "%s", wrong);
     else
         put(op, &file);
 }
@@ -193,16 +220,16 @@ void uploads_on_post(struct front *f, struct http_request *req, const struct htt
     char boundary[MULTIPART_BOUNDARY_MAX + 1];
     (void)params;
     if (!f->greeted)
-        v1_error(req, &(struct answer_error){503, "not_ready", 1000, NULL},
-                 "the engine has not been heard of yet");
+        answer_error(req, &(struct answer_error){503, "not_ready", 1000, NULL},
+                     "the engine has not been heard of yet");
     else if (type.len >= sizeof MULTIPART - 1 &&
              strncasecmp(type.at, MULTIPART, sizeof MULTIPART - 1) == 0 &&
              multipart_boundary(type.at, type.len, boundary) == 0)
-        v1_error(req, &(struct answer_error){400, "bad_multipart", 0, NULL},
-                 "Content-Type has no boundary that could be one");
+        answer_error(req, &(struct answer_error){400, "bad_multipart", 0, NULL},
+                     "Content-Type has no boundary that could be one");
     else if (!type.at || multipart_boundary(type.at, type.len, boundary) == 0)
-        v1_error(req, &(struct answer_error){415, "unsupported_media_type", 0, NULL},
-                 "the body must be " MULTIPART " with a boundary, and one part named " FIELD);
+        answer_error(req, &(struct answer_error){415, "unsupported_media_type", 0, NULL},
+                     "the body must be " MULTIPART " with a boundary, and one part named " FIELD);
     else if (new_op(f, req))
         http_body_receive(req, on_body);
 }
@@ -217,14 +244,14 @@ static void on_got(struct store_call *call)
     if (!op)
         return;
     if (call->error) {
-        v1_store_error(op->req, call->error, FIELD);
+        refuse(op->req, call->error);
         return;
     }
     (void)snprintf(etag, sizeof etag, "\"%s\"", call->object.sha256);
     const struct serve_file file = {.fd = call->fd,
                                     .size = call->object.size,
                                     .etag = etag,
-                                    .content_type = content_type_of(call->object.name),
+                                    .content_type = media_type_of(call->object.name),
                                     .name = call->object.name,
                                     .cache_control = "private, no-cache"};
     serve_file(op->req, &file);
@@ -247,7 +274,7 @@ static struct http_text find_raw(struct http_text query, const char *name)
 static bool take_id(struct op *op, struct http_text id)
 {
     if (!store_id_is_valid(PREFIX, id.at, id.len)) {
-        v1_store_error(op->req, ENOENT, FIELD);
+        refuse(op->req, ENOENT);
         return false;
     }
     memcpy(op->call.object.id, id.at, id.len);
@@ -259,12 +286,12 @@ static void get_signed(struct front *f, struct http_request *req, struct http_te
 {
     enum url_verdict verdict = urls_check(f->urls, id, payload, sig, store_now_ms());
     if (verdict != URL_GOOD) {
-        v1_error(req,
-                 &(struct answer_error){
-                     403, verdict == URL_EXPIRED ? "url_expired" : "bad_signature", 0, NULL},
-                 "%s",
-                 verdict == URL_EXPIRED ? "the URL has expired"
-                                        : "the URL is not one of this service's");
+        answer_error(req,
+                     &(struct answer_error){
+                         403, verdict == URL_EXPIRED ? "url_expired" : "bad_signature", 0, NULL},
+                     "%s",
+                     verdict == URL_EXPIRED ? "the URL has expired"
+                                            : "the URL is not one of this service's");
         return;
     }
     struct op *op = new_op(f, req);
@@ -296,7 +323,7 @@ static void on_dropped(struct store_call *call)
     if (!op)
         return;
     if (call->error) {
-        v1_store_error(op->req, call->error, FIELD);
+        refuse(op->req, call->error);
         return;
     }
     int n = snprintf(body, sizeof body, "{\"id\":\"%s\",\"deleted\":true}\n", call->object.id);

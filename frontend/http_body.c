@@ -343,15 +343,11 @@ static bool take_bytes(struct http_request *r, char *at, size_t len)
             return false;
         }
         if (b->have + len > b->max) {
-            fail(r, 413, "too_large", "the body is larger than files.upload_max allows");
-            return false;
-        }
-        if (!hold(r, len)) {
-            fail_busy(r);
+            fail(r, 413, "too_large", "the body is larger than files.upload_max_mb allows");
             return false;
         }
     }
-    if (fd_write_all(b->fd, at, len) < 0) {
+    if (!hold(r, len) || fd_write_all(b->fd, at, len) < 0) {
         fail_busy(r);
         return false;
     }
@@ -411,11 +407,14 @@ void http_body_receive(struct http_request *r, http_on_body on_body)
         return;
     }
     if (b->length != LENGTH_UNKNOWN && b->length > b->max) {
-        fail(r, 413, "too_large", "the body is larger than files.upload_max allows");
+        fail(r, 413, "too_large", "the body is larger than files.upload_max_mb allows");
         return;
     }
-    b->fd = SYS(memfd_create("body", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-    if (b->fd < 0 || (b->length != LENGTH_UNKNOWN && !hold(r, b->length))) {
+    /* What is announced is not held yet: or a few idle connections would keep everyone out. */
+    bool fits = b->length == LENGTH_UNKNOWN ||
+                atomic_load(&held) + b->length <= c->server->settings.uploads_held_max;
+    b->fd = fits ? SYS(memfd_create("body", MFD_CLOEXEC | MFD_ALLOW_SEALING)) : -1;
+    if (b->fd < 0) {
         fail_busy(r);
         return;
     }

@@ -57,7 +57,7 @@ static void on_setup(h2o_filter_t *self, h2o_req_t *req, h2o_ostream_t **slot)
     int status = req->res.status;
     int n = snprintf(text, sizeof text, "{\"error\":{\"code\":\"%s\",\"message\":\"%s\"}}\n",
                      code_of(status),
-                     status == 413 ? "the body is larger than http.body_max allows"
+                     status == 413 ? "the body is larger than http.body_max_kb allows"
                                    : "the request is not valid HTTP/1.1");
     struct replacement *own = (void *)h2o_add_ostream(req, sizeof *own, slot);
     own->super.do_send = do_send;

@@ -25,8 +25,7 @@
 #define THREADS_MAX 64
 #define TICK_MS 100u
 #define BODY_BYTES_BEFORE_HELLO (1u << 20)
-#define UPLOAD_BYTES_MAX (64ull << 20)
-#define UPLOADS_HELD_MAX (256ull << 20)
+#define UPLOADS_HELD_BEFORE_HELLO (64ull << 20)
 #define ENDING_MS 2000u /* answers of the last moment get this long to leave */
 
 struct fd_list {
@@ -82,7 +81,7 @@ static bool on_hello(void *user, const struct proto_hello *h, const int *fds, si
     struct front *f = user;
     const struct http_settings settings = {.body_bytes_max = h->body_bytes_max,
                                            .connections_max = h->connections_max,
-                                           .uploads_held_max = UPLOADS_HELD_MAX,
+                                           .uploads_held_max = h->uploads_held_max,
                                            .request_timeout_ms = h->request_timeout_ms,
                                            .idle_timeout_ms = h->idle_timeout_ms,
                                            .write_timeout_ms = h->write_timeout_ms};
@@ -98,7 +97,7 @@ static bool on_hello(void *user, const struct proto_hello *h, const int *fds, si
         return false;
     lang_list_set(&f->languages, h);
     f->timeout_ms_max = h->timeout_ms_max;
-    f->upload_bytes_max = UPLOAD_BYTES_MAX;
+    f->upload_bytes_max = h->upload_bytes_max;
     take_store_settings(f, &h->store);
     f->greeted = true;
     capabilities_on_hello(f, h);
@@ -167,7 +166,7 @@ static int set_up(struct front *f, int engine_fd, const struct fd_list *listener
     /* Until the Hello: /health and /ready are answered, nothing else is. */
     const struct http_settings settings = {.body_bytes_max = BODY_BYTES_BEFORE_HELLO,
                                            .connections_max = 256,
-                                           .uploads_held_max = UPLOADS_HELD_MAX,
+                                           .uploads_held_max = UPLOADS_HELD_BEFORE_HELLO,
                                            .request_timeout_ms = 10000,
                                            .idle_timeout_ms = 60000,
                                            .write_timeout_ms = 30000};

@@ -73,7 +73,7 @@ static void languages(struct front *f, struct http_request *req, const struct ht
 #define PARAMS_MAX 4
 #define HEAD_TOO 1u       /* GET; HEAD is answered alike, without the body */
 #define WHILE_DRAINING 2u /* also when the service stops */
-#define UPLOAD 4u         /* bodies up to files.upload_max, by http_body_receive */
+#define UPLOAD 4u         /* bodies up to files.upload_max_mb, by http_body_receive */
 
 struct route {
     const char *method, *path;

@@ -14,8 +14,6 @@
 #include <fcntl.h>
 #include <linux/if_link.h>
 #include <linux/ip.h>
-#include <linux/netfilter/nfnetlink.h>
-#include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
 #include <net/if.h>
@@ -25,25 +23,22 @@
 #include <netlink/netlink.h>
 #include <netlink/socket.h>
 
-#define ORIG_IP_SRC (1u << 0) /* CTA_FILTER_F_CTA_IP_SRC, not in the headers for programs */
-
 static int nl_fail(struct err *err, const char *what, int r)
 {
     return err_set(err, "%s: %s", what, nl_geterror(r));
 }
 
-static int connect_to(struct nl_sock **ret, int protocol)
+int links_connect(struct nl_sock **ret, int protocol)
 {
     *ret = nl_socket_alloc();
     return *ret ? SYS(nl_connect(*ret, protocol)) : -NLE_NOMEM;
 }
 
-/* Sends, frees and waits for the kernel's word: 0 or a negative code of libnl. Where there was no
- * word the next question begins another conversation: in this one it would get the answer to this
- * one, or none that libnl takes for its own. */
-static int ask(struct nl_sock **sock, int protocol, struct nl_msg *msg)
+/* Where there was no word the next question begins another conversation: in this one it would get
+ * the answer to this one, or none that libnl takes for its own. */
+int links_ask(struct nl_sock **sock, int protocol, struct nl_msg *msg)
 {
-    int r = *sock ? 0 : connect_to(sock, protocol);
+    int r = *sock ? 0 : links_connect(sock, protocol);
     if (r >= 0)
         r = msg ? SYS(nl_send_auto(*sock, msg)) : -NLE_NOMEM;
     nlmsg_free(msg);
@@ -58,9 +53,9 @@ static int ask(struct nl_sock **sock, int protocol, struct nl_msg *msg)
 
 int links_open(struct links *l, struct err *err)
 {
-    int r = connect_to(&l->route, NETLINK_ROUTE);
+    int r = links_connect(&l->route, NETLINK_ROUTE);
     if (r >= 0)
-        r = connect_to(&l->conntrack, NETLINK_NETFILTER);
+        r = links_connect(&l->conntrack, NETLINK_NETFILTER);
     return r < 0 ? nl_fail(err, "netlink", r) : 0;
 }
 
@@ -90,7 +85,7 @@ static int remove_link(struct links *l, const char *name)
 {
     bool ok;
     struct nl_msg *msg = link_message(RTM_DELLINK, 0, 0, name, 0, &ok);
-    return ask(&l->route, NETLINK_ROUTE, checked(msg, ok));
+    return links_ask(&l->route, NETLINK_ROUTE, checked(msg, ok));
 }
 
 int links_remove_all(struct links *l, uint32_t key, struct err *err)
@@ -99,7 +94,7 @@ int links_remove_all(struct links *l, uint32_t key, struct err *err)
         bool ok;
         struct nl_msg *msg = link_message(RTM_DELLINK, 0, 0, NULL, 0, &ok);
         ok = ok && nla_put_u32(msg, IFLA_GROUP, rules_group(key, policy)) == 0;
-        int r = ask(&l->route, NETLINK_ROUTE, checked(msg, ok));
+        int r = links_ask(&l->route, NETLINK_ROUTE, checked(msg, ok));
         if (r < 0 && r != -NLE_NODEV && r != -NLE_OBJ_NOTFOUND)
             return nl_fail(err, "remove links", r);
     }
@@ -135,7 +130,7 @@ int links_check_subnet(struct links *l, uint32_t subnet, uint32_t prefix, struct
     struct search search = {.subnet = subnet, .prefix = prefix};
     struct rtmsg all = {.rtm_family = AF_INET};
     struct nl_sock *sock;
-    int r = connect_to(&sock, NETLINK_ROUTE);
+    int r = links_connect(&sock, NETLINK_ROUTE);
     (void)l;
     if (r >= 0)
         r = nl_socket_modify_cb(sock, NL_CB_VALID, NL_CB_CUSTOM, on_route, &search);
@@ -177,7 +172,7 @@ static int make_pair(struct links *l, const char *name, uint32_t group, int netn
     bool ok;
     struct nl_msg *msg = link_message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0, name, 0, &ok);
     ok = ok && nla_put_u32(msg, IFLA_GROUP, group) == 0 && put_peer(msg, netns);
-    return ask(&l->route, NETLINK_ROUTE, checked(msg, ok));
+    return links_ask(&l->route, NETLINK_ROUTE, checked(msg, ok));
 }
 
 /* Packets from this link may be forwarded (from others only if the host does that); only from its
@@ -202,7 +197,7 @@ static int configure(struct links *l, unsigned index)
          (family = nla_nest_start(msg, AF_INET6)) &&
          nla_put_u8(msg, IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE) == 0 &&
          nla_nest_end(msg, family) == 0 && nla_nest_end(msg, spec) == 0;
-    int r = ask(&l->route, NETLINK_ROUTE, checked(msg, ok));
+    int r = links_ask(&l->route, NETLINK_ROUTE, checked(msg, ok));
     return r == -NLE_AF_NOSUPPORT || r == -NLE_OPNOTSUPP ? 0 : r; /* a kernel without IPv6 */
 }
 
@@ -214,14 +209,14 @@ static int add_address(struct links *l, unsigned index, uint32_t addr)
     bool ok = msg && nlmsg_append(msg, &what, sizeof what, NLMSG_ALIGNTO) == 0 &&
               nla_put_u32(msg, IFA_LOCAL, htonl(addr)) == 0 &&
               nla_put_u32(msg, IFA_ADDRESS, htonl(addr)) == 0;
-    return ask(&l->route, NETLINK_ROUTE, checked(msg, ok));
+    return links_ask(&l->route, NETLINK_ROUTE, checked(msg, ok));
 }
 
 static int bring_up(struct links *l, unsigned index)
 {
     bool ok;
     struct nl_msg *msg = link_message(RTM_NEWLINK, 0, index, NULL, IFF_UP, &ok);
-    return ask(&l->route, NETLINK_ROUTE, checked(msg, ok));
+    return links_ask(&l->route, NETLINK_ROUTE, checked(msg, ok));
 }
 
 /* What the host's end received the namespace has sent. */
@@ -249,7 +244,7 @@ int links_attach(struct links *l, const struct net_config *config, const struct 
 {
     char name[NETD_NAME_MAX];
     uint32_t group = rules_group(config->key, order->policy);
-    int r = links_forget(l, net_ns_address(config->subnet, order->slot), err);
+    int r = conns_forget(l, net_ns_address(config->subnet, order->slot), err);
     if (r < 0)
         return r;
     rules_link_name(config->key, order->slot, name);
@@ -273,24 +268,4 @@ int links_attach(struct links *l, const struct net_config *config, const struct 
     if (r < 0)
         (void)remove_link(l, name);
     return r < 0 ? err->code : 0;
-}
-
-/* ---- connections -------------------------------------------------------------------------------
- */
-
-int links_forget(struct links *l, uint32_t addr, struct err *err)
-{
-    struct nl_msg *msg = nlmsg_alloc_simple(NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE, 0);
-    struct nfgenmsg what = {.nfgen_family = AF_INET, .version = 1};
-    struct nlattr *tuple = NULL, *ip = NULL, *filter = NULL;
-    bool ok = msg && nlmsg_append(msg, &what, sizeof what, NLMSG_ALIGNTO) == 0 &&
-              (tuple = nla_nest_start(msg, CTA_TUPLE_ORIG | NLA_F_NESTED)) &&
-              (ip = nla_nest_start(msg, CTA_TUPLE_IP | NLA_F_NESTED)) &&
-              nla_put_u32(msg, CTA_IP_V4_SRC, htonl(addr)) == 0 && nla_nest_end(msg, ip) == 0 &&
-              nla_nest_end(msg, tuple) == 0 &&
-              (filter = nla_nest_start(msg, CTA_FILTER | NLA_F_NESTED)) &&
-              nla_put_u32(msg, 1 /* CTA_FILTER_ORIG_FLAGS */, ORIG_IP_SRC) == 0 &&
-              nla_nest_end(msg, filter) == 0;
-    int r = ask(&l->conntrack, NETLINK_NETFILTER, checked(msg, ok));
-    return r < 0 && r != -NLE_OBJ_NOTFOUND ? nl_fail(err, "forget connections", r) : 0;
 }

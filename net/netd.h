@@ -4,6 +4,7 @@
 #include "lib/buf.h"
 #include "net/net.h"
 struct err;
+struct nl_msg;
 struct nl_sock;
 
 #define NETD_NAME_MAX 16 /* IFNAMSIZ */
@@ -39,12 +40,16 @@ int filter_watch(struct nl_sock **ret, struct err *err);
 /* Reads what it tells. True: our table is gone. */
 bool filter_is_lost(struct nl_sock *watch, const struct net_config *config);
 
-/* ---- links.c: veth pairs, addresses, connections, by rtnetlink ----------------------------------
+/* ---- links.c: veth pairs, addresses, by rtnetlink ----------------------------------
  */
 
 struct links {
     struct nl_sock *route, *conntrack;
 };
+/* A conversation with the kernel; <0: a code of libnl. */
+int links_connect(struct nl_sock **ret, int protocol);
+/* Sends, frees and waits for the kernel's word: 0 or a negative code of libnl. */
+int links_ask(struct nl_sock **sock, int protocol, struct nl_msg *msg);
 int links_open(struct links *l, struct err *err);
 /* Removes every link of that key, attached or not. */
 int links_remove_all(struct links *l, uint32_t key, struct err *err);
@@ -53,5 +58,9 @@ int links_check_subnet(struct links *l, uint32_t subnet, uint32_t prefix, struct
 /* Makes the slot's pair with its other end in that netns, and opens the host's counters of it. */
 int links_attach(struct links *l, const struct net_config *config, const struct net_order *order,
                  int netns, int ret_counters[2], struct err *err);
+
+/* ---- conns.c: conntrack's entries ---------------------------------------------------------------
+ */
+
 /* Forgets the connections of a slot's address: the next who gets it must not hear of them. */
-int links_forget(struct links *l, uint32_t addr, struct err *err);
+int conns_forget(struct links *l, uint32_t addr, struct err *err);

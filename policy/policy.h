@@ -221,6 +221,8 @@ int policy_seccomp_compile(const char *json, size_t bytes, uint64_t *ret_bpf, ui
                            struct err *err);
 /* The profile named "default": etc/seccomp/default.json as it was at build time. */
 const char *policy_seccomp_default(size_t *ret_bytes);
+/* Does the plan's filter refuse this call when all its arguments are `args`? */
+bool policy_refuses(const struct policy_plan *plan, int nr, uint64_t args);
 /* "mount"; "syscall_999" for one that has no name. */
 void policy_syscall_name(uint32_t nr, char *ret, size_t room);
 #define POLICY_SYSCALL_NAME_ROOM 32

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* policy/simulate - see simulate.h. Runs in the supervisor, its compiling child and the engine. */
 #include "policy/simulate.h"
+#include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
@@ -52,4 +53,10 @@ uint32_t policy_simulate(const struct policy_plan *plan, uint32_t arch, int nr, 
     for (size_t i = 0; i < ARRAY_LEN(data.args); i++)
         data.args[i] = args;
     return run_filter(plan, &data);
+}
+
+bool policy_refuses(const struct policy_plan *plan, int nr, uint64_t args)
+{
+    return plan->layers & POLICY_SECCOMP &&
+           policy_simulate(plan, AUDIT_ARCH_X86_64, nr, args) != SECCOMP_RET_ALLOW;
 }

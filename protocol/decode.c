@@ -397,6 +397,8 @@ static int take_hello(const Brood__Wire__Hello *m, struct arena *arena, struct p
         .timeout_ms_max = m->timeout_ms_max,
         .output_bytes_max = m->output_bytes_max,
         .body_bytes_max = m->body_bytes_max,
+        .upload_bytes_max = m->upload_bytes_max,
+        .uploads_held_max = m->uploads_held_max,
         .connections_max = m->connections_max,
         .request_timeout_ms = m->request_timeout_ms,
         .idle_timeout_ms = m->idle_timeout_ms,

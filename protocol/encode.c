@@ -245,6 +245,8 @@ static ssize_t encode_hello(const struct proto_msg *msg, size_t head, char *scra
     m.timeout_ms_max = h->timeout_ms_max;
     m.output_bytes_max = h->output_bytes_max;
     m.body_bytes_max = h->body_bytes_max;
+    m.upload_bytes_max = h->upload_bytes_max;
+    m.uploads_held_max = h->uploads_held_max;
     m.connections_max = h->connections_max;
     m.request_timeout_ms = h->request_timeout_ms;
     m.idle_timeout_ms = h->idle_timeout_ms;

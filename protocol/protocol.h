@@ -248,6 +248,7 @@ struct proto_hello {
     uint32_t version;
     const char *server;
     uint64_t cmd_bytes_max, env_bytes_max, timeout_ms_default, timeout_ms_max, output_bytes_max;
+    uint64_t upload_bytes_max, uploads_held_max; /* bodies that are files; others: body_bytes_max */
     uint64_t body_bytes_max, connections_max, request_timeout_ms, idle_timeout_ms, write_timeout_ms;
     uint32_t log_format, log_level; /* enum log_format, enum log_level */
     bool draining;

@@ -191,13 +191,6 @@ static void on_drain_over(struct loop_timer *t)
     engine_down(e, 0);
 }
 
-void engine_say_hello(struct engine *e)
-{
-    struct proto_msg hello = {.type = PROTO_HELLO};
-    engine_fill_hello(e, &hello.hello);
-    client_broadcast(e, &hello);
-}
-
 static void drain(struct engine *e, uint32_t times)
 {
     if (times > 1) {
@@ -256,9 +249,11 @@ static void take_policies(struct engine *e, uint32_t generation, int *fd)
     (void)munmap((void *)(uintptr_t)e->policies, policy_set_bytes(e->policies));
     e->policies = map;
     e->generation = generation;
+    probe_on_policies(e);
     engine_say_hello(e);
     ns_on_policies(e);
     slots_on_policies(e);
+    probe_go_on(e);
 }
 
 /* A SIGHUP led to other keys, perhaps the same ones. */
@@ -382,7 +377,7 @@ static uint64_t longest_timeout_ms(const struct engine *e)
     return ms;
 }
 
-void engine_fill_hello(const struct engine *e, struct proto_hello *ret)
+void engine_fill_hello(const struct engine *e, unsigned rights, struct proto_hello *ret)
 {
     const struct settings *s = &e->set;
     *ret = (struct proto_hello){
@@ -394,6 +389,8 @@ void engine_fill_hello(const struct engine *e, struct proto_hello *ret)
         .timeout_ms_max = longest_timeout_ms(e),
         .output_bytes_max = s->output_bytes_max,
         .body_bytes_max = s->body_bytes_max,
+        .upload_bytes_max = s->upload_bytes_max,
+        .uploads_held_max = s->uploads_held_max,
         .connections_max = s->connections_max,
         .request_timeout_ms = s->request_timeout_ms,
         .idle_timeout_ms = s->idle_timeout_ms,
@@ -414,7 +411,7 @@ void engine_fill_hello(const struct engine *e, struct proto_hello *ret)
         .max_wait_ms = s->max_wait_ms,
         .zygote_execs = e->zygote_execs,
     };
-    probe_fill_hello(ret);
+    probe_fill_hello(ret, rights & PEER_MAY_ADMIN);
     engine_fill_languages(e, ret);
     for (uint32_t i = 0; i < e->policies->count; i++)
         ret->networks |=

@@ -83,6 +83,7 @@ struct ns {
     bool waiting;           /* for a spare, in engine.waiting */
     bool in_lru;            /* active and without a run, in engine.idle */
     bool removing;
+    bool over; /* a probe's, which is done: its zygote is ended as soon as it can be */
     uint64_t idle_since_ns;
     TAILQ_ENTRY(ns) in_waiting, in_idle;
 };
@@ -238,9 +239,10 @@ void engine_down(struct engine *e, int status);
  * that travels as a memfd could not be read without, and what it belongs to not be answered. Who is
  * told so closes it and reports EMFILE for what it was for. */
 bool engine_fds_are_short(const struct engine *e, const int *fds, size_t nfds);
+/* rights: of who gets it. */
+void engine_fill_hello(const struct engine *e, unsigned rights, struct proto_hello *ret);
 /* Once more to all, because something in it has changed. */
 void engine_say_hello(struct engine *e);
-void engine_fill_hello(const struct engine *e, struct proto_hello *ret);
 
 /* ---- engine_confine.c --------------------------------------------------------------------------
  */
@@ -300,6 +302,8 @@ void ns_fail_queue(struct ns *ns, enum proto_outcome outcome, const char *text);
 void ns_serve_waiting(struct engine *e);
 /* All waiting namespaces are told that no zygote can be started. */
 void ns_fail_waiting(struct engine *e, const char *text);
+/* Boxes were asked: runs of those that do not hold are told. */
+void ns_on_verdict(struct engine *e, const char *text);
 /* Frees it when nothing needs it. */
 void ns_drop_if_unused(struct ns *ns);
 void ns_remove(struct engine *e, struct client *client, uint64_t tag, const char *id);
@@ -405,22 +409,32 @@ void run_finish(struct run *run, struct slot *s, const struct zyg_report *report
  */
 
 struct probe_host { /* what the probe has to know, and the engine cannot find out any more */
-    struct zyg_probe_ask ask; /* host_ns is filled in */
-    uint32_t layers;          /* that are installed; of those that the machine may lack */
-    uint32_t optional;        /* that may be missing */
-    uint32_t required;        /* that may not, whatever is optional */
+    uint64_t ns[ZYG_NS_KINDS]; /* filled in by probe_note_host */
+    uint32_t cgroups;          /* layers: kinds of cgroups that there are */
+    uint32_t optional;         /* layers that may be missing */
     uint32_t cgroup_version;
     bool only; /* brood-supervisor --probe: print the answers and stop */
 };
 /* Before the engine is forked. */
 void probe_note_host(const struct probe_host *host);
-/* Asks, with the one spare there is; ends in engine_on_proven or engine_down. */
+/* Asks each kind of box among the policies, the default's with the one spare there is; ends in
+ * engine_on_proven or engine_down. */
 void probe_start(struct engine *e);
+/* Other policies are in force: what a run's box is, is known from here on; and, once the runs have
+ * theirs: asks those boxes that are new. Their runs wait for that. */
+void probe_on_policies(struct engine *e);
+void probe_go_on(struct engine *e);
 void probe_on_result(struct engine *e, const struct proto_result *result);
 void probe_on_limits(struct engine *e, const struct priv_reply *reply);
-/* Names the layer behind a zygote's failure to set itself up, if one is; report may be NULL. */
-void probe_log_step(const struct zyg_report *report, const char *text);
-void probe_fill_hello(struct proto_hello *ret);
+/* The policy that a probe's own run needs now, or -1: nobody has such a box any more. */
+int probe_find_policy(void);
+/* May this run go? Not before its box is proven. */
+bool probe_lets(const struct run *run);
+/* Names the layer behind a zygote's failure to set itself up, if one is and it was to be asked;
+ * report may be NULL. */
+void probe_log_step(const struct slot *s, const struct zyg_report *report, const char *text);
+/* names: of policies, for those who may know them. */
+void probe_fill_hello(struct proto_hello *ret, bool names);
 
 /* ---- engine_clients.c: connections -------------------------------------------------------------
  */
@@ -435,6 +449,5 @@ int client_add(struct engine *e, int sock, unsigned rights);
 struct client *client_find(struct engine *e, uint64_t id);
 /* Sends, or keeps it until the client reads again. The texts are copied when kept. */
 void client_send(struct client *c, struct proto_msg *msg);
-void client_broadcast(struct engine *e, struct proto_msg *msg);
 /* One of its runs is over: it may be read again. */
 void client_run_closed(struct client *c);

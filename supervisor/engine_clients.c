@@ -146,11 +146,18 @@ void client_send(struct client *c, struct proto_msg *msg)
     keep(c, msg);
 }
 
-void client_broadcast(struct engine *e, struct proto_msg *msg)
+static void say_hello(struct client *c)
+{
+    struct proto_msg hello = {.type = PROTO_HELLO};
+    engine_fill_hello(c->engine, c->rights, &hello.hello);
+    client_send(c, &hello);
+}
+
+void engine_say_hello(struct engine *e)
 {
     struct client *c;
     TAILQ_FOREACH(c, &e->clients, in_list)
-    client_send(c, msg);
+    say_hello(c);
 }
 
 static void flush(struct client *c)
@@ -446,9 +453,7 @@ int client_add(struct engine *e, int sock, unsigned rights)
     }
     TAILQ_INSERT_TAIL(&e->clients, c, in_list);
     e->client_count++;
-    struct proto_msg hello = {.type = PROTO_HELLO};
-    engine_fill_hello(e, &hello.hello);
-    client_send(c, &hello);
+    say_hello(c);
     return 0;
 }
 

@@ -11,6 +11,7 @@
 #include "lib/clock.h"
 #include "lib/log.h"
 #include "supervisor/engine.h"
+#include "supervisor/verdict.h"
 #include <inttypes.h>
 
 #define SWEEP_MS 1000u
@@ -101,12 +102,14 @@ static bool make_room(struct engine *e)
     return leaving > 0;
 }
 
-/* A spare of the kind that its next run needs; NULL: none. */
+/* A spare of the kind that its next run needs; NULL: none, or that kind is not proven yet. */
 static struct slot *find_spare(const struct ns *ns)
 {
     const struct engine *e = ns->engine;
     const struct run *run = TAILQ_FIRST(&ns->queue);
     struct slot *s = TAILQ_FIRST(&e->spares);
+    if (run && !probe_lets(run))
+        return NULL;
     while (s && run && s->box != e->policies->plans[run->policy].box)
         s = TAILQ_NEXT(s, in_list);
     return s;
@@ -249,7 +252,7 @@ void ns_settle(struct ns *ns)
     struct engine *e = ns->engine;
     if (!ns->slot || ns->running)
         return;
-    if (ns->removing) { /* asked for before it was ready to end */
+    if (ns->removing || ns->over) { /* asked for before it was ready to end */
         slot_end(ns->slot);
         return;
     }
@@ -288,6 +291,28 @@ void ns_fail_waiting(struct engine *e, const char *text)
         ns_fail_queue(ns, PROTO_ACTIVATION_FAILED, text);
         ns_drop_if_unused(ns);
     }
+}
+
+static void fail_refused(struct ns *ns, const char *text)
+{
+    struct run *run, *next;
+    for (run = TAILQ_FIRST(&ns->queue); run; run = next) {
+        next = TAILQ_NEXT(run, in_ns);
+        if (run->kind == RUN_PROBE || run_goes_on(run) || !verdict_refuses(run->policy))
+            continue;
+        ns_dequeue(run);
+        run_fail(run, PROTO_ACTIVATION_FAILED, text);
+    }
+}
+
+void ns_on_verdict(struct engine *e, const char *text)
+{
+    for (size_t i = 0; i < ENGINE_HASH; i++)
+        for (struct ns *ns = e->hash[i], *next; ns; ns = next) {
+            next = ns->next;
+            fail_refused(ns, text);
+            ns_drop_if_unused(ns);
+        }
 }
 
 static void choose_anew(struct ns *ns)

@@ -1,20 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* supervisor/engine_probe - before anybody is served: do the layers hold, asked from inside?
  *
- * The first spare is given to a namespace that no client can name, and is sent two runs that ask
- * an attacker's questions instead of evaluating a command (zygote/probe.c): one by its first child,
- * one by a fork of the zygote as it is when it has restricted itself. The second is kept alive
- * until priv has looked whether its cgroups limit it. A required layer that is broken or missing
- * ends the start with its name, the question that succeeded and the remedy; nobody has been
- * listened to until then. The zygote and its volume are thrown away.
+ * Every kind of box among the policies (verdict.h) is asked, one after the other. A zygote is given
+ * to a namespace that no client can name, and is sent two runs that ask an attacker's questions
+ * instead of evaluating a command (zygote/probe.c): one by its first child, one by a fork of the
+ * zygote as it is when it has restricted itself. The second is kept alive until priv has looked
+ * whether its cgroups limit it. The zygote and its volume are thrown away.
  *
- * What is found is kept for Hello: the frontend's /v1/capabilities and `brood doctor` show it.
+ * At start, a required layer that is broken or missing ends the service with its name, the question
+ * that succeeded and the remedy; nobody has been listened to until then. A reload that brings a new
+ * box has it asked while the service goes on: runs of its policies wait for the answer, and are
+ * refused when it is bad. What could not be asked then is asked again, RETRY_MS later.
  */
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include "lib/log.h"
 #include "policy/policy.h"
 #include "supervisor/engine.h"
+#include "supervisor/verdict.h"
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -23,46 +26,52 @@
 
 #define ROUNDS 2
 #define ROUND_MS 5000u
+#define RETRY_MS 5000u
 #define ANSWERS_BYTES (ZYG_PROBE_QUESTIONS_MAX * sizeof(struct zyg_probe_answer))
 
-struct layer {
-    enum zyg_probe_state state;
-    bool asked;
-    unsigned questions;
-    char question[sizeof((struct zyg_probe_answer *)0)->question];
-    char detail[sizeof((struct zyg_probe_answer *)0)->detail + 64];
-};
-
 static struct probe_host host;
+static struct utsname kernel;
 
 static struct probe {
     struct engine *e;
-    int round, hold; /* hold: the other end of the child's stdin */
+    bool is_on;     /* a box is being asked */
+    unsigned count; /* boxes asked so far: in the namespace's name */
+    char ns_id[PROTO_NS_ID_MAX + 1];
+    struct box asking; /* a copy: the table may change meanwhile */
+    int round, hold;   /* hold: the other end of the child's stdin */
     struct loop_io answers;
-    struct loop_timer next;
+    struct loop_timer next, retry;
     uint64_t started_ns;
     char bytes[ANSWERS_BYTES];
     size_t len;
     char failure[240]; /* why it could not be asked; "": it could */
-    struct layer layers[POLICY_LAYERS];
-    struct proto_layer told[POLICY_LAYERS];
-    struct utsname kernel;
 } probe = {.hold = -1, .answers.fd = -1};
 
 void probe_note_host(const struct probe_host *h)
 {
-    (void)uname(&probe.kernel); /* while we may */
     static const char *const names[ZYG_NS_KINDS] = {
         [ZYG_NS_USER] = "user",    [ZYG_NS_MNT] = "mnt", [ZYG_NS_PID] = "pid",
         [ZYG_NS_NET] = "net",      [ZYG_NS_IPC] = "ipc", [ZYG_NS_UTS] = "uts",
         [ZYG_NS_CGROUP] = "cgroup"};
+    (void)uname(&kernel); /* while we may */
     host = *h;
     for (size_t i = 0; i < ZYG_NS_KINDS; i++) {
         char path[32];
         struct stat st;
         (void)snprintf(path, sizeof path, "/proc/self/ns/%s", names[i]);
-        host.ask.host_ns[i] = stat(path, &st) == 0 ? st.st_ino : 0;
+        host.ns[i] = stat(path, &st) == 0 ? st.st_ino : 0;
     }
+    verdict_init(&host);
+}
+
+bool probe_lets(const struct run *run)
+{
+    return run->kind == RUN_PROBE || verdict_lets(run->policy);
+}
+
+int probe_find_policy(void)
+{
+    return verdict_find_plan(&probe.asking);
 }
 
 /* ---- a round -----------------------------------------------------------------------------------
@@ -74,14 +83,17 @@ static void fail(const char *text)
         (void)snprintf(probe.failure, sizeof probe.failure, "%s", text);
 }
 
-static struct run *new_run(struct ns *ns)
+static struct run *new_run(struct ns *ns, uint32_t policy)
 {
-    struct pack pack = {
-        .magic = ZYG_PROBE_MAGIC, .cmd = &host.ask, .cmd_len = sizeof host.ask, .cwd = ""};
+    struct pack pack = {.magic = ZYG_PROBE_MAGIC,
+                        .cmd = &probe.asking.ask,
+                        .cmd_len = sizeof probe.asking.ask,
+                        .cwd = ""};
     struct run *run = calloc(1, sizeof *run);
     if (!run)
         return NULL;
-    *run = (struct run){.kind = RUN_PROBE, .ns = ns, .stage_count = 1, .artifacts_fd = -1};
+    *run = (struct run){
+        .kind = RUN_PROBE, .ns = ns, .policy = policy, .stage_count = 1, .artifacts_fd = -1};
     run->stages[0].timeout_ms = ROUND_MS;
     if (stage_pack(probe.e, &run->stages[0], &pack) == 0)
         return run;
@@ -111,40 +123,32 @@ static bool open_pipes(struct run *run)
            loop_io_add(&probe.e->loop, &probe.answers, EPOLLIN) == 0;
 }
 
+static void close_pipes(void)
+{
+    fd_close(&probe.hold);
+    if (probe.answers.fd >= 0)
+        loop_io_del(&probe.e->loop, &probe.answers);
+    fd_close(&probe.answers.fd);
+}
+
 static void conclude(void);
 
 static void begin_round(void)
 {
-    struct ns *ns = ns_get(probe.e, PRIV_PROBE_ID);
-    struct run *run = ns ? new_run(ns) : NULL;
-    if (!run || !open_pipes(run)) { /* what is lost here goes with the process */
-        fail("out of memory or descriptors");
+    int policy = probe_find_policy();
+    struct ns *ns = policy < 0 ? NULL : ns_get(probe.e, probe.ns_id);
+    struct run *run = ns ? new_run(ns, (uint32_t)policy) : NULL;
+    if (!run || !open_pipes(run)) {
+        fail(policy < 0 ? "the policies have changed" : "out of memory or descriptors");
+        if (run)
+            stage_drop(probe.e, &run->stages[0]);
+        free(run);
         conclude();
         return;
     }
     probe.round++;
     probe.len = 0;
     run_start_own(run);
-}
-
-/* Into the table; what was broken once stays so. */
-static void take_answer(const struct zyg_probe_answer *a)
-{
-    for (size_t i = 0; i < POLICY_LAYERS; i++) {
-        struct layer *l = &probe.layers[i];
-        if ((uint32_t)policy_layer_words[i].layer != a->layer || a->state >= ZYG_PROBE_STATES)
-            continue;
-        bool worse = a->state == ZYG_BROKEN && l->state != ZYG_BROKEN;
-        bool better = a->state == ZYG_HELD && l->state == ZYG_ABSENT;
-        l->questions += probe.round == 1 && a->state == ZYG_HELD;
-        if (l->asked && !worse && !better)
-            continue;
-        l->asked = true;
-        l->state = (enum zyg_probe_state)a->state;
-        (void)snprintf(l->question, sizeof l->question, "%.*s", (int)sizeof a->question - 1,
-                       a->question);
-        (void)snprintf(l->detail, sizeof l->detail, "%.*s", (int)sizeof a->detail - 1, a->detail);
-    }
 }
 
 /* The last one there is marks the end. */
@@ -164,7 +168,7 @@ static void take_answers(void)
         fail("the probe did not give all its answers");
     for (size_t at = 0; at + sizeof a <= probe.len; at += sizeof a) {
         memcpy(&a, probe.bytes + at, sizeof a);
-        take_answer(&a);
+        box_take_answer(&probe.asking, &a, probe.round == 1);
     }
 }
 
@@ -180,8 +184,8 @@ static void on_answers(struct loop_io *io, uint32_t events)
     loop_io_del(&probe.e->loop, io);
     fd_close(&io->fd);
     take_answers();
-    struct ns *ns = ns_find(probe.e, PRIV_PROBE_ID);
-    if (probe.round == ROUNDS && ns && ns->slot) {
+    struct ns *ns = ns_find(probe.e, probe.ns_id);
+    if (probe.round == ROUNDS && ns && ns->slot && ns->slot->state == SLOT_BUSY) {
         struct priv_request req = {.verb = PRIV_ASK_LIMITS, .slot = ns->slot->index};
         engine_ask_priv(probe.e, &req, NULL, 0);
     } else {
@@ -193,18 +197,14 @@ void probe_on_limits(struct engine *e, const struct priv_reply *reply)
 {
     static const uint32_t cgroups[] = {POLICY_CGROUP_MEMORY, POLICY_CGROUP_PIDS, POLICY_CGROUP_CPU};
     (void)e;
-    for (size_t i = 0; i < ARRAY_LEN(cgroups); i++) {
+    for (size_t i = 0; probe.is_on && i < ARRAY_LEN(cgroups); i++) {
         bool broken = reply->error || reply->detail & cgroups[i];
         struct zyg_probe_answer a = {.layer = cgroups[i], .state = broken ? ZYG_BROKEN : ZYG_HELD};
         (void)snprintf(a.question, sizeof a.question, "am I outside of its limit?");
         (void)snprintf(a.detail, sizeof a.detail, "%.*s", (int)sizeof a.detail - 1,
                        broken ? reply->text : "in it, and it reads as set");
-        take_answer(&a);
+        box_take_answer(&probe.asking, &a, true);
     }
-    for (size_t i = 0; i < POLICY_LAYERS; i++)
-        if (policy_layer_words[i].layer &
-            (POLICY_CGROUP_MEMORY | POLICY_CGROUP_PIDS | POLICY_CGROUP_CPU))
-            probe.layers[i].questions = probe.layers[i].state == ZYG_HELD;
     fd_close(&probe.hold);
 }
 
@@ -218,7 +218,7 @@ static void on_next(struct loop_timer *t)
             return;
         }
     }
-    if (probe.round < ROUNDS && !*probe.failure && !probe.e->draining)
+    if (probe.round < ROUNDS && !*probe.failure && (probe.e->proven || !probe.e->draining))
         begin_round();
     else
         conclude();
@@ -239,160 +239,164 @@ void probe_on_result(struct engine *e, const struct proto_result *result)
     (void)loop_timer_set(&e->loop, &probe.next, 0);
 }
 
-void probe_start(struct engine *e)
+/* ---- a box -------------------------------------------------------------------------------------
+ */
+
+static void begin_box(const struct box *box)
 {
-    probe.e = e;
-    probe.started_ns = clock_now_ns();
-    probe.answers.on_ready = on_answers;
+    probe.is_on = true;
+    probe.asking = *box;
+    memset(probe.asking.layer, 0, sizeof probe.asking.layer);
+    probe.round = 0;
+    probe.failure[0] = 0;
+    (void)snprintf(probe.ns_id, sizeof probe.ns_id, PRIV_PROBE_ID "-%u", probe.count++);
     begin_round();
 }
 
-/* ---- the verdict -------------------------------------------------------------------------------
- */
-
-static bool is_required(size_t i)
+static void on_retry(struct loop_timer *t)
 {
-    const struct policy_layer_word *w = &policy_layer_words[i];
-    bool degraded = w->need == POLICY_DEGRADES && probe.layers[i].state == ZYG_ABSENT;
-    bool off = w->layer == POLICY_LANDLOCK && !(host.ask.rights & POLICY_FILES);
-    if (w->need == POLICY_BASIC || host.required & (uint32_t)w->layer)
-        return true;
-    return !(degraded || off || host.optional & (uint32_t)w->layer);
+    struct engine *e = CONTAINER_OF(t, struct probe, retry)->e;
+    if (verdict_ask_again())
+        probe_go_on(e);
 }
 
-static bool stops_the_start(size_t i)
+static void log_refused(void)
 {
-    return is_required(i) && probe.layers[i].state != ZYG_HELD;
-}
-
-/* What was not installed because the machine lacks it is not broken. */
-static void settle_layers(void)
-{
-    for (size_t i = 0; i < POLICY_LAYERS; i++) {
-        struct layer *l = &probe.layers[i];
-        const struct policy_layer_word *w = &policy_layer_words[i];
-        if (!l->asked || (w->need == POLICY_MAY_LACK && !(host.layers & (uint32_t)w->layer))) {
-            l->state = ZYG_ABSENT;
-            (void)snprintf(l->detail, sizeof l->detail, "%s",
-                           l->asked ? "not there, and not required" : "was not asked");
-        }
-        if (l->state == ZYG_HELD) {
-            l->question[0] = 0;
-            (void)snprintf(l->detail, sizeof l->detail, "%u attack%s refused", l->questions,
-                           l->questions == 1 ? "" : "s");
-        }
-        probe.told[i] = (struct proto_layer){.name = w->name,
-                                             .state = (enum proto_layer_state)l->state,
-                                             .required = is_required(i),
-                                             .question = l->question,
-                                             .detail = l->detail};
-    }
-}
-
-static void print_lines(void)
-{
-    static const char *const states[] = {"held", "broken", "absent"};
     if (*probe.failure)
-        (void)printf("service\tbroken\trequired\tcan it be asked?\t%s\t\n", probe.failure);
-    for (size_t i = 0; i < POLICY_LAYERS; i++) {
-        const struct layer *l = &probe.layers[i];
-        if (!l->asked)
-            continue;
-        (void)printf("%s\t%s\t%s\t%s\t%s\t%s\n", policy_layer_words[i].name, states[l->state],
-                     is_required(i) ? "required" : "optional", l->question, l->detail,
-                     l->state == ZYG_HELD ? "" : policy_layer_words[i].remedy);
-    }
-    (void)fflush(stdout);
-}
-
-static void log_broken(size_t i)
-{
-    const struct policy_layer_word *w = &policy_layer_words[i];
-    const struct layer *l = &probe.layers[i];
-    char remedy[240];
-    (void)snprintf(remedy, sizeof remedy, "%s%s", w->remedy,
-                   w->need == POLICY_BASIC ? "" : "; or name it in optional_layers");
-    LOG(ERROR, "layer_broken", F_STR("layer", w->name),
-        F_STR("state", l->state == ZYG_BROKEN ? "broken" : "absent"),
-        F_STR("question", l->question), F_STR("detail", l->detail), F_STR("needs", remedy));
-}
-
-static void log_layers(void)
-{
-    char held[400] = "", other[300] = "";
-    unsigned count = 0;
-    for (size_t i = 0; i < POLICY_LAYERS; i++) {
-        bool is_held = probe.layers[i].state == ZYG_HELD;
-        char *list = is_held ? held : other;
-        size_t room = is_held ? sizeof held : sizeof other, len = strlen(list);
-        (void)snprintf(list + len, room - len, "%s%s", len ? " " : "", policy_layer_words[i].name);
-        count += is_held;
-    }
-    LOG(INFO, "layers", F_U64("held", count), F_STR("names", held), F_STR("missing", other),
-        F_MS("took_ms", clock_now_ns() - probe.started_ns));
-}
-
-/* Once, after the last round or the first that failed. */
-static void conclude(void)
-{
-    struct engine *e = probe.e;
-    bool stop = *probe.failure;
-    struct ns *ns = ns_find(e, PRIV_PROBE_ID);
-    if (ns && ns->slot)
-        slot_end(ns->slot);
-    if (e->draining || e->stopping) {
-        engine_check_drained(e);
-        return;
-    }
-    settle_layers();
-    if (host.only) {
-        for (size_t i = 0; i < POLICY_LAYERS; i++)
-            stop |= stops_the_start(i);
-        print_lines();
-        engine_down(e, stop);
-        return;
-    }
-    if (*probe.failure)
-        LOG(ERROR, "probe_failed", F_STR("error", probe.failure));
+        LOG(ERROR, "probe_failed", F_STR("error", probe.failure),
+            F_STR("policy", probe.asking.names));
     else
-        for (size_t i = 0; i < POLICY_LAYERS; i++)
-            if (stops_the_start(i)) {
-                stop = true;
-                log_broken(i);
-            }
-    if (stop) {
-        engine_down(e, 1); /* fail closed */
+        box_log(&probe.asking);
+}
+
+/* While others are served. */
+static void tell_verdict(struct engine *e, enum box_state state)
+{
+    if (state == BOX_REFUSED && probe_find_policy() >= 0) {
+        log_refused();
+        LOG(ERROR, "policy_refused", F_STR("policy", probe.asking.names));
+        ns_on_verdict(e, verdict_refusal);
+    } else if (state == BOX_HOLDS) {
+        LOG(INFO, "policy_proven", F_STR("policy", probe.asking.names));
+    }
+    if (verdict_has_unanswered() && !probe.retry.slot)
+        (void)loop_timer_set(&e->loop, &probe.retry, clock_now_ns() + RETRY_MS * CLOCK_NS_PER_MS);
+    ns_serve_waiting(e);
+    slots_refill(e);
+}
+
+static void end_start(struct engine *e, bool stop)
+{
+    verdict_sum_up();
+    if (host.only)
+        verdict_print(probe.failure);
+    if (host.only || stop) {
+        engine_down(e, stop); /* fail closed */
         return;
     }
-    log_layers();
+    verdict_log(clock_now_ns() - probe.started_ns);
     e->proven = true;
     memset(&e->total, 0, sizeof e->total); /* what was done for ourselves does not count */
     engine_on_proven(e);
 }
 
+/* One box has been asked, or could not be. */
+static void conclude(void)
+{
+    static bool any_refused;
+    struct engine *e = probe.e;
+    struct ns *ns = ns_find(e, probe.ns_id);
+    probe.is_on = false;
+    close_pipes();
+    if (ns) {
+        ns->over = true;
+        if (ns->slot)
+            slot_end(ns->slot);
+    }
+    if (e->stopping || (e->draining && !e->proven)) {
+        engine_check_drained(e);
+        return;
+    }
+    if (!*probe.failure)
+        box_settle(&probe.asking);
+    enum box_state state = verdict_give(&probe.asking, probe.failure);
+    if (e->proven) {
+        tell_verdict(e, state);
+    } else if (state == BOX_REFUSED) {
+        any_refused = true;
+        if (!host.only)
+            log_refused();
+        if (!host.only || *probe.failure) {
+            end_start(e, true);
+            return;
+        }
+    }
+    const struct box *next = verdict_find_unasked();
+    if (e->proven)
+        probe_go_on(e);
+    else if (next)
+        begin_box(next);
+    else
+        end_start(e, any_refused);
+}
+
+void probe_start(struct engine *e)
+{
+    probe.e = e;
+    probe.started_ns = clock_now_ns();
+    probe.answers.on_ready = on_answers;
+    probe.retry.on_due = on_retry;
+    verdict_on_policies(e->policies);
+    begin_box(verdict_find_unasked());
+}
+
+void probe_on_policies(struct engine *e)
+{
+    verdict_on_policies(e->policies);
+}
+
+void probe_go_on(struct engine *e)
+{
+    const struct box *next = verdict_find_unasked();
+    if (probe.is_on || e->stopping)
+        return;
+    if (!next) {
+        verdict_sum_up();
+        engine_say_hello(e);
+    } else if (!e->draining || e->queued_runs > 0) {
+        begin_box(next);
+    }
+}
+
 /* A zygote that could not even set itself up: which layer was that? */
-void probe_log_step(const struct zyg_report *report, const char *text)
+void probe_log_step(const struct slot *s, const struct zyg_report *report, const char *text)
 {
     const struct policy_layer_word *w = report && report->event == ZYG_FAILED
                                             ? policy_find_layer(zyg_step_layer(report->step))
                                             : NULL;
-    if (!w)
+    bool is_first = !s->engine->ever_started; /* before there was one to be asked */
+    if (!w || !(is_first || (probe.is_on && s->box == probe.asking.hash)))
         return;
+    if (is_first) {
+        verdict_on_policies(s->engine->policies);
+        probe.asking = *verdict_find_unasked();
+    }
     struct zyg_probe_answer a = {.layer = (uint32_t)w->layer, .state = ZYG_BROKEN};
     (void)snprintf(a.question, sizeof a.question, "can it be set up?");
     (void)snprintf(a.detail, sizeof a.detail, "%s", text);
-    take_answer(&a);
-    if (!host.only)
-        log_broken((size_t)(w - policy_layer_words));
-    else if (!probe.e) /* it did not come as far as to be asked */
-        print_lines();
+    box_take_answer(&probe.asking, &a, false);
+    (void)verdict_give(&probe.asking, text);
+    if (!host.only) {
+        box_log_layer(&probe.asking, (size_t)(w - policy_layer_words));
+    } else if (is_first) { /* it does not come as far as to be asked */
+        verdict_sum_up();
+        verdict_print("");
+    }
 }
 
-void probe_fill_hello(struct proto_hello *ret)
+void probe_fill_hello(struct proto_hello *ret, bool names)
 {
-    ret->kernel = probe.kernel.release;
-    ret->landlock_abi = host.ask.landlock_abi;
-    ret->cgroup_version = host.cgroup_version;
-    ret->layers = probe.told;
+    verdict_fill_hello(ret, names);
+    ret->kernel = kernel.release;
     ret->layer_count = probe.e && probe.e->proven ? POLICY_LAYERS : 0;
 }

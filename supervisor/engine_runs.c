@@ -11,6 +11,7 @@
 #include "lib/log.h"
 #include "policy/policy.h"
 #include "supervisor/engine.h"
+#include "supervisor/verdict.h"
 #include "volumes/volumes.h"
 #include <inttypes.h>
 #include <signal.h>
@@ -145,7 +146,7 @@ static void refuse(struct client *c, const struct proto_execute *exec, enum prot
     struct proto_msg msg = {.type = PROTO_RESULT, .tag = exec->tag};
     msg.result =
         (struct proto_result){.tag = exec->tag, .outcome = outcome, .field = field, .text = text};
-    if (outcome == PROTO_QUEUE_FULL)
+    if (outcome == PROTO_QUEUE_FULL || outcome == PROTO_ACTIVATION_FAILED)
         msg.result.retry_after_ms = RETRY_AFTER_MS;
     c->engine->total.refused++;
     client_send(c, &msg);
@@ -174,10 +175,19 @@ const char *run_choose_policy(struct engine *e, struct run *run)
     return NULL;
 }
 
+static const char *choose_for_probe(struct run *run)
+{
+    int policy = probe_find_policy();
+    run->policy = policy < 0 ? 0 : (uint32_t)policy;
+    return policy < 0 ? "no policy is of this kind any more" : NULL;
+}
+
 const char *run_choose_anew(struct engine *e, struct run *run)
 {
-    if (run->kind == RUN_PROBE || run->kind == RUN_COLLECT)
+    if (run->kind == RUN_COLLECT)
         return NULL;
+    if (run->kind == RUN_PROBE)
+        return choose_for_probe(run);
     const char *why = run_choose_policy(e, run);
     if (why)
         return why;
@@ -302,6 +312,10 @@ static bool settle(struct engine *e, struct run *run, const struct proto_execute
         (void)snprintf(run->policy_asked, sizeof run->policy_asked, "%s", exec->policy);
     if (why->text || (why->text = settle_policy(e, run, exec, &why->field))) {
         why->outcome = PROTO_BAD_REQUEST;
+        return false;
+    }
+    if (verdict_refuses(run->policy)) {
+        *why = (struct refusal){PROTO_ACTIVATION_FAILED, "", verdict_refusal};
         return false;
     }
     return true;

@@ -142,9 +142,9 @@ static void act_start_failed(struct slot *s, struct event *ev)
     LOG(ERROR, "zygote_start_failed", F_U64("slot", s->index), F_STR("error", text));
     end_zygote(s);
     ns_fail_waiting(e, text);
+    probe_log_step(s, ev->report, text);
     if (e->ever_started)
         return;
-    probe_log_step(ev->report, text);
     engine_down(e, 1); /* what cannot start one zygote is not a service: fail closed */
 }
 
@@ -162,7 +162,8 @@ static void act_lose_spare(struct slot *s, struct event *ev)
 /* Does the next run need another zygote, or other limits, than there are? */
 static bool fits_box(const struct slot *s, const struct run *run)
 {
-    return run_goes_on(run) || s->engine->policies->plans[run->policy].box == s->box;
+    return run_goes_on(run) ||
+           (s->engine->policies->plans[run->policy].box == s->box && probe_lets(run));
 }
 
 static bool fits_limits(const struct slot *s, struct run *run, struct policy_group *ret)
@@ -229,8 +230,7 @@ static void act_activation_failed(struct slot *s, struct event *ev)
     const char *text = ev->text ? ev->text : "the namespace was not ready in time";
     s->engine->total.activation_failures++;
     LOG(ERROR, "activation_failed", F_STR("ns", s->ns->id), F_STR("error", text));
-    if (!s->engine->proven)
-        probe_log_step(ev->report, text);
+    probe_log_step(s, ev->report, text);
     end_zygote(s);
     ns_fail_queue(s->ns, PROTO_ACTIVATION_FAILED, text);
 }
@@ -291,8 +291,7 @@ static void act_fail_run(struct slot *s, struct event *ev)
     s->engine->total.zygotes_lost++;
     LOG(ERROR, "zygote_lost", F_STR("ns", s->ns->id), F_U64("run_id", run->id),
         F_STR("error", ev->text));
-    if (!s->engine->proven)
-        probe_log_step(ev->report, ev->text);
+    probe_log_step(s, ev->report, ev->text);
     end_zygote(s);
     s->engine->busy_count--;
     s->ns->running = NULL;
@@ -612,7 +611,7 @@ static size_t count_starting_others(const struct engine *e)
 static size_t start_others(struct engine *e)
 {
     size_t starting = e->policies->count > 1 ? count_starting_others(e) : 0, waiting = 0;
-    size_t started = 0;
+    size_t started = 0, held = 0;
     struct ns *ns;
     if (e->policies->count == 1)
         return 0;
@@ -622,8 +621,10 @@ static size_t start_others(struct engine *e)
         if (!run || e->policies->plans[run->policy].box == default_box(e))
             continue;
         waiting++;
-        if (waiting <= starting || starting + started >= OTHERS_AT_ONCE ||
-            e->starting_count >= STARTS_AT_ONCE || clock_now_ns() < e->no_start_before_ns)
+        held += !probe_lets(run); /* its box is still to be proven */
+        if (!probe_lets(run) || waiting - held <= starting ||
+            starting + started >= OTHERS_AT_ONCE || e->starting_count >= STARTS_AT_ONCE ||
+            clock_now_ns() < e->no_start_before_ns)
             continue;
         if (!start_one(e, run->policy))
             break;
@@ -639,8 +640,8 @@ void slots_refill(struct engine *e)
     size_t room = e->set.active_max > e->bound_count ? e->set.active_max - e->bound_count : 0;
     size_t waiting = e->waiting_count - others;
     size_t want = (e->draining ? 0 : e->set.spares) + (waiting < room ? waiting : room);
-    if (!e->proven)
-        want = !e->ever_started; /* proves at start that one can be had, and that it holds */
+    if (!e->proven) /* proves at start that one can be had, and that it holds */
+        want = e->ever_started ? waiting : 1;
     if (others > 0 && now < e->no_start_before_ns)
         (void)loop_timer_set(&e->loop, &e->refill, e->no_start_before_ns);
     if (e->stopping || e->spare_count + e->starting_count - count_starting_others(e) >= want)

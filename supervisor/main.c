@@ -152,32 +152,6 @@ static int prepare_process(struct priv *p, struct err *err)
     return p->sig_fd < 0 ? err_sys(err, "signalfd") : 0;
 }
 
-static uint32_t find_closed_port(const struct policy_ports *open)
-{
-    for (uint32_t port = UINT16_MAX, i; port > 0; port--) {
-        for (i = 0; i < open->count && open->port[i] != port; i++)
-            ;
-        if (i == open->count)
-            return port;
-    }
-    return 0;
-}
-
-/* What the probe asks for is the default policy's. */
-static void note_plan(struct probe_host *host, const struct policy_plan *plan)
-{
-    host->ask = (struct zyg_probe_ask){.nofile = plan->limits.nofile,
-                                       .fsize_bytes = plan->limits.fsize_bytes,
-                                       .nproc = plan->limits.nproc,
-                                       .tmp_bytes = plan->limits.tmp_bytes,
-                                       .landlock_abi = plan->landlock_abi,
-                                       .rights = plan->rights,
-                                       .closed_port = find_closed_port(&plan->bind_ports),
-                                       .network = plan->net.mode};
-    host->layers = plan->layers;
-    host->required = plan->required;
-}
-
 /* fs_root as it is, without its lock: a service may hold that. Where there is none, a directory
  * that goes again at the end. */
 static int open_root_to_probe(struct priv *p, struct err *err)
@@ -218,14 +192,12 @@ static int open_everything(struct priv *p, char *api_keys, struct peers *ret_pee
     if (r == 0 && !p->probe_only)
         r = priv_load_keys(p, api_keys, err);
     if (r == 0)
-        note_plan(&host, &p->policies->plans[0]);
-    if (r == 0)
         r = p->probe_only ? open_root_to_probe(p, err)
                           : vol_root_open(set->fs_root, &p->root_fd, ret_lock_fd, err);
     if (r == 0)
         r = start_cgroups(p, host.optional, err);
     for (size_t i = 0; r == 0 && i < p->cg.trees; i++)
-        host.layers |= p->cg.kind[i];
+        host.cgroups |= p->cg.kind[i];
     host.cgroup_version = p->cg.trees ? (uint32_t)p->cg.version : 0;
     probe_note_host(&host);
     if (r < 0 || p->probe_only)

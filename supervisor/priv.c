@@ -209,7 +209,7 @@ static int start_zygote(struct priv *p, struct call *call, struct answer *ret, s
 
 static bool is_for_probe(const struct priv_request *req)
 {
-    return memcmp(req->ns_id, PRIV_PROBE_ID, sizeof PRIV_PROBE_ID) == 0;
+    return strncmp(req->ns_id, PRIV_PROBE_ID, strlen(PRIV_PROBE_ID)) == 0;
 }
 
 /* What it was started with, or given since, may be another namespace's. */
@@ -238,12 +238,12 @@ static int attach_volume(struct priv *p, struct call *call, struct answer *ret, 
     if (!for_probe && limit_as_owner(p, req->slot, req->ns_id, err) < 0)
         return err->code;
     int userns = p->slots[req->slot].userns;
-    int r = for_probe ? vol_attach_blank(p->root_fd, userns, &ret->fds[0], err)
+    int r = for_probe ? vol_attach_blank(p->root_fd, userns, &p->slots[req->slot].blank,
+                                         &ret->fds[0], err)
                       : vol_attach(p->root_fd, req->ns_id, userns, &ret->fds[0], err);
     if (r < 0)
         return r;
     ret->nfds = 1;
-    p->slots[req->slot].is_probe = for_probe;
     if (!for_probe)
         (void)snprintf(p->slots[req->slot].ns_id, sizeof p->slots[0].ns_id, "%s", req->ns_id);
     fd_close(&p->slots[req->slot].userns);
@@ -292,10 +292,10 @@ static int limit_zygote(struct priv *p, struct call *call, struct answer *ret, s
 
 static int ask_limits(struct priv *p, struct call *call, struct answer *ret, struct err *err)
 {
-    if (call->req->slot >= p->slot_count || !p->slots[call->req->slot].used)
+    if (call->req->slot >= p->slot_count || !p->slots[call->req->slot].blank)
         return err_set(err, "ask_limits: bad slot");
     ret->detail =
-        cgroup_find_broken(&p->cg, call->req->slot, &p->policies->plans[0].limits.group, err);
+        cgroup_find_broken(&p->cg, call->req->slot, &p->slots[call->req->slot].group, err);
     return 0;
 }
 
@@ -345,8 +345,7 @@ static void on_remover_done(struct priv *p, int status)
     for (uint32_t i = 0; i < p->slot_count; i++) {
         if (!p->slots[i].removing)
             continue;
-        if (p->slots[i].is_probe)
-            vol_drop_blank(p->root_fd);
+        vol_drop_blank(p->root_fd, p->slots[i].blank);
         p->slots[i] = (struct priv_slot){.pidfd = -1, .userns = -1};
         tell(p, &(struct priv_reply){.verb = PRIV_END_ZYGOTE, .slot = i}, NULL, 0);
     }
@@ -441,7 +440,7 @@ static const struct {
     [PRIV_START_ZYGOTE] = {ANY_PHASE, start_zygote, false, true},
     [PRIV_LIMIT_ZYGOTE] = {ANY_PHASE, limit_zygote, false, true},
     [PRIV_ATTACH_VOLUME] = {PRIV_SERVING | PRIV_DRAINING, attach_volume, true, true},
-    [PRIV_ASK_LIMITS] = {PRIV_STARTING, ask_limits, false, true},
+    [PRIV_ASK_LIMITS] = {ANY_PHASE, ask_limits, false, true},
     [PRIV_END_ZYGOTE] = {ANY_PHASE, end_zygote, false, false},
     [PRIV_DISCARD_VOLUME] = {PRIV_SERVING | PRIV_DRAINING, discard_volume, true, true},
     [PRIV_START_FRONTEND] = {PRIV_STARTING | PRIV_SERVING, start_frontend, false, true},
@@ -453,17 +452,18 @@ static bool is_well_formed(const struct priv_request *req, ssize_t len)
 {
     if (len != (ssize_t)sizeof *req || req->verb == 0 || req->verb >= PRIV_VERBS)
         return false;
-    if (req->verb == PRIV_ATTACH_VOLUME && is_for_probe(req))
+    if (req->verb == PRIV_ATTACH_VOLUME && memchr(req->ns_id, 0, sizeof req->ns_id) &&
+        is_for_probe(req))
         return true;
     return !verbs[req->verb].names_volume || (memchr(req->ns_id, 0, sizeof req->ns_id) &&
                                               proto_ns_id_is_valid(req->ns_id, strlen(req->ns_id)));
 }
 
-/* The probe's volume belongs to the start, everybody else's to what comes after it. */
+/* A probe's volume may be had at any time: at the start, and when a reload brings another box. */
 static bool is_in_phase(const struct priv *p, const struct priv_request *req)
 {
     bool for_probe = req->verb == PRIV_ATTACH_VOLUME && is_for_probe(req);
-    return (for_probe ? PRIV_STARTING : verbs[req->verb].phases) & p->phase;
+    return (for_probe ? ANY_PHASE : verbs[req->verb].phases) & p->phase;
 }
 
 /* Reads and does one request; false when the conversation is over. */

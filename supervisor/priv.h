@@ -36,8 +36,8 @@ enum priv_verb {
     PRIV_KEYS,            /* + the sealed keys in force from here on */
 };
 
-/* The namespace of the probe at start: no client can name it (proto_ns_id_is_valid), and its volume
- * is a nameless directory that goes with the zygote. */
+/* What the namespaces of probes begin with: no client can name one (proto_ns_id_is_valid), and its
+ * volume is a nameless directory that goes with the zygote. */
 #define PRIV_PROBE_ID ".probe"
 
 struct priv_request {
@@ -78,7 +78,8 @@ struct priv_slot {
     struct policy_group group; /* its limits */
     char ns_id[72];            /* whose it is; "": nobody's yet, or the probe's */
     uint32_t net;              /* number in priv.net, NET_POLICIES_MAX: none */
-    bool used, ending, removing, is_probe;
+    unsigned blank;            /* the volume of a probe; 0: it is none */
+    bool used, ending, removing;
 };
 
 struct priv {

@@ -48,6 +48,10 @@ struct settings {
     uint64_t connections_max;                                       /* 4096 */
     uint64_t request_timeout_ms, idle_timeout_ms, write_timeout_ms; /* 10 s, 60 s, 30 s */
 
+    /* files (R) */
+    uint64_t upload_bytes_max; /* of one body; 64 MiB */
+    uint64_t uploads_held_max; /* of all that the frontend holds; 256 MiB */
+
     /* runs (R) */
     uint64_t timeout_ms_default, timeout_ms_max; /* 30 s, 300 s */
     uint64_t grace_ms;                           /* SIGTERM to SIGKILL; 100 */

@@ -78,6 +78,8 @@ const struct setting settings_table[SETTINGS_COUNT] = {
     LIVE("http.request_timeout_ms", request_timeout_ms, 1, MS_MAX, "10000", "a request must have arrived after"),
     LIVE("http.idle_timeout_ms", idle_timeout_ms, 1, MS_MAX, "60000", "an idle connection is closed after"),
     LIVE("http.write_timeout_ms", write_timeout_ms, 1, MS_MAX, "30000", "a client that does not read is dropped after"),
+    LIVE("files.upload_max_mb", upload_bytes_max, MIB, 4 * GIB, "64", "largest body of an upload"),
+    LIVE("files.uploads_held_mb", uploads_held_max, MIB, TIB, "256", "bodies of uploads held at once, together"),
     LIVE("runs.timeout_default_ms", timeout_ms_default, 1, MS_MAX, "30000", "deadline of a run that names none"),
     LIVE("runs.timeout_max_ms", timeout_ms_max, 1, MS_MAX, "300000", "longest deadline a request may ask for"),
     LIVE("runs.grace_ms", grace_ms, 1, 60000, "100", "from SIGTERM to SIGKILL at the deadline"),

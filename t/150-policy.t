@@ -3,6 +3,7 @@
 # at once, what comes with a new zygote, and that a bad file changes nothing.
 use lib 't/lib';
 use Brood;
+use constant SYS_landlock_create_ruleset => 444;
 use File::Basename qw(dirname);
 use File::Temp qw(tempdir);
 
@@ -43,7 +44,7 @@ spew("$dir/own.json", '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names"
 my $brood = Brood->start('policy-file' => $policy);
 my $cli = Brood::build() . "/brood";
 my $too_many = q{exec perl -e 'for $n (1 .. 30) { $p = fork; exit 1 unless defined $p; if (!$p) { sleep 5; exit } }'};
-my $bomb = q{exec perl -e 'my @a; push @a, "x" x (1 << 20) while 1'};
+my $bomb = q{exec perl -e '$x = "x" x (1 << $_) for 20 .. 32'};
 
 sub policy { my $out = qx($cli policy @_ --socket $brood->{socket} 2>&1); return ($out, $? >> 8) }
 
@@ -67,8 +68,8 @@ subtest 'each namespace has the policy of its first match' => sub {
     ok($r->{stdout_truncated} && $r->{stdout_bytes} == 5000 && !$r->{stderr_truncated}, '... and the cut is told');
     $r = $brood->sh('t-1' => 'sleep 20');
     ok($r->{reason} eq 'timeout' && $r->{wall_ms} < 2500, "its default deadline: $r->{reason} after $r->{wall_ms} ms");
-    is($brood->sh('t-1' => 'df -k /tmp | tail -1 | (read a b c; echo $b)')->{stdout}, "8192\n", 'tmp_mb');
-    is($brood->sh('t-1' => $bomb)->{reason}, 'oom', 'memory_mb');
+    is($brood->sh('t-1' => 'df -k /tmp | tail -1 | (read a b c; echo $b)', timeout => 3)->{stdout}, "8192\n", 'tmp_mb');
+    is($brood->sh('t-1' => $bomb, timeout => 3)->{reason}, 'oom', 'memory_mb');
     is($brood->sh('t-1' => $too_many)->{reason}, 'pids', 'pids');
     is($brood->sh(plain => $too_many)->{exit_code}, 0, '... which default has more of');
     is($brood->sh('t-1' => 'while :; do :; done', limits => {timeout_ms => 3000, cpu_ms => 1000})->{reason}, 'cpu_limit', 'cpu_ms below cpu_max_ms');
@@ -125,8 +126,12 @@ my $server = q{perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(Listen => 
     . q{exit if @ARGV < 2; IO::Socket::INET->new("127.0.0.1:$ARGV[0]") or die "connect: $!\n"; print "connected\n"'};
 subtest 'landlock, right by right' => sub {
     is($brood->sh('n-1' => "$server 4444")->{stdout}, "bound\n", 'bind to a listed port');
-    like($brood->sh('n-1' => "$server 4445")->{stderr}, qr/bind: Permission denied/, '... to another');
-    like($brood->sh('n-1' => "$server 4444 too")->{stderr}, qr/connect: Permission denied/, 'connect to one that is not listed');
+    SKIP: {
+        my $abi = syscall SYS_landlock_create_ruleset, 0, 0, 1;
+        skip "landlock has ABI $abi here, TCP ports need 4", 2 if $abi < 4;
+        like($brood->sh('n-1' => "$server 4445")->{stderr}, qr/bind: Permission denied/, '... to another');
+        like($brood->sh('n-1' => "$server 4444 too")->{stderr}, qr/connect: Permission denied/, 'connect to one that is not listed');
+    }
     is($brood->sh(plain => "$server 4445 too")->{stdout}, "bound\nconnected\n", 'any port where the policy says nothing');
     like($brood->sh('n-1' => 'exec 3<>/dev/tcp/127.0.0.1/5555')->{stderr}, qr/refused/, 'a listed one is reached: nobody listens');
     is($brood->sh('o-1' => 'cat /etc/passwd >/dev/null && echo reads')->{stdout}, "reads\n", 'all rights off: it runs');

@@ -11,6 +11,12 @@ my $before = $net->state;
 my $allow = join ', ', 'tcp://203.0.113.0/24:80', '203.0.113.0/24:443-445', 'udp://203.0.113.10:7000', '10.99.0.0/24:5432',
   '0.0.0.0/0:8080', '192.0.2.2:9001';
 
+sub netns_found {
+    my ($brood) = @_;
+    my ($layer) = grep { $_->{name} eq 'netns' } @{$brood->request(GET => '/v1/capabilities')->{json}{layers}};
+    return "$layer->{state}, $layer->{detail}";
+}
+
 # ---- a host that does not forward ----
 my $plain = Brood->start($net->egress('network-allow' => $allow, 'network-manage-forwarding' => 'false'), ready => 0);
 ok($plain->wait_exit(10) && $plain->{status} != 0, 'a host that does not forward: the start fails');
@@ -32,12 +38,14 @@ is(scalar $none->pids('netd'), 0, 'mode none: no netd');
 my $r = $none->sh(alice => 'tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d " "; cat /etc/resolv.conf');
 is($r->{stdout}, "lo\n# no network: see SECURITY.md\n", 'only lo, no resolver');
 ok(!exists $r->{net_rx_bytes}, 'and no bytes in the facts');
+is(netns_found($none), 'held, 4 attacks refused', 'four questions were asked of its netns');
 $none->stop;
 is($net->state, $before, 'nothing of the host has changed');
 
 # ---- egress ----
 my $brood = Brood->start($net->egress('network-allow' => $allow, 'network-resolvers' => '203.0.113.53'));
 is(scalar $brood->pids('netd'), 1, 'egress: one netd');
+is(netns_found($brood), 'held, 5 attacks refused', 'at start it was tried to reach the host, and what is not listed');
 my ($netd) = grep { $_->{role} eq 'netd' } $brood->processes;
 cmp_ok($netd->{uid}, '>', 100_000, 'it is a user that nobody is');
 my %caps = (slurp("/proc/$netd->{pid}/status") // '') =~ /^(Cap\w+):\s*(\w+)/mg;

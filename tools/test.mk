@@ -85,17 +85,28 @@ bench: all $B/brood-bench ; bench/run $B
 check: all unit layers headers format replay ; B=$B prove --exec '' $(UNIT) && B=$B prove -It/lib $(or $(T),t/[0-4]*.t)
 test: ready-tests
 	@$(MAKE) --no-print-directory -j$$(nproc) all unit $B/brood-bench
-	@$(MAKE) --no-print-directory -j$$(nproc) MODE=fault all # for t/950 to t/958
+	@$(MAKE) --no-print-directory -j$$(nproc) MODE=fault all # for t/950 to t/959
 	@$(MAKE) --no-print-directory layers headers replay
 	B=$B prove --timer --exec '' $(UNIT) && B=$B tools/prove --timer -It/lib t/*.t
 	@tools/isolation-layers $B
 # Every handled call of every role fails in turn; TORTURE_SECONDS=60: longer than the first call at each place takes.
-torture: ; @$(MAKE) --no-print-directory MODE=fault all && B=build/fault prove --timer -It/lib t/95[0-8]*.t
-# What takes long: other people's attackers, ten thousand namespaces, then mixed load for ten minutes.
+torture: ; @$(MAKE) --no-print-directory MODE=fault all && B=build/fault prove --timer -It/lib t/95[0-9]*.t
+# What takes long: other people's attackers, ten thousand namespaces, mixed load for ten minutes (SECONDS), then each
+# fuzz target and the whole frontend for ten minutes (FUZZ_SECONDS; as many at once as there are processors).
+FUZZ_SECONDS ?= 600
 soak: all $B/brood-bench
-	B=$B tools/adversaries && CHURN=10000 B=$B prove -It/lib t/970-churn.t && bench/soak $B $(SECONDS)
-# On a kernel with cgroup v2 only, in a virtual machine.
-test-cgroup2: all ; tools/cgroup2-vm $B t/430-limits.t t/470-nested.t t/800-escapes-cgroup.t t/840-confined.t t/910-stop.t
+	B=$B tools/adversaries
+	CHURN=$(or $(CHURN),10000) B=$B prove -It/lib t/970-churn.t
+	bench/soak $B $(SECONDS)
+	@$(MAKE) --no-print-directory soak-fuzz
+soak-fuzz:
+	@$(MAKE) --no-print-directory -j$$(nproc) $(FUZZ:%=soak-fuzz-%)
+	@$(MAKE) --no-print-directory fuzz-http SECONDS=$(FUZZ_SECONDS)
+$(FUZZ:%=soak-fuzz-%): soak-fuzz-%: ; @$(MAKE) --no-print-directory fuzz T=$* SECONDS=$(FUZZ_SECONDS)
+# On a kernel with cgroup v2 only, and an old one, in a virtual machine: limits, kills, policies, probes, egress.
+VM_TESTS := 430-limits 470-nested 800-escapes-cgroup 840-confined 910-stop 150-policy 850-probe 852-probe-policies \
+  860-egress 800-escapes-egress-heir 961-killed-beside 960-killed
+test-cgroup2: all ; tools/cgroup2-vm $B $(VM_TESTS:%=t/%.t)
 asan: ; $(MAKE) MODE=asan all unit replay && B=build/asan prove --exec '' $(patsubst t/unit/%.c,build/asan/t/%,$(wildcard t/unit/*.c))
 all-modes: ; for m in asan release clang; do $(MAKE) MODE=$$m all unit replay || exit 1; done
-.PHONY: unit replay fuzz fuzz-http layers headers format bench check test torture soak test-cgroup2 asan all-modes
+.PHONY: unit replay fuzz fuzz-http layers headers format bench check test torture soak soak-fuzz test-cgroup2 asan all-modes

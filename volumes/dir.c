@@ -22,9 +22,10 @@
 #define TEMP_NAME_ROOM 48
 
 #define BLANKS_MAX 8
+#define LENT_MAX 16
 
 static unsigned temp_count;
-static long lent_blank = -1;                     /* of vol_attach_blank */
+static unsigned lent[LENT_MAX];                  /* by vol_attach_blank; 0: a free place */
 static unsigned blanks[BLANKS_MAX], blank_count; /* made ahead by vol_prepare; a sweep takes them */
 
 int vol_root_open(const char *path, int *ret_root_fd, int *ret_lock_fd, struct err *err)
@@ -92,7 +93,9 @@ void vol_prepare(int root_fd)
 void vol_tidy(int root_fd)
 {
     char temp[TEMP_NAME_ROOM];
-    vol_drop_blank(root_fd);
+    for (size_t i = 0; i < LENT_MAX; i++)
+        if (lent[i])
+            vol_drop_blank(root_fd, lent[i]);
     while (blank_count > 0)
         (void)unlinkat(root_fd, temp_name(temp, blanks[--blank_count]), AT_REMOVEDIR);
 }
@@ -144,25 +147,44 @@ int vol_attach(int root_fd, const char *ns_id, int userns_fd, int *ret_mount_fd,
     return clone_idmapped(dir, ns_id, userns_fd, ret_mount_fd, err);
 }
 
-int vol_attach_blank(int root_fd, int userns_fd, int *ret_mount_fd, struct err *err)
+static unsigned *find_lent(unsigned blank)
 {
-    char temp[TEMP_NAME_ROOM];
-    vol_drop_blank(root_fd);
-    lent_blank = take_blank(root_fd);
-    if (lent_blank < 0)
-        return err_sys(err, "create a volume");
-    auto_close int dir = SYS(
-        fd_open_beneath(root_fd, temp_name(temp, (unsigned)lent_blank), O_PATH | O_DIRECTORY, 0));
-    return dir < 0 ? err_sys(err, "open volume %s", temp)
-                   : clone_idmapped(dir, temp, userns_fd, ret_mount_fd, err);
+    for (size_t i = 0; i < LENT_MAX; i++)
+        if (lent[i] == blank)
+            return &lent[i];
+    return NULL;
 }
 
-void vol_drop_blank(int root_fd)
+int vol_attach_blank(int root_fd, int userns_fd, unsigned *ret_blank, int *ret_mount_fd,
+                     struct err *err)
 {
     char temp[TEMP_NAME_ROOM];
-    if (lent_blank >= 0)
-        (void)unlinkat(root_fd, temp_name(temp, (unsigned)lent_blank), AT_REMOVEDIR);
-    lent_blank = -1;
+    unsigned *place = find_lent(0);
+    if (!place)
+        return err_set(err, "too many nameless volumes are in use");
+    long n = take_blank(root_fd);
+    if (n < 0)
+        return err_sys(err, "create a volume");
+    auto_close int dir =
+        SYS(fd_open_beneath(root_fd, temp_name(temp, (unsigned)n), O_PATH | O_DIRECTORY, 0));
+    int r = dir < 0 ? err_sys(err, "open volume %s", temp)
+                    : clone_idmapped(dir, temp, userns_fd, ret_mount_fd, err);
+    if (r < 0) {
+        (void)unlinkat(root_fd, temp, AT_REMOVEDIR);
+        return r;
+    }
+    *place = *ret_blank = (unsigned)n;
+    return 0;
+}
+
+void vol_drop_blank(int root_fd, unsigned blank)
+{
+    char temp[TEMP_NAME_ROOM];
+    unsigned *place = find_lent(blank);
+    if (!blank || !place)
+        return;
+    (void)unlinkat(root_fd, temp_name(temp, blank), AT_REMOVEDIR);
+    *place = 0;
 }
 
 int vol_probe(int root_fd, int userns_fd, struct err *err)
@@ -265,10 +287,11 @@ _Noreturn static void sweep_child(int root_fd, const char *name)
 
 static bool is_ours_to_sweep(const char *name)
 {
-    char lent[TEMP_NAME_ROOM];
+    char temp[TEMP_NAME_ROOM];
     int maker;
-    if (lent_blank >= 0 && strcmp(name, temp_name(lent, (unsigned)lent_blank)) == 0)
-        return false; /* somebody lives there */
+    for (size_t i = 0; i < LENT_MAX; i++)
+        if (lent[i] && strcmp(name, temp_name(temp, lent[i])) == 0)
+            return false; /* somebody lives there */
     if (sscanf(name, ".blank-%d-", &maker) == 1 && maker > 0 && maker != (int)getpid() &&
         kill(maker, 0) == 0)
         return false; /* a probe beside us, of the same fs_root */

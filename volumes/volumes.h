@@ -24,11 +24,12 @@ int vol_root_open(const char *path, int *ret_root_fd, int *ret_lock_fd, struct e
  * mount_setattr(2). */
 int vol_attach(int root_fd, const char *ns_id, int userns_fd, int *ret_mount_fd, struct err *err);
 
-/* The same with a directory that no namespace has, one at a time, until vol_drop_blank; what dies
- * in between leaves it to vol_sweep. */
-int vol_attach_blank(int root_fd, int userns_fd, int *ret_mount_fd, struct err *err);
+/* The same with a directory that no namespace has, until vol_drop_blank of its number (never 0); a
+ * few at once. What dies in between leaves it to vol_sweep. */
+int vol_attach_blank(int root_fd, int userns_fd, unsigned *ret_blank, int *ret_mount_fd,
+                     struct err *err);
 /* Removes it; what its user left in there is for the next sweep. */
-void vol_drop_blank(int root_fd);
+void vol_drop_blank(int root_fd, unsigned blank);
 
 /* Makes a directory ahead, which a later vol_attach only has to name; a few at most, best effort.
  */

@@ -7,18 +7,22 @@
  * back from the kernel what cannot be tried without harm. An attempt that succeeds is undone as far
  * as it can be. What is left in the volume goes with it.
  *
- * Where two layers refuse the same thing, the question is put so that only one of them can: a
- * broken layer must not hide behind the next one. After fork: raw calls, no malloc.
+ * What is asked fits the policy of that zygote: what its own rights, profile or network allow is no
+ * question. Where two layers refuse the same thing, the question is put so that only one of them
+ * can: a broken layer must not hide behind the next one. After fork: raw calls, no malloc.
  */
 #include "lib/fd.h"
 #include "zygote/zyg.h"
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/errqueue.h>
 #include <linux/landlock.h>
 #include <linux/magic.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <netinet/ip_icmp.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
@@ -34,6 +38,8 @@
 
 #define LANDLOCK_DOMAINS_MAX 16 /* LANDLOCK_MAX_NUM_LAYERS of the kernel */
 #define LANDLOCK_DOMAINS_OF_SCOPE 1
+#define SILENCE_MS 1000 /* a refusal comes at once */
+#define REPLY_MS 100    /* so does a reply of the host */
 #define SCRATCH "/tmp/.probe"
 
 static struct zyg_probe_ask ask;
@@ -217,9 +223,81 @@ static struct finding list_interfaces(void)
     if (sock < 0 || ioctl(sock, SIOCGIFCONF, &conf) < 0)
         return say(ZYG_HELD, "%s", strerrorname_np(errno));
     for (size_t i = 0; i < (size_t)conf.ifc_len / sizeof found[0]; i++)
-        if (strcmp(found[i].ifr_name, "lo") != 0 && !ask.network)
+        if (strcmp(found[i].ifr_name, "lo") != 0 &&
+            !(ask.network && strcmp(found[i].ifr_name, POLICY_NET_DEVICE) == 0))
             return say(ZYG_BROKEN, "%.*s", IFNAMSIZ, found[i].ifr_name);
-    return say(ZYG_HELD, "lo only");
+    return say(ZYG_HELD, "none but its own");
+}
+
+/* With a time to live that ends on this host a reset can only be brood's, and nothing gets farther:
+ * what is let out is "unreachable", or silence. */
+static struct finding reach_unlisted(void)
+{
+    struct sockaddr_in to = {
+        .sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(ask.closed_address)};
+    int one = 1;
+    if (!ask.network)
+        return say(ZYG_ABSENT, "no network");
+    if (!ask.closed_address)
+        return say(ZYG_ABSENT, "the policy lists all of them");
+    if (ask.refused & (ZYG_CALL_SOCKET | ZYG_CALL_CONNECT | ZYG_CALL_SETSOCKOPT))
+        return say(ZYG_ABSENT, "its profile refuses what it takes to ask");
+    auto_close int sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (sock < 0 || setsockopt(sock, IPPROTO_IP, IP_TTL, &one, sizeof one) < 0)
+        return say(ZYG_BROKEN, "cannot be asked: %s", strerrorname_np(errno));
+    if (connect(sock, (struct sockaddr *)&to, sizeof to) < 0 && errno != EINPROGRESS)
+        return errno == EACCES ? say(ZYG_ABSENT, "landlock refuses it first")
+                               : say(ZYG_HELD, "%s", strerrorname_np(errno));
+    if (poll(&(struct pollfd){.fd = sock, .events = POLLOUT}, 1, SILENCE_MS) != 1)
+        return say(ZYG_BROKEN, "no refusal came");
+    if (connect(sock, (struct sockaddr *)&to, sizeof to) == 0 || errno != ECONNREFUSED)
+        return say(ZYG_BROKEN, "it was let out");
+    return say(ZYG_HELD, "refused");
+}
+
+/* What came back for a datagram: "nobody listens" was said by the host itself, "prohibited" by
+ * brood's rules. The kernel sends few of either, so silence is no answer to have. */
+static struct finding read_reply(int sock)
+{
+    char control[256];
+    struct msghdr msg = {.msg_control = control, .msg_controllen = sizeof control};
+    struct pollfd p = {.fd = sock};
+    if (poll(&p, 1, REPLY_MS) != 1 || recvmsg(sock, &msg, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
+        return say(ZYG_HELD, "silence");
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
+        struct sock_extended_err e;
+        if (c->cmsg_level != IPPROTO_IP || c->cmsg_type != IP_RECVERR)
+            continue;
+        memcpy(&e, CMSG_DATA(c), sizeof e);
+        if (e.ee_origin == SO_EE_ORIGIN_ICMP && e.ee_type == ICMP_DEST_UNREACH &&
+            e.ee_code == ICMP_PORT_UNREACH)
+            return say(ZYG_BROKEN, "it says that nobody listens");
+    }
+    return say(ZYG_HELD, "prohibited");
+}
+
+/* The host's end of the link: our address without its last bit (net/net.h). */
+static struct finding reach_host(void)
+{
+    const uint32_t means = ZYG_CALL_SOCKET | ZYG_CALL_CONNECT | ZYG_CALL_SENDTO | ZYG_CALL_RECVMSG |
+                           ZYG_CALL_SETSOCKOPT;
+    struct ifreq own = {.ifr_name = POLICY_NET_DEVICE};
+    struct sockaddr_in addr;
+    int one = 1;
+    if (!ask.network)
+        return say(ZYG_ABSENT, "no network");
+    if (ask.refused & means)
+        return say(ZYG_ABSENT, "its profile refuses what it takes to ask");
+    auto_close int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (sock < 0 || ioctl(sock, SIOCGIFADDR, &own) < 0)
+        return say(ZYG_BROKEN, "its address cannot be read: %s", strerrorname_np(errno));
+    memcpy(&addr, &own.ifr_addr, sizeof addr);
+    addr.sin_port = htons(9);
+    addr.sin_addr.s_addr &= htonl(~1u);
+    if (setsockopt(sock, IPPROTO_IP, IP_RECVERR, &one, sizeof one) < 0 ||
+        connect(sock, (struct sockaddr *)&addr, sizeof addr) < 0 || send(sock, "probe", 5, 0) < 0)
+        return say(ZYG_HELD, "%s", strerrorname_np(errno));
+    return read_reply(sock);
 }
 
 static struct finding sniff(void)
@@ -278,6 +356,8 @@ static struct finding make_device(void)
 {
     if (!(ask.rights & POLICY_FILES))
         return say(ZYG_ABSENT, "off by policy");
+    if (ask.refused & ZYG_CALL_MKNOD)
+        return say(ZYG_ABSENT, "its profile refuses mknod");
     int r = mknod(SCRATCH, S_IFCHR | 0600, makedev(0, 0));
     if (r == 0) {
         (void)unlink(SCRATCH);
@@ -289,22 +369,40 @@ static struct finding make_device(void)
                            : say(ZYG_BROKEN, "%s, which is not landlock's", strerrorname_np(errno));
 }
 
-static struct finding bind_tcp(void)
+/* Of a call that only landlock can answer with EACCES. */
+static struct finding must_be_landlocks(long r)
 {
-    struct sockaddr_in addr = {.sin_family = AF_INET,
-                               .sin_port = htons((uint16_t)ask.closed_port),
-                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    if (ask.landlock_abi < POLICY_LANDLOCK_ABI_NET)
-        return say(ZYG_ABSENT, "ABI %u, %u is needed", ask.landlock_abi, POLICY_LANDLOCK_ABI_NET);
-    if (!(ask.rights & POLICY_TCP_BIND))
-        return say(ZYG_ABSENT, "off by policy");
-    auto_close int sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (sock < 0)
-        return say(ZYG_ABSENT, "no socket: %s", strerrorname_np(errno));
-    if (bind(sock, (struct sockaddr *)&addr, sizeof addr) == 0)
+    if (r == 0)
         return say(ZYG_BROKEN, "it works");
     return errno == EACCES ? say(ZYG_HELD, "EACCES")
                            : say(ZYG_BROKEN, "%s, which is not landlock's", strerrorname_np(errno));
+}
+
+static struct finding try_tcp(uint32_t right, uint32_t means, uint32_t port, long call)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET,
+                               .sin_port = htons((uint16_t)port),
+                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    if (ask.landlock_abi < POLICY_LANDLOCK_ABI_NET)
+        return say(ZYG_ABSENT, "ABI %u, %u is needed", ask.landlock_abi, POLICY_LANDLOCK_ABI_NET);
+    if (!(ask.rights & right))
+        return say(ZYG_ABSENT, "off by policy");
+    if (ask.refused & (means | ZYG_CALL_SOCKET))
+        return say(ZYG_ABSENT, "its profile refuses what it takes to ask");
+    auto_close int sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (sock < 0)
+        return say(ZYG_ABSENT, "no socket: %s", strerrorname_np(errno));
+    return must_be_landlocks(syscall(call, sock, &addr, sizeof addr));
+}
+
+static struct finding bind_tcp(void)
+{
+    return try_tcp(POLICY_TCP_BIND, ZYG_CALL_BIND, ask.closed_port, SYS_bind);
+}
+
+static struct finding connect_tcp(void)
+{
+    return try_tcp(POLICY_TCP_CONNECT, ZYG_CALL_CONNECT, ask.closed_connect, SYS_connect);
 }
 
 /* How many domains lie around us: found by adding to them until the kernel takes no more, once and
@@ -354,9 +452,12 @@ static struct finding leave_scope(void)
 /* ---- seccomp -----------------------------------------------------------------------------------
  */
 
-/* Each call is put so that the kernel itself would answer something else than a filter does. */
-static struct finding must_be_filtered(long r)
+/* Each call is put so that the kernel itself would answer something else than a filter does. What
+ * the policy's own profile allows is made all the same, and harmless. */
+static struct finding must_be_filtered(uint32_t call, long r)
 {
+    if (!(ask.refused & call))
+        return say(ZYG_ABSENT, "its profile allows it");
     if (r >= 0)
         return say(ZYG_BROKEN, "it works");
     return errno == EPERM || errno == ENOSYS
@@ -366,37 +467,37 @@ static struct finding must_be_filtered(long r)
 
 static struct finding call_unshare(void)
 {
-    return must_be_filtered(syscall(SYS_unshare, 0));
+    return must_be_filtered(ZYG_CALL_UNSHARE, syscall(SYS_unshare, 0));
 }
 
 static struct finding call_setns(void)
 {
-    return must_be_filtered(syscall(SYS_setns, -1, 0));
+    return must_be_filtered(ZYG_CALL_SETNS, syscall(SYS_setns, -1, 0));
 }
 
 static struct finding call_clone3(void)
 {
-    return must_be_filtered(syscall(SYS_clone3, NULL, 0));
+    return must_be_filtered(ZYG_CALL_CLONE3, syscall(SYS_clone3, NULL, 0));
 }
 
 static struct finding call_keyctl(void)
 {
-    return must_be_filtered(syscall(SYS_keyctl, 0x7fffffff, 0, 0, 0, 0));
+    return must_be_filtered(ZYG_CALL_KEYCTL, syscall(SYS_keyctl, 0x7fffffff, 0, 0, 0, 0));
 }
 
 static struct finding call_mount(void)
 {
-    return must_be_filtered(syscall(SYS_mount, 1L, 1L, 1L, 0, 1L));
+    return must_be_filtered(ZYG_CALL_MOUNT, syscall(SYS_mount, 1L, 1L, 1L, 0, 1L));
 }
 
 static struct finding call_io_uring(void)
 {
-    return must_be_filtered(syscall(SYS_io_uring_setup, 1, NULL));
+    return must_be_filtered(ZYG_CALL_IO_URING, syscall(SYS_io_uring_setup, 1, NULL));
 }
 
 static struct finding call_bpf(void)
 {
-    return must_be_filtered(syscall(SYS_bpf, -1, NULL, 0));
+    return must_be_filtered(ZYG_CALL_BPF, syscall(SYS_bpf, -1, NULL, 0));
 }
 
 /* In a child: without 32-bit support in the kernel the instruction is a fault. */
@@ -494,6 +595,8 @@ static struct finding exceed_limits(void)
 static struct finding have_flags(const char *const *paths, size_t count, long flags)
 {
     struct statfs fs;
+    if (ask.refused & ZYG_CALL_STATFS)
+        return say(ZYG_ABSENT, "its profile refuses statfs");
     for (size_t i = 0; i < count; i++)
         if (statfs(paths[i], &fs) == 0 && ((long)fs.f_flags & flags) != flags)
             return say(ZYG_BROKEN, "%s", paths[i]);
@@ -522,6 +625,18 @@ static struct finding write_image_mounts(void)
 {
     static const char *const paths[] = {"/", "/usr", "/etc", "/dev"};
     return have_flags(paths, ARRAY_LEN(paths), MS_RDONLY);
+}
+
+static struct finding write_bind(void)
+{
+    const char *at = ask.binds;
+    struct finding f = say(ZYG_ABSENT, "the policy has none");
+    for (uint32_t i = 0; i < ask.bind_count; i++, at += strlen(at) + 1) {
+        f = have_flags(&at, 1, MS_RDONLY | MS_NOSUID | MS_NODEV);
+        if (f.state != ZYG_HELD)
+            return f;
+    }
+    return f;
 }
 
 static struct finding write_below_usr(void)
@@ -555,6 +670,8 @@ static struct finding fill_tmp(void)
 {
     static const char *const paths[] = {"/tmp", "/dev/shm"};
     struct statfs fs;
+    if (ask.refused & ZYG_CALL_STATFS)
+        return say(ZYG_ABSENT, "its profile refuses statfs");
     for (size_t i = 0; i < ARRAY_LEN(paths); i++)
         if (statfs(paths[i], &fs) < 0 || fs.f_type != TMPFS_MAGIC || fs.f_blocks == 0 ||
             (uint64_t)fs.f_blocks * (uint64_t)fs.f_bsize > ask.tmp_bytes)
@@ -647,7 +764,9 @@ static const struct {
     {POLICY_PIDNS, "can I trace pid 1?", trace_pid_1},
     {POLICY_NETNS, "am I in the host's netns?", share_netns},
     {POLICY_NETNS, "can I reach an address outside?", connect_out},
-    {POLICY_NETNS, "is there an interface beside lo?", list_interfaces},
+    {POLICY_NETNS, "is there a foreign interface?", list_interfaces},
+    {POLICY_NETNS, "can I reach what is not listed?", reach_unlisted},
+    {POLICY_NETNS, "can I reach the host?", reach_host},
     {POLICY_NETNS, "can I read raw packets?", sniff},
     {POLICY_IPCNS, "am I in the host's ipcns?", share_ipcns},
     {POLICY_IPCNS, "can I see shared memory of others?", see_shm},
@@ -658,6 +777,7 @@ static const struct {
     {POLICY_CGROUPNS, "can I see where my cgroups are?", see_cgroups},
     {POLICY_LANDLOCK, "can I make a device node?", make_device},
     {POLICY_LANDLOCK_TCP, "can I bind a TCP port?", bind_tcp},
+    {POLICY_LANDLOCK_TCP, "can I connect to a TCP port?", connect_tcp},
     {POLICY_SECCOMP, "can I call unshare?", call_unshare},
     {POLICY_SECCOMP, "can I call setns?", call_setns},
     {POLICY_SECCOMP, "can I call clone3?", call_clone3},
@@ -677,6 +797,7 @@ static const struct {
     {POLICY_PROC, "can I write below /proc/sys?", write_proc},
     {POLICY_IMAGE, "is a mount of the image writable?", write_image_mounts},
     {POLICY_IMAGE, "can I write below /usr?", write_below_usr},
+    {POLICY_IMAGE, "can I write to a bind?", write_bind},
     {POLICY_IMAGE, "can I run a set-uid program?", run_set_uid},
     {POLICY_TMP, "is there something of others in /tmp?", find_in_tmp},
     {POLICY_TMP, "can I fill more than /tmp?", fill_tmp},

@@ -95,14 +95,40 @@ struct zyg_run { /* engine -> standby child, followed by cmd\0, env_count x "NAM
 enum { ZYG_NS_USER, ZYG_NS_MNT, ZYG_NS_PID, ZYG_NS_NET, ZYG_NS_IPC, ZYG_NS_UTS, ZYG_NS_CGROUP };
 #define ZYG_NS_KINDS 7
 #define ZYG_PROBE_QUESTIONS_MAX 96
+#define ZYG_PROBE_BINDS_BYTES 2048
+
+/* Calls that some questions are made of: a profile that lets one through, or refuses one that is
+ * only a means, has its question left out. */
+enum zyg_probe_call {
+    ZYG_CALL_UNSHARE = 1 << 0,
+    ZYG_CALL_SETNS = 1 << 1,
+    ZYG_CALL_CLONE3 = 1 << 2,
+    ZYG_CALL_KEYCTL = 1 << 3,
+    ZYG_CALL_MOUNT = 1 << 4,
+    ZYG_CALL_IO_URING = 1 << 5,
+    ZYG_CALL_BPF = 1 << 6,
+    ZYG_CALL_MKNOD = 1 << 7,
+    ZYG_CALL_SOCKET = 1 << 8,
+    ZYG_CALL_BIND = 1 << 9,
+    ZYG_CALL_CONNECT = 1 << 10,
+    ZYG_CALL_STATFS = 1 << 11,
+    ZYG_CALL_SENDTO = 1 << 12,
+    ZYG_CALL_RECVMSG = 1 << 13,
+    ZYG_CALL_SETSOCKOPT = 1 << 14,
+};
 
 struct zyg_probe_ask {
     uint64_t host_ns[ZYG_NS_KINDS]; /* inodes of the host's kernel namespaces; 0: unknown */
     uint64_t nofile, fsize_bytes, nproc, tmp_bytes;
-    uint32_t landlock_abi; /* of the running kernel */
-    uint32_t rights;       /* enum policy_right, as the policy has them */
-    uint32_t closed_port;  /* with POLICY_TCP_BIND: one that is not to be had */
-    uint32_t network;      /* enum policy_network */
+    uint32_t landlock_abi;   /* of the running kernel */
+    uint32_t rights;         /* enum policy_right, as the policy has them */
+    uint32_t closed_port;    /* with POLICY_TCP_BIND: one that is not to be had */
+    uint32_t closed_connect; /* with POLICY_TCP_CONNECT: one that is not to be reached */
+    uint32_t network;        /* enum policy_network, as far as there is a link */
+    uint32_t closed_address; /* with a network: IPv4 whose TCP port 9 is not listed; 0: none */
+    uint32_t refused;        /* enum zyg_probe_call: those that the profile refuses */
+    uint32_t bind_count;
+    char binds[ZYG_PROBE_BINDS_BYTES]; /* the places of extra trees, each with its NUL */
 };
 
 enum zyg_probe_state { ZYG_HELD, ZYG_BROKEN, ZYG_ABSENT, ZYG_PROBE_STATES };

@@ -15,6 +15,7 @@
 #   B=build/release              which build is tested
 #   BROOD_TEST_ZYGOTE=exec       the whole file with that zygote
 #   REQUIRE="root cgroup"        what must not be skipped
+#   FILE_SECONDS=600             how long a file may take, on an emulated machine
 package Brood;
 use strict;
 use warnings;
@@ -32,7 +33,7 @@ use POSIX qw(WNOHANG);
 use Test::More;
 use Time::HiRes qw(time);
 
-use constant {PR_SET_CHILD_SUBREAPER => 36, SYS_prctl => 157, FILE_SECONDS_MAX => 170};
+use constant {PR_SET_CHILD_SUBREAPER => 36, SYS_prctl => 157, FILE_SECONDS_MAX => $ENV{FILE_SECONDS} || 170};
 
 my $root = abs_path(dirname(__FILE__) . '/../..');
 my $build = abs_path($ENV{B} // "$root/build/release") // '';
@@ -185,7 +186,7 @@ sub request {
     my $key = ($opt{via} // '') eq 'tcp' ? 'conn_tcp' : 'conn';
     delete $self->{$key} if $self->{$key} && $self->{$key}->readable;
     my $conn = $self->{$key} //= $self->connect(%opt) or return undef;
-    my $res = $conn->put($bytes) ? $conn->get($opt{timeout}) : undef;
+    my $res = $conn->put($bytes) ? $conn->get($opt{timeout}, head => $method eq 'HEAD') : undef;
     delete $self->{$key} if !$res || lc($res->{headers}{connection} // '') eq 'close';
     return $res;
 }

@@ -152,6 +152,7 @@ static void test_phases(void)
           [PRIV_ATTACH_VOLUME] = true,
           [PRIV_LIMIT_ZYGOTE] = true,
           [PRIV_END_ZYGOTE] = true,
+          [PRIV_ASK_LIMITS] = true,
           [PRIV_DISCARD_VOLUME] = true,
           [PRIV_START_FRONTEND] = true,
           [PRIV_BEGIN_DRAIN] = true}},
@@ -161,6 +162,7 @@ static void test_phases(void)
           [PRIV_ATTACH_VOLUME] = true,
           [PRIV_LIMIT_ZYGOTE] = true,
           [PRIV_END_ZYGOTE] = true,
+          [PRIV_ASK_LIMITS] = true,
           [PRIV_DISCARD_VOLUME] = true}},
     };
     for (size_t i = 0; i < ARRAY_LEN(phases); i++)

@@ -54,9 +54,9 @@ sub put {
 }
 
 # One whole answer: {status, headers (lower-case names), body, json if it is JSON}, or undef.
-# An answer with status 100 is skipped.
+# An answer with status 100 is skipped. head => 1: it answers a HEAD, no body follows.
 sub get {
-    my ($self, $timeout) = @_;
+    my ($self, $timeout, %opt) = @_;
     my $deadline = time + ($timeout // 40);
     my $head;
     until (defined $head) {
@@ -70,7 +70,7 @@ sub get {
         my ($name, $value) = /\A([^:]+):\s*(.*?)\s*\z/ or next;
         $res{headers}{lc $name} = $value;
     }
-    my $body = $self->_body(\%res, $deadline);
+    my $body = $opt{head} ? '' : $self->_body(\%res, $deadline);
     return undef unless defined $body;
     $res{body} = $body;
     $res{json} = eval { decode_json($body) } if ($res{headers}{'content-type'} // '') =~ m{\Aapplication/json};

@@ -56,6 +56,7 @@ sub stop {
 
 sub kill_now {
     my ($pid) = @_;
+    $pid && $pid > 1 or return fail('there is nobody to kill'); # 0 would be our own process group
     kill KILL => $pid;
     until_true(IN_TIME, sub { state_of($pid) =~ /^(?:Z|X|gone)$/ }) or fail("$pid dies");
 }
