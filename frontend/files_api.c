@@ -9,9 +9,9 @@
  * request lives until both are done with it.
  */
 #include "frontend/answer.h"
+#include "frontend/content_type.h"
 #include "frontend/front.h"
 #include "frontend/json_out.h"
-#include "frontend/media.h"
 #include "frontend/multipart.h"
 #include "frontend/serve_file.h"
 #include "frontend/uri.h"
@@ -251,7 +251,7 @@ static void on_got(struct store_call *call)
     const struct serve_file file = {.fd = call->fd,
                                     .size = call->object.size,
                                     .etag = etag,
-                                    .content_type = media_type_of(call->object.name),
+                                    .content_type = content_type_of(call->object.name),
                                     .name = call->object.name,
                                     .cache_control = "private, no-cache"};
     serve_file(op->req, &file);
