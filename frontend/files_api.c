@@ -15,6 +15,7 @@
 #include "frontend/multipart.h"
 #include "frontend/serve_file.h"
 #include "frontend/uri.h"
+#include "keys/keys.h"
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <strings.h>
@@ -117,7 +118,7 @@ static struct op *new_op(struct front *f, struct http_request *req)
 /* Whose file. */
 static void set_key(struct op *op)
 {
-    op->call.key[0] = 0;
+    (void)snprintf(op->call.key, sizeof op->call.key, "%s", routes_key_label(op->req));
 }
 
 static void submit(struct op *op, enum store_verb verb, void (*on_done)(struct store_call *call))
@@ -309,6 +310,8 @@ void uploads_on_get(struct front *f, struct http_request *req, const struct http
         get_signed(f, req, params[0], payload, sig);
         return;
     }
+    if (!auth_admit(f, req, KEY_FILES)) /* the route lets everybody in, for signed URLs */
+        return;
     struct op *op = new_op(f, req);
     if (!op || !take_id(op, params[0]))
         return;
