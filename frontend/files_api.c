@@ -14,7 +14,6 @@
 #include "frontend/json_out.h"
 #include "frontend/multipart.h"
 #include "frontend/serve_file.h"
-#include "frontend/uri.h"
 #include "keys/keys.h"
 #include <inttypes.h>
 #include <stdatomic.h>
@@ -310,7 +309,7 @@ void uploads_on_get(struct front *f, struct http_request *req, const struct http
         get_signed(f, req, params[0], payload, sig);
         return;
     }
-    if (!auth_admit(f, req, KEY_FILES)) /* the route lets everybody in, for signed URLs */
+    if (!auth_admit(f, req, KEY_FILES)) /* without a signature, as any route */
         return;
     struct op *op = new_op(f, req);
     if (!op || !take_id(op, params[0]))

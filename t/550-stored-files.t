@@ -221,4 +221,33 @@ subtest 'other ids' => sub {
     is($brood->request(PUT => "/v1/files/$id", body => 'x')->{status}, 405, 'it cannot be written');
 };
 $brood->stop;
+
+subtest 'with keys' => sub {
+    my ($ann, $bob) = map { "sixteen-characters-of-$_" } qw(ann bob);
+    $brood = Brood->start(env => {API_KEYS => "$ann:ann,$bob:bob"}, 'store-key-files-max' => 2);
+    $state = "$brood->{fs_root}.state";
+    my $as = sub { (headers => {Authorization => "Bearer $_[0]"}) };
+    my $put = sub { post(part($_[1]) . "--$B--\r\n", $as->($_[0])) };
+    refused(upload('x'), 401, 'unauthorized', 'no key');
+    my $res = $put->($ann, $data);
+    is($res->{status}, 200, 'ann uploads');
+    $id = $res->{json}{id};
+    is($brood->request(GET => "/v1/files/$id", $as->($ann))->{body}, $data, 'and reads it');
+    refused(get("/v1/files/$id", Authorization => "Bearer $bob"), 404, 'not_found', 'bob does not see it');
+    refused($brood->request(DELETE => "/v1/files/$id", $as->($bob)), 404, 'not_found', 'nor can he delete it');
+    refused(get("/v1/files/$id"), 401, 'unauthorized', 'nobody does');
+    refused(get("/v1/files/$id", Authorization => 'Bearer wrong'), 401, 'unauthorized', 'a wrong key');
+    is(get(url())->{body}, $data, 'who has a URL needs no key');
+    is(get(url(), Authorization => "Bearer $bob")->{status}, 200, 'or any');
+    refused(get(url(for => -1), Authorization => "Bearer $ann"), 403, 'url_expired', 'a key does not make an old URL good');
+    my $same = $put->($bob, $data);
+    is($same->{status}, 200, 'bob uploads the same');
+    is(scalar objects(), 1, 'it is stored once');
+    is($put->($ann, 'second')->{status}, 200, "ann's share");
+    refused($put->($ann, 'third'), 429, 'quota_exceeded', 'is used up');
+    is($put->($bob, 'second')->{status}, 200, "bob's is not");
+    is($brood->request(DELETE => "/v1/files/$id", $as->($ann))->{status}, 200, 'ann deletes hers');
+    is(get("/v1/files/$same->{json}{id}", Authorization => "Bearer $bob")->{body}, $data, "bob's stays");
+    $brood->stop;
+};
 done_testing;
