@@ -35,13 +35,15 @@ STATIC_LDFLAGS := -static-pie -Wl,-z,relro,-z,now,-z,noexecstack
 BASH_CFLAGS := -I/usr/include/bash -I/usr/include/bash/include -I/usr/include/bash/builtins
 
 # Which archive a program links, leaves last: the layers table once more, for the linker.
-USES_brood := protocol policy lib
-USES_brood-supervisor := supervisor languages policy volumes protocol lib
+USES_brood := protocol keys policy lib
+USES_brood-supervisor := supervisor languages keys policy volumes protocol lib
 OBJS_brood-supervisor := $B/zygote/names.o # the contract's words, all it may link of zygote/
-USES_brood-frontend := frontend store protocol lib
+USES_brood-frontend := frontend store keys protocol lib
 USES_brood-netd := net policy lib
-LIBS_brood := -lprotobuf-c -lseccomp -ljansson
-LIBS_brood-supervisor := -lprotobuf-c -lseccomp -ljansson -lcyaml -lyaml
+# Of libcrypto the supervisor and the CLI take SHA-256 alone, 20 KB: who is root should not load the library.
+SHA256 := -l:libcrypto.a -lm
+LIBS_brood := -lprotobuf-c -lseccomp -ljansson -lyaml $(SHA256)
+LIBS_brood-supervisor := -lprotobuf-c -lseccomp -ljansson -lcyaml -lyaml $(SHA256)
 LIBS_brood-netd := -lnftables -lnl-3 # a program of its own, so that nobody else has these
 LIBS_brood-frontend := -lh2o-evloop -lwslay -lssl -lcrypto -ljansson -lseccomp -lprotobuf-c -lsqlite3 -lpthread
 
@@ -66,7 +68,7 @@ $B/protocol.a: $B/protocol/brood.pb-c.o
 $B/%.a:
 	@rm -f $@
 	ar rcs $@ $^
-$(foreach f,lib protocol policy volumes languages net store supervisor frontend cli,$(eval $B/$f.a: $(call obj,$f)))
+$(foreach f,lib protocol policy volumes languages keys net store supervisor frontend cli,$(eval $B/$f.a: $(call obj,$f)))
 $(foreach p,brood-supervisor brood-frontend brood-netd,$(eval $B/$p: $(OBJS_$p) $(call arc,$(USES_$p)); $$(CC) $$(LDFLAGS) -o $$@ $$^ $$(LIBS_$p)))
 $B/brood: $(call obj,cli) $(call arc,$(USES_brood)); $(CC) $(LDFLAGS) -o $@ $^ $(LIBS_brood)
 
@@ -110,6 +112,7 @@ install: all
 	install -m 755 $B/brood-frontend $B/brood-netd $B/brood-zygote $B/brood-zygote.so $(DESTDIR)$(PREFIX)/lib/brood/
 	install -m 644 etc/brood.yaml $(DESTDIR)/etc/brood/brood.yaml.example
 	install -m 644 etc/policy.yaml $(DESTDIR)/etc/brood/policy.yaml.example
+	install -m 644 etc/keys.yaml $(DESTDIR)/etc/brood/keys.yaml.example
 	for f in etc/languages.d/*.yaml; do install -m 644 $$f $(DESTDIR)/etc/brood/languages.d/$${f##*/}.example; done
 	install -m 644 etc/seccomp/default.json $(DESTDIR)/etc/brood/seccomp/default.json.example
 	for s in 1 5 8; do install -m 644 man/*.$$s $(DESTDIR)$(PREFIX)/share/man/man$$s/; done

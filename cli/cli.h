@@ -28,6 +28,7 @@ int cli_run(int argc, char **argv);
 int cli_ns(int argc, char **argv);
 int cli_policy(int argc, char **argv);
 int cli_stats(int argc, char **argv);
+int cli_key(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 int cli_help(int argc, char **argv);
 int cli_version(int argc, char **argv);

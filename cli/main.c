@@ -59,6 +59,27 @@ static const struct {
      "\n"
      "Prints a policy in words, as the running service has compiled it; NAME is \"default\" when "
      "not given.\n"},
+    {"key", "make, list and revoke the keys of the HTTP API", cli_key,
+     "usage: brood key new --label LABEL [--file FILE] [--scopes LIST] [--namespaces PATTERN]\n"
+     "                     [--rate N] [--burst N] [--expires TIME] [--policy NAME]\n"
+     "                     [--timeout-ms N] [--memory-mb N] [--cpu-ms N]\n"
+     "       brood key list [--file FILE] [--json]\n"
+     "       brood key revoke LABEL... [--file FILE]\n"
+     "\n"
+     "new prints a token on stdout, once; the file keeps its hash. A running service reads the "
+     "file\n"
+     "on SIGHUP. It needs no service.\n"
+     "\n"
+     "  -f, --file FILE     default: $BROOD_KEY_FILE, then /etc/brood/keys.yaml\n"
+     "  -l, --label LABEL   1-64 characters of [A-Za-z0-9._@-]: whose it is\n"
+     "  --scopes LIST       of execute,runs,files,namespaces,admin; default: "
+     "execute,runs,files\n"
+     "  --namespaces PAT    a namespace id, perhaps ending in *; default: *, all\n"
+     "  --rate N            requests a second; default: no limit\n"
+     "  --burst N           requests at once; default: those of a second\n"
+     "  --expires TIME      2027-01-01T00:00:00Z; default: never\n"
+     "  --policy NAME       policy of its runs that name none\n"
+     "  --timeout-ms, --memory-mb, --cpu-ms   what its runs get at most\n"},
     {"stats", "the service's counters", cli_stats,
      "usage: brood stats [--json] [--socket PATH]\n"
      "\n"

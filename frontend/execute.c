@@ -225,10 +225,12 @@ static void on_end(struct front *f, struct http_request *req, struct request_own
         F_STR("path", path), F_I64("status", http_status(req)),
         F_U64("duration_us", (clock_now_ns() - http_begin_ns(req)) / 1000),
         F_U64("bytes", http_bytes(req)), F_STR("ns", run->ns_id), F_U64("run_id", r->run_id),
-        F_STR("reason", ran                ? proto_reason_name(r->reason)
-                        : run->finished    ? proto_outcome_name(r->outcome)
-                        : http_status(req) ? "engine_lost"
-                                           : "client_gone"));
+        F_STR("reason", ran                       ? proto_reason_name(r->reason)
+                        : run->finished           ? proto_outcome_name(r->outcome)
+                        : http_status(req) == 202 ? "accepted"
+                        : http_status(req)        ? "engine_lost"
+                                                  : "client_gone"),
+        F_LAST_STR("key", routes_key_label(req)));
     run->req = NULL;
     if (!is_wanted(run))
         run_drop_output(run);
@@ -333,6 +335,7 @@ int run_send(struct run *run, const struct parse_request *parsed, const struct r
                               .pids_max = parsed->pids_max,
                               .policy = parsed->policy,
                               .request_id = http_request_id(run->req)};
+    auth_mark(run->req, &x);
     if (files) {
         x.work = true;
         x.artifact_bytes_max = files->bytes_max;
@@ -422,13 +425,15 @@ void execute_on_request(struct front *f, struct http_request *req, const struct 
     (void)params;
     static __thread struct parse_request parsed; /* 4 KiB of pointers, used up before we return */
     struct parse_refusal refusal;
+    struct parse_limits lowered;
     struct http_text body = http_body(req);
     if (!execute_may_begin(f, req))
         return;
-    if (parse_execute(body.at, body.len, &f->limits, &parsed, &refusal) < 0) {
+    if (parse_execute(body.at, body.len, auth_limits(f, req, &lowered), &parsed, &refusal) < 0) {
         answer_error(req, &(struct answer_error){400, refusal.code, 0, NULL}, "%s", refusal.text);
         return;
     }
-    start(f, req, &parsed);
+    if (auth_may_use(req, parsed.ns_id))
+        start(f, req, &parsed);
     parse_fini(&parsed);
 }

@@ -467,7 +467,8 @@ static int send_op(struct files_op *op)
                               .cwd = "",
                               .policy = "",
                               .language = "",
-                              .request_id = http_request_id(op->req)};
+                              .request_id = http_request_id(op->req),
+                              .key = routes_key_label(op->req)};
     const int fds[3] = {op->body_fd >= 0 ? op->body_fd : f->null_fd, pair[1], f->null_fd};
     op->fd = pair[0];
     op->watch = http_watch_new(f->server, pair[0], on_readable, op);

@@ -9,12 +9,12 @@
  * request lives until both are done with it.
  */
 #include "frontend/answer.h"
+#include "frontend/content_type.h"
 #include "frontend/front.h"
 #include "frontend/json_out.h"
-#include "frontend/media.h"
 #include "frontend/multipart.h"
 #include "frontend/serve_file.h"
-#include "frontend/uri.h"
+#include "keys/keys.h"
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <strings.h>
@@ -117,7 +117,7 @@ static struct op *new_op(struct front *f, struct http_request *req)
 /* Whose file. */
 static void set_key(struct op *op)
 {
-    op->call.key[0] = 0;
+    (void)snprintf(op->call.key, sizeof op->call.key, "%s", routes_key_label(op->req));
 }
 
 static void submit(struct op *op, enum store_verb verb, void (*on_done)(struct store_call *call))
@@ -251,7 +251,7 @@ static void on_got(struct store_call *call)
     const struct serve_file file = {.fd = call->fd,
                                     .size = call->object.size,
                                     .etag = etag,
-                                    .content_type = media_type_of(call->object.name),
+                                    .content_type = content_type_of(call->object.name),
                                     .name = call->object.name,
                                     .cache_control = "private, no-cache"};
     serve_file(op->req, &file);
@@ -309,6 +309,8 @@ void uploads_on_get(struct front *f, struct http_request *req, const struct http
         get_signed(f, req, params[0], payload, sig);
         return;
     }
+    if (!auth_admit(f, req, KEY_FILES)) /* without a signature, as any route */
+        return;
     struct op *op = new_op(f, req);
     if (!op || !take_id(op, params[0]))
         return;

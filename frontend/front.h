@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* frontend/front - one thread's whole state, shared by routes, execute and main. */
 #pragma once
+#include "frontend/auth.h"
 #include "frontend/http.h"
 #include "frontend/lang.h"
 #include "frontend/output.h"
@@ -18,6 +19,8 @@ struct front {
     struct parse_limits limits; /* from the last Hello, like the next three */
     uint64_t timeout_ms_max, upload_bytes_max;
     bool greeted, draining, ending;
+    bool has_keys; /* a request needs one, and `keys` knows which */
+    struct key_set *keys;
     struct lang_list languages;              /* of the last Hello */
     char *capabilities;                      /* of the last Hello, as JSON; NULL: none yet */
     struct store *store;                     /* of the process */

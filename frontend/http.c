@@ -393,16 +393,34 @@ struct http_text http_query(const struct http_request *r)
     return (struct http_text){p.base + path.len + 1, p.len - path.len - 1};
 }
 
-struct http_text http_header_of(const struct http_request *r, const char *name)
+static ssize_t find_header(const struct http_request *r, const char *name, ssize_t after)
 {
     size_t len = strlen(name);
     const h2o_token_t *token = h2o_lookup_token(name, len);
-    ssize_t at = token ? h2o_find_header(&r->req->headers, token, -1)
-                       : h2o_find_header_by_str(&r->req->headers, name, len, -1);
+    return token ? h2o_find_header(&r->req->headers, token, after)
+                 : h2o_find_header_by_str(&r->req->headers, name, len, after);
+}
+
+struct http_text http_header_of(const struct http_request *r, const char *name)
+{
+    ssize_t at = find_header(r, name, -1);
     if (at < 0)
         return (struct http_text){NULL, 0};
     h2o_iovec_t v = r->req->headers.entries[at].value;
     return (struct http_text){v.base, v.len};
+}
+
+bool http_header_repeats(const struct http_request *r, const char *name)
+{
+    ssize_t at = find_header(r, name, -1);
+    return at >= 0 && find_header(r, name, at) >= 0;
+}
+
+void http_add_header(struct http_request *r, const char *name, const char *value)
+{
+    h2o_iovec_t copy = h2o_strdup(&r->req->pool, value, SIZE_MAX);
+    h2o_add_header_by_str(&r->req->pool, &r->req->res.headers, name, strlen(name), 1, NULL,
+                          copy.base, copy.len);
 }
 
 struct http_text http_body(const struct http_request *r)
@@ -413,6 +431,11 @@ struct http_text http_body(const struct http_request *r)
 const char *http_request_id(const struct http_request *r)
 {
     return r->id;
+}
+
+const void **http_whose(struct http_request *r)
+{
+    return &r->whose;
 }
 
 void **http_data(struct http_request *r)

@@ -69,6 +69,8 @@ struct http_text http_query(const struct http_request *req);
 bool http_is_head(const struct http_request *req);
 /* {NULL, 0} when the header (lower case name) is not there. */
 struct http_text http_header_of(const struct http_request *req, const char *name);
+/* Does it stand there more than once? */
+bool http_header_repeats(const struct http_request *req, const char *name);
 /* The body, when the library has read it. */
 struct http_text http_body(const struct http_request *req);
 /* Gets the body of a request into a sealed memfd, whoever reads it, and then calls on_body: at
@@ -79,7 +81,8 @@ typedef void (*http_on_body)(void *user, struct http_request *req, int fd, uint6
 void http_body_receive(struct http_request *req, http_on_body on_body);
 /* X-Request-Id: the client's when it is 1-128 of [A-Za-z0-9._-], otherwise made here. */
 const char *http_request_id(const struct http_request *req);
-void **http_data(struct http_request *req); /* a place for the program's own pointer */
+void **http_data(struct http_request *req);        /* a place for the program's own pointer */
+const void **http_whose(struct http_request *req); /* and for whose request it is */
 /* For the log, valid in on_end: status 0 is "not answered". */
 int http_status(const struct http_request *req);
 uint64_t http_bytes(const struct http_request *req); /* of the body, as given to the library */
@@ -108,6 +111,9 @@ void http_stream_as(struct http_request *req, int status, const struct http_head
 void http_stream(struct http_request *req, int status, http_fill fill, void *data);
 /* There is something to fill again. Not from within fill. May end the request. */
 void http_more(struct http_request *req);
+/* A header of whatever the answer will be; lower case name, the value is copied. Before answering.
+ */
+void http_add_header(struct http_request *req, const char *name, const char *value);
 /* The connection is closed after this answer. Before answering. */
 void http_close_after(struct http_request *req);
 

@@ -40,6 +40,7 @@ struct http_request {
     h2o_req_t *req;
     struct http_conn *conn;
     void *data;
+    const void *whose;
     struct http_body *body; /* an upload's, not yet handed over; or NULL */
     uint64_t held;          /* bytes of it that count against uploads_held_max */
     bool started, gone;

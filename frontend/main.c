@@ -76,7 +76,7 @@ static void take_store_settings(struct front *f, const struct proto_store *s)
         store_set(f->store, &settings);
 }
 
-static void on_hello(void *user, const struct proto_hello *h)
+static bool on_hello(void *user, const struct proto_hello *h, const int *fds, size_t nfds)
 {
     struct front *f = user;
     const struct http_settings settings = {.body_bytes_max = h->body_bytes_max,
@@ -91,6 +91,10 @@ static void on_hello(void *user, const struct proto_hello *h)
                                       .output_bytes_max = h->output_bytes_max,
                                       .v1 = h->run_limits,
                                       .languages = &f->languages};
+    if (f->first)
+        log_init("frontend", (enum log_format)h->log_format, (enum log_level)h->log_level);
+    if (!auth_on_hello(f, h, fds, nfds))
+        return false;
     lang_list_set(&f->languages, h);
     f->timeout_ms_max = h->timeout_ms_max;
     f->upload_bytes_max = h->upload_bytes_max;
@@ -98,12 +102,11 @@ static void on_hello(void *user, const struct proto_hello *h)
     f->greeted = true;
     capabilities_on_hello(f, h);
     http_server_set(f->server, &settings);
-    if (f->first)
-        log_init("frontend", (enum log_format)h->log_format, (enum log_level)h->log_level);
     if (h->draining) {
         f->draining = true;
         http_drain(f->server);
     }
+    return true;
 }
 
 static void on_tick(struct http_timer *t)

@@ -9,6 +9,7 @@
 #include "frontend/answer.h"
 #include "frontend/json_out.h"
 #include "frontend/uri.h"
+#include "keys/keys.h"
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/log.h"
@@ -33,7 +34,7 @@ int ns_take_id(struct http_request *req, struct http_text id, char ret[PROTO_NS_
     }
     memcpy(ret, id.at, id.len);
     ret[id.len] = 0;
-    return 0;
+    return auth_may_use(req, ret) ? 0 : -1;
 }
 
 /* NULL, or what is wrong with a decoded path. */
@@ -149,7 +150,7 @@ static void on_end(struct front *f, struct http_request *req, struct request_own
 
 static void answer_list(struct http_request *req, const struct proto_msg *msg)
 {
-    size_t room = 128 + (msg->ns_list.count + 1) * (PROTO_NS_ID_MAX + 64), n;
+    size_t room = 128 + (msg->ns_list.count + 1) * (PROTO_NS_ID_MAX + 64), n, shown = 0;
     char *text = malloc(room);
     const char *last = "";
     if (!text) {
@@ -160,8 +161,10 @@ static void answer_list(struct http_request *req, const struct proto_msg *msg)
     for (size_t i = 0; i < msg->ns_list.count; i++) {
         const struct proto_ns_entry *e = &msg->ns_list.entries[i];
         last = e->ns_id; /* of [A-Za-z0-9._-]: the decoder has seen to it */
+        if (!key_may_use(routes_key(req), last))
+            continue;
         n += (size_t)snprintf(text + n, room - n, "%s{\"id\":\"%s\",\"active\":%s,\"queued\":%u}",
-                              i ? "," : "", last, e->active ? "true" : "false", e->queued);
+                              shown++ ? "," : "", last, e->active ? "true" : "false", e->queued);
     }
     const char *quote = msg->ns_list.more ? "\"" : "";
     n += (size_t)snprintf(text + n, room - n, "],\"next\":%s%s%s}\n", quote,

@@ -223,9 +223,13 @@ static int read_limits(struct reader *rd, json_t *v)
     uint64_t timeout_ms = 0, memory_mb = 0;
     if (!json_is_object(v))
         return BAD(rd, "limits must be an object");
+    uint64_t cpu_ms_max = rd->limits->cpu_ms_max,
+             memory_mb_max = rd->limits->memory_bytes_max >> 20;
     if (read_amount(rd, v, "timeout_ms", timeout_max(rd), &timeout_ms) < 0 ||
-        read_amount(rd, v, "cpu_ms", PROTO_TIMEOUT_MS_MAX, &rd->to->cpu_ms) < 0 ||
-        read_amount(rd, v, "memory_mb", MEMORY_MB_MAX, &memory_mb) < 0 ||
+        read_amount(rd, v, "cpu_ms", cpu_ms_max ? cpu_ms_max : PROTO_TIMEOUT_MS_MAX,
+                    &rd->to->cpu_ms) < 0 ||
+        read_amount(rd, v, "memory_mb", memory_mb_max ? memory_mb_max : MEMORY_MB_MAX, &memory_mb) <
+            0 ||
         read_amount(rd, v, "pids", PIDS_MAX, &rd->to->pids_max) < 0 ||
         read_amount(rd, v, "max_output_bytes", rd->limits->output_bytes_max,
                     &rd->to->output_bytes_max) < 0)

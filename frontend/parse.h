@@ -8,6 +8,7 @@ struct lang_list;
 /* From the engine's Hello. */
 struct parse_limits {
     uint64_t cmd_bytes_max, env_bytes_max, timeout_ms_max, output_bytes_max;
+    uint64_t memory_bytes_max, cpu_ms_max; /* of the key; 0: the engine knows */
     struct proto_run_limits v1;
     const struct lang_list *languages;
 };

@@ -77,7 +77,7 @@ static void languages(struct front *f, struct http_request *req, const struct ht
 
 struct route {
     const char *method, *path;
-    uint32_t scope; /* enum key_scope; 0: anyone */
+    uint32_t scope; /* enum key_scope, or AUTH_ANY_KEY; 0: anyone */
     uint32_t flags;
     route_handler *run;
 };
@@ -98,11 +98,11 @@ static const struct route routes[] = {
     {"DELETE", "/v1/files/{id}", KEY_FILES, 0, uploads_on_delete},
     {"GET", "/health", 0, HEAD_TOO | WHILE_DRAINING, health},
     {"GET", "/v1/health", 0, HEAD_TOO | WHILE_DRAINING, health},
-    {"GET", "/v1/capabilities", 0, HEAD_TOO | WHILE_DRAINING, capabilities},
     {"POST", "/v1/runs", KEY_RUNS, 0, work_on_request},
     {"GET", "/v1/runs/{id}", KEY_RUNS, HEAD_TOO | WHILE_DRAINING, runs_on_get},
     {"DELETE", "/v1/runs/{id}", KEY_RUNS, WHILE_DRAINING, runs_on_delete},
-    {"GET", "/v1/languages", 0, HEAD_TOO | WHILE_DRAINING, languages},
+    {"GET", "/v1/capabilities", AUTH_ANY_KEY, HEAD_TOO | WHILE_DRAINING, capabilities},
+    {"GET", "/v1/languages", AUTH_ANY_KEY, HEAD_TOO | WHILE_DRAINING, languages},
     {"GET", "/ready", 0, HEAD_TOO | WHILE_DRAINING, ready},
 };
 
@@ -176,8 +176,10 @@ void routes_on_request(void *front, struct http_request *req)
     if (r && draining && !(r->flags & WHILE_DRAINING))
         answer_error(req, &(struct answer_error){503, "draining", 1000, NULL},
                      "the service is stopping");
-    else if (r)
+    else if (r && auth_admit(f, req, r->scope))
         r->run(f, req, params);
+    else if (r)
+        return; /* answered */
     else if (allow[0])
         answer_error(req, &(struct answer_error){405, "method_not_allowed", 0, allow},
                      "this path takes %s", allow);
@@ -193,20 +195,25 @@ void routes_on_gone(void *front, struct http_request *req)
         owner->on_gone(front, owner);
 }
 
-void routes_on_end(void *front, struct http_request *req)
+static void log_request(struct http_request *req)
 {
     struct http_text method = http_method(req), path = http_path(req);
-    struct request_owner *owner = *http_data(req);
     char m[17], p[129];
-    bool logged = owner && owner->logs;
-    if (owner)
-        owner->on_end(front, req, owner);
-    if (logged)
-        return;
     (void)snprintf(m, sizeof m, "%.*s", (int)(method.len < 16 ? method.len : 16), method.at);
     (void)snprintf(p, sizeof p, "%.*s", (int)(path.len < 128 ? path.len : 128), path.at);
     LOG(INFO, "request", F_STR("request_id", http_request_id(req)), F_STR("method", m),
         F_STR("path", p), F_I64("status", http_status(req)),
         F_U64("duration_us", (clock_now_ns() - http_begin_ns(req)) / 1000),
-        F_U64("bytes", http_bytes(req)));
+        F_U64("bytes", http_bytes(req)), F_LAST_STR("key", routes_key_label(req)));
+}
+
+void routes_on_end(void *front, struct http_request *req)
+{
+    struct request_owner *owner = *http_data(req);
+    bool logged = owner && owner->logs;
+    if (owner)
+        owner->on_end(front, req, owner);
+    if (!logged)
+        log_request(req);
+    auth_on_end(req);
 }

@@ -104,6 +104,7 @@ static void look_up(struct front *f, struct http_request *req, const char *id, b
         s->call.on_done = on_found;
         s->call.fd = -1;
         (void)snprintf(s->call.run.id, sizeof s->call.run.id, "%s", id);
+        (void)snprintf(s->call.run.key, sizeof s->call.run.key, "%s", routes_key_label(req));
         if (store_submit(&f->mailbox, &s->call) == 0) {
             s->waiting = true;
             s->req = req;
@@ -133,7 +134,7 @@ void runs_on_get(struct front *f, struct http_request *req, const struct http_te
     char id[STORE_ID_ROOM], text[2 * WORK_HEAD_ROOM + 64];
     if (!take_id(req, params[0], id))
         return;
-    size_t n = work_open_show(id, "", text, sizeof text);
+    size_t n = work_open_show(id, routes_key_label(req), text, sizeof text);
     if (n > 0)
         http_respond(req, 200, NULL, text, n);
     else
@@ -145,7 +146,7 @@ void runs_on_delete(struct front *f, struct http_request *req, const struct http
     char id[STORE_ID_ROOM], text[STORE_ID_ROOM + 64];
     if (!take_id(req, params[0], id))
         return;
-    switch (work_open_cancel(f, id, "")) {
+    switch (work_open_cancel(f, id, routes_key_label(req))) {
     case WORK_CANCELLED:
         http_respond(
             req, 202, NULL, text,

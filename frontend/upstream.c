@@ -62,11 +62,14 @@ static bool receive(struct upstream *u)
         break_off(u, r == 0);
         return false;
     }
+    bool fine = true;
+    if (msg.type == PROTO_HELLO)
+        fine = u->events->on_hello(u->user, &msg.hello, fds, nfds);
     for (size_t i = 0; i < nfds; i++)
         fd_close(&fds[i]);
-    if (msg.type == PROTO_HELLO)
-        u->events->on_hello(u->user, &msg.hello);
-    else
+    if (!fine)
+        break_off(u, false);
+    else if (msg.type != PROTO_HELLO)
         take_reply(u, &msg);
     return !u->broken;
 }

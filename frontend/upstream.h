@@ -24,7 +24,8 @@ struct upstream_slot {
 };
 
 struct upstream_events {
-    void (*on_hello)(void *user, const struct proto_hello *hello);
+    /* Borrows the descriptors. False: the connection is of no use any more. */
+    bool (*on_hello)(void *user, const struct proto_hello *hello, const int *fds, size_t nfds);
     /* The connection is of no use any more. clean: the engine closed it. Called once. */
     void (*on_broken)(void *user, bool clean);
 };

@@ -317,7 +317,7 @@ static void start(struct front *f, struct http_request *req, struct parse_reques
         return;
     }
     *http_data(req) = &run->owner; /* from here the request's end frees it */
-    run->work = make(run, parsed, "");
+    run->work = make(run, parsed, routes_key_label(req));
     if (!run->work || (parsed->file_count > 0 && !keep_parsed(run->work, parsed)))
         run_refuse(req, -EAGAIN);
     else if (run->work->input_count > 0)
@@ -330,14 +330,16 @@ void work_on_request(struct front *f, struct http_request *req, const struct htt
 {
     static __thread struct parse_request parsed; /* as in execute.c */
     struct parse_refusal refusal;
+    struct parse_limits lowered;
     struct http_text body = http_body(req);
     (void)params;
     if (!execute_may_begin(f, req))
         return;
-    if (parse_run(body.at, body.len, &f->limits, &parsed, &refusal) < 0) {
+    if (parse_run(body.at, body.len, auth_limits(f, req, &lowered), &parsed, &refusal) < 0) {
         answer_error(req, &(struct answer_error){400, refusal.code, 0, NULL}, "%s", refusal.text);
         return;
     }
-    start(f, req, &parsed);
+    if (auth_may_use(req, parsed.ns_id))
+        start(f, req, &parsed);
     parse_fini(&parsed);
 }

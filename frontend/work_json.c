@@ -5,8 +5,8 @@
  * over, and that text is what the store keeps and what every answer shows; URLs of artifacts are
  * signed anew for each answer (the tail). Names of files are bytes of a tenant and pass as text.
  */
+#include "frontend/content_type.h"
 #include "frontend/json_out.h"
-#include "frontend/media.h"
 #include "frontend/work_impl.h"
 #include <inttypes.h>
 #include <openssl/sha.h>
@@ -187,7 +187,7 @@ bool work_put_tail(struct front *f, const struct store_object *artifacts, size_t
         (void)buf_addf(to, ",\"size\":%" PRIu64 ",\"sha256\":\"%s\"", o->size, o->sha256);
         put_field(to, ",\"url\":", url);
         put_field(to, ",\"expires_at\":", expires);
-        put_field(to, ",\"content_type\":", media_type_of(o->name));
+        put_field(to, ",\"content_type\":", content_type_of(o->name));
         (void)buf_addf(to, "}");
     }
     (void)buf_addf(to, "]}\n");

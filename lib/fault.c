@@ -49,8 +49,10 @@ void fault_set_role(const char *role)
     if (!path)
         return;
     (void)close(FAULT_FD);
-    if (strcmp(role, "priv") != 0)
+    if (strcmp(role, "priv") != 0) {
+        path = NULL; /* from now on that number is anybody's */
         return;
+    }
     auto_close int fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd >= 0)
         (void)dup2(fd, FAULT_FD);

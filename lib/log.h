@@ -24,6 +24,8 @@ struct log_field {
     };
 };
 #define F_STR(k, v) ((struct log_field){.key = (k), .kind = LOG_STR, .s = (v)})
+/* The same where there is a text, and the last of its line. */
+#define F_LAST_STR(k, v) ((struct log_field){.key = *(v) ? (k) : NULL, .kind = LOG_STR, .s = (v)})
 #define F_U64(k, v) ((struct log_field){.key = (k), .kind = LOG_U64, .u = (v)})
 #define F_I64(k, v) ((struct log_field){.key = (k), .kind = LOG_I64, .i = (v)})
 #define F_MS(k, ns) ((struct log_field){.key = (k), .kind = LOG_MS, .u = (ns)})

@@ -62,6 +62,7 @@ static const struct {
     NEEDS(getpid),
     NEEDS(ioctl),
     NEEDS(kill),
+    NEEDS(landlock_add_rule),
     NEEDS(landlock_create_ruleset),
     NEEDS(landlock_restrict_self),
     NEEDS(mmap),

@@ -56,6 +56,14 @@ static int allow_beneath(int ruleset, const char *path, uint64_t access)
     return 0;
 }
 
+/* A ruleset that says nothing of files still denies to rename them into another directory (EXDEV):
+ * landlock(7), LANDLOCK_ACCESS_FS_REFER. One for other things therefore handles that and allows it
+ * everywhere. */
+static int allow_moves(int ruleset)
+{
+    return allow_beneath(ruleset, "/", LANDLOCK_ACCESS_FS_REFER);
+}
+
 static uint64_t handled_fs(uint32_t abi)
 {
     uint64_t fs = FS_ALL_ABI1;
@@ -104,11 +112,14 @@ int policy_landlock_prepare(const struct policy_plan *plan, int *ret_ruleset)
     *ret_ruleset = -1;
     if (!(plan->layers & POLICY_LANDLOCK) || !(attr.fs | attr.net))
         return 0;
+    bool only_net = !attr.fs;
+    if (only_net)
+        attr.fs = LANDLOCK_ACCESS_FS_REFER;
     auto_close int ruleset =
         (int)SYS(syscall(SYS_landlock_create_ruleset, &attr, has_net ? 16 : 8, 0));
     if (ruleset < 0)
         return -errno;
-    int r = attr.fs ? allow_files(plan, ruleset) : 0;
+    int r = only_net ? allow_moves(ruleset) : allow_files(plan, ruleset);
     if (r == 0 && attr.net & NET_BIND_TCP)
         r = allow_ports(ruleset, &plan->bind_ports, NET_BIND_TCP);
     if (r == 0 && attr.net & NET_CONNECT_TCP)
@@ -138,8 +149,10 @@ int policy_landlock_scope(uint32_t rights)
                                           (rights & POLICY_SIGNALS ? SCOPE_SIGNAL : 0)};
     if (!attr.scoped)
         return 0;
+    attr.fs = LANDLOCK_ACCESS_FS_REFER;
     auto_close int ruleset = (int)SYS(syscall(SYS_landlock_create_ruleset, &attr, sizeof attr, 0));
-    return ruleset < 0 ? -errno : policy_landlock_restrict(ruleset);
+    int r = ruleset < 0 ? -errno : allow_moves(ruleset);
+    return r < 0 ? r : policy_landlock_restrict(ruleset);
 }
 
 int policy_landlock_read_only(void)

@@ -211,6 +211,8 @@ static int take_execute(const Brood__Wire__Execute *m, struct arena *arena, stru
         return bad(err, "request_id: longer than %u bytes", PROTO_REQUEST_ID_MAX);
     if (strlen(m->policy) > PROTO_POLICY_NAME_MAX)
         return bad(err, "policy: longer than %u bytes", PROTO_POLICY_NAME_MAX);
+    if (strlen(m->key) > PROTO_KEY_LABEL_MAX)
+        return bad(err, "key: longer than %u bytes", PROTO_KEY_LABEL_MAX);
     if (m->timeout_ms > PROTO_TIMEOUT_MS_MAX || m->cpu_ms > PROTO_TIMEOUT_MS_MAX)
         return bad(err, "timeout_ms, cpu_ms: allowed are at most %u", PROTO_TIMEOUT_MS_MAX);
     bool fresh = !*m->namespace_id && m->kind != PROTO_FILES;
@@ -229,6 +231,10 @@ static int take_execute(const Brood__Wire__Execute *m, struct arena *arena, stru
     x->pids_max = m->pids_max;
     x->policy = m->policy;
     x->request_id = m->request_id;
+    x->key = m->key;
+    x->timeout_ms_ceiling = m->timeout_ms_ceiling;
+    x->memory_bytes_ceiling = m->memory_bytes_ceiling;
+    x->cpu_ms_ceiling = m->cpu_ms_ceiling;
     return r;
 }
 
@@ -397,6 +403,7 @@ static int take_hello(const Brood__Wire__Hello *m, struct arena *arena, struct p
         .request_timeout_ms = m->request_timeout_ms,
         .idle_timeout_ms = m->idle_timeout_ms,
         .write_timeout_ms = m->write_timeout_ms,
+        .keys_generation = m->keys_generation,
         .log_format = m->log_format,
         .log_level = m->log_level,
         .draining = m->draining,

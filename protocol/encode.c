@@ -72,6 +72,10 @@ static ssize_t encode_execute(const struct proto_msg *msg, size_t head, char *sc
     m.policy = TEXT(x->policy);
     m.memory_bytes = x->memory_bytes;
     m.pids_max = x->pids_max;
+    m.key = TEXT(x->key);
+    m.timeout_ms_ceiling = x->timeout_ms_ceiling;
+    m.memory_bytes_ceiling = x->memory_bytes_ceiling;
+    m.cpu_ms_ceiling = x->cpu_ms_ceiling;
     m.kind = x->kind;
     m.language = TEXT(x->language);
     m.n_args = x->arg_count;
@@ -230,7 +234,8 @@ static ssize_t encode_hello(const struct proto_msg *msg, size_t head, char *scra
         m.run_limits = &run_limits;
     Brood__Wire__StoreSettings store;
     fill_store(&h->store, &store);
-    m.store = &store;
+    if (h->store.public_base_url) /* the engine always has one, perhaps "" */
+        m.store = &store;
     m.n_languages = h->language_count;
     m.languages = language_list;
     m.version = h->version;
@@ -247,6 +252,7 @@ static ssize_t encode_hello(const struct proto_msg *msg, size_t head, char *scra
     m.request_timeout_ms = h->request_timeout_ms;
     m.idle_timeout_ms = h->idle_timeout_ms;
     m.write_timeout_ms = h->write_timeout_ms;
+    m.keys_generation = h->keys_generation;
     m.log_format = h->log_format;
     m.log_level = h->log_level;
     m.draining = h->draining;

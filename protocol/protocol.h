@@ -25,6 +25,7 @@ struct err;
 #define PROTO_NS_ID_MAX 64u
 #define PROTO_REQUEST_ID_MAX 128u
 #define PROTO_POLICY_NAME_MAX 32u
+#define PROTO_KEY_LABEL_MAX 64u
 #define PROTO_LIST_MAX 1000u
 #define PROTO_DENIED_MAX 16u
 #define PROTO_SYSCALL_ROOM 32u
@@ -168,6 +169,8 @@ struct proto_execute {
     uint64_t memory_bytes, pids_max; /* 0: as the policy says */
     const char *policy;              /* "": the namespace's own */
     const char *request_id;
+    const char *key; /* whose request it is, for the log; "": nobody's (frontend only) */
+    uint64_t timeout_ms_ceiling, memory_bytes_ceiling, cpu_ms_ceiling; /* that key's; 0: none */
 };
 
 struct proto_denied {                 /* a system call that the policy refused to a run */
@@ -260,6 +263,8 @@ struct proto_hello {
     size_t language_count;
     struct proto_run_limits run_limits;
     struct proto_store store;
+    uint64_t keys_generation; /* 0: no keys are configured; else a descriptor comes with it, the
+                                 keys (keys_load): to the frontend only */
 };
 
 struct proto_stat {

@@ -256,6 +256,15 @@ static void take_policies(struct engine *e, uint32_t generation, int *fd)
     probe_go_on(e);
 }
 
+/* A SIGHUP led to other keys, perhaps the same ones. */
+static void take_keys(struct engine *e, int *fd)
+{
+    fd_close(&e->keys_fd);
+    e->keys_fd = fd_take(fd);
+    e->keys_generation++;
+    engine_say_hello(e);
+}
+
 static void on_priv_word(struct engine *e, const struct priv_reply *reply, int *fds, size_t nfds)
 {
     switch (reply->verb) {
@@ -271,6 +280,10 @@ static void on_priv_word(struct engine *e, const struct priv_reply *reply, int *
             engine_down(e, 1); /* priv is ahead of us */
         else
             take_policies(e, reply->detail, &fds[0]);
+        return;
+    case PRIV_KEYS:
+        if (nfds == 1)
+            take_keys(e, &fds[0]);
         return;
     case PRIV_FRONTEND_EXITED:
         on_frontend_exited(e, (int)reply->detail);
@@ -290,7 +303,10 @@ static void on_priv_word(struct engine *e, const struct priv_reply *reply, int *
         } else {
             LOG(INFO, "serving", F_STR("http", e->set.http_listen), F_U64("port", e->set.http_port),
                 F_STR("http_socket", e->set.http_socket), F_STR("socket", e->set.socket),
-                F_STR("zygote", e->zygote_execs ? "exec" : "bash"));
+                F_STR("zygote", e->zygote_execs ? "exec" : "bash"),
+                F_STR("access", e->keys_fd >= 0
+                                    ? "with a key"
+                                    : "anyone on this machine: no keys are configured"));
         }
     } else if (reply->verb == PRIV_ASK_LIMITS) {
         probe_on_limits(e, reply);
@@ -413,6 +429,8 @@ int engine_run(const struct engine_start *start)
     e->files = start->files;
     e->peers = start->peers;
     e->root_fd = start->root_fd;
+    e->keys_fd = start->keys_fd;
+    e->keys_generation = start->keys_fd >= 0;
     e->policies = start->policies;
     e->languages = start->languages;
     e->generation = 1;

@@ -131,6 +131,7 @@ struct run {
     struct loop_timer wait; /* max_wait, while queued */
     char request_id[PROTO_REQUEST_ID_MAX + 1];
     char language[PROTO_LANGUAGE_NAME_MAX + 1]; /* CODE: its name */
+    char key[PROTO_KEY_LABEL_MAX + 1];          /* "": none */
     TAILQ_ENTRY(run) in_ns, in_client;
 };
 
@@ -168,6 +169,8 @@ struct engine {
         uint32_t calls, failures;
     } verbs[PRIV_VERBS]; /* as priv counts them */
     int root_fd;
+    int keys_fd;              /* sealed, for frontends; -1: no keys are configured */
+    uint64_t keys_generation; /* 0: likewise */
 
     struct slot *slots;
     uint32_t slot_count;
@@ -216,7 +219,7 @@ struct engine_start {
     const struct peers *peers;
     const struct policy_set *policies;
     const struct language_set *languages;
-    int priv_sock, listen_fd, root_fd;
+    int priv_sock, listen_fd, root_fd, keys_fd;
     uint32_t slot_count;
 };
 /* The engine's whole life, after its fork and its loss of rights; returns the exit status. */
@@ -445,6 +448,6 @@ void clients_stop_listening(struct engine *e);
 int client_add(struct engine *e, int sock, unsigned rights);
 struct client *client_find(struct engine *e, uint64_t id);
 /* Sends, or keeps it until the client reads again. The texts are copied when kept. */
-void client_send(struct client *c, const struct proto_msg *msg);
+void client_send(struct client *c, struct proto_msg *msg);
 /* One of its runs is over: it may be read again. */
 void client_run_closed(struct client *c);

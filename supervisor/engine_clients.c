@@ -121,11 +121,21 @@ static void keep(struct client *c, const struct proto_msg *msg)
     watch(c);
 }
 
-void client_send(struct client *c, const struct proto_msg *msg)
+/* A Hello to a frontend has the keys beside it: those of now, also when it had to wait. */
+static int send_now(struct client *c, struct proto_msg *msg, struct err *err)
+{
+    const struct engine *e = c->engine;
+    bool has_keys = msg->type == PROTO_HELLO && c->is_frontend && e->keys_fd >= 0;
+    if (msg->type == PROTO_HELLO)
+        msg->hello.keys_generation = has_keys ? e->keys_generation : 0;
+    return proto_send(c->io.fd, msg, &e->keys_fd, has_keys, err);
+}
+
+void client_send(struct client *c, struct proto_msg *msg)
 {
     struct err err;
     if (TAILQ_EMPTY(&c->out)) {
-        int r = proto_send(c->io.fd, msg, NULL, 0, &err);
+        int r = send_now(c, msg, &err);
         if (r == 0)
             return;
         if (r != -EAGAIN) {
@@ -155,7 +165,7 @@ static void flush(struct client *c)
     struct err err;
     struct out *out;
     while ((out = TAILQ_FIRST(&c->out))) {
-        int r = proto_send(c->io.fd, &out->msg, NULL, 0, &err);
+        int r = send_now(c, &out->msg, &err);
         if (r == -EAGAIN)
             return;
         if (r < 0) {

@@ -58,7 +58,7 @@ static void log_run(const struct run *run, const struct proto_result *r)
         F_I64("exit_code", r->exited ? r->exit_code : -1),
         F_STR("start", proto_start_name(r->start)), F_MS("queue_ms", r->queue_us * 1000),
         F_MS("wall_ms", r->wall_us * 1000), F_MS("cpu_ms", r->cpu_us * 1000),
-        F_STR("denied", denied));
+        F_STR("denied", denied), F_LAST_STR("key", run->key));
 }
 
 static void release(struct engine *e, struct run *run)
@@ -246,9 +246,10 @@ static const char *settle_policy(struct engine *e, struct run *run,
     uint64_t most = or_else(l->timeout_ms_max, e->set.timeout_ms_max);
     uint64_t usual = or_else(l->timeout_ms_default, e->set.timeout_ms_default);
     struct stage *st = &run->stages[0];
-    st->timeout_ms = or_else(exec->timeout_ms, at_most(usual, most));
-    st->cpu_ms = or_else(exec->cpu_ms, l->cpu_ms_max);
-    st->memory_bytes = exec->memory_bytes;
+    st->timeout_ms =
+        at_most(or_else(exec->timeout_ms, at_most(usual, most)), exec->timeout_ms_ceiling);
+    st->cpu_ms = at_most(or_else(exec->cpu_ms, l->cpu_ms_max), exec->cpu_ms_ceiling);
+    st->memory_bytes = at_most(exec->memory_bytes, exec->memory_bytes_ceiling);
     st->pids_max = exec->pids_max;
     run->output_bytes_max = l->output_bytes_max;
     return NULL;
@@ -303,6 +304,8 @@ static bool settle(struct engine *e, struct run *run, const struct proto_execute
 {
     run->accepted_ns = clock_now_ns();
     (void)snprintf(run->request_id, sizeof run->request_id, "%s", exec->request_id);
+    if (run->client->is_frontend) /* others would only say so */
+        (void)snprintf(run->key, sizeof run->key, "%s", exec->key);
     if (strlen(exec->policy) > POLICY_NAME_MAX)
         why->field = "policy", why->text = "longer than any name";
     else
@@ -422,6 +425,7 @@ void run_accept(struct client *c, const struct proto_execute *exec, int fds[], s
                             .tag = exec->tag,
                             .kind = kind_of(exec),
                             .ns = ns,
+                            .client = c,
                             .stage_count = 1,
                             .artifacts_fd = -1};
     if (!ns || !prepare(e, run, exec, lang, fds, &why)) {

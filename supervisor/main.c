@@ -37,19 +37,38 @@
 
 static char probe_dir[] = "/tmp/brood-probe-XXXXXX";
 
+/* settings.c has seen to it that it is an address, and who may be served on it. */
+static socklen_t make_address(const struct settings *set, struct sockaddr_storage *ret)
+{
+    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t)set->http_port)};
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = v4.sin_port};
+    const char *host = strcmp(set->http_listen, "localhost") ? set->http_listen : "127.0.0.1";
+    if (inet_pton(AF_INET6, host, &v6.sin6_addr) == 1) {
+        memcpy(ret, &v6, sizeof v6);
+        return sizeof v6;
+    }
+    if (inet_pton(AF_INET, host, &v4.sin_addr) != 1)
+        return 0;
+    memcpy(ret, &v4, sizeof v4);
+    return sizeof v4;
+}
+
+/* "::" takes IPv4, too (IPV6_V6ONLY is off). */
 static int listen_tcp(const struct settings *set, int *ret, struct err *err)
 {
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons((uint16_t)set->http_port)};
-    int one = 1;
+    struct sockaddr_storage addr = {.ss_family = AF_UNSPEC};
+    int one = 1, none = 0;
     if (set->http_port == 0)
         return 0;
-    if (inet_pton(AF_INET, strcmp(set->http_listen, "localhost") ? set->http_listen : "127.0.0.1",
-                  &addr.sin_addr) != 1)
-        return err_set(err, "http.listen: %s: expected an IPv4 address", set->http_listen);
-    auto_close int fd = SYS(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    socklen_t len = make_address(set, &addr);
+    if (len == 0)
+        return err_set(err, "http.listen: %s: expected an address", set->http_listen);
+    auto_close int fd = SYS(socket(addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (fd < 0 || SYS(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one)) < 0 ||
-        SYS(bind(fd, (struct sockaddr *)&addr, sizeof addr)) < 0 || SYS(listen(fd, BACKLOG)) < 0)
-        return err_sys(err, "listen on %s:%u", set->http_listen, set->http_port);
+        (addr.ss_family == AF_INET6 &&
+         SYS(setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &none, sizeof none)) < 0) ||
+        SYS(bind(fd, (struct sockaddr *)&addr, len)) < 0 || SYS(listen(fd, BACKLOG)) < 0)
+        return err_sys(err, "listen on %s, port %u", set->http_listen, set->http_port);
     *ret = fd_take(&fd);
     return 0;
 }
@@ -158,8 +177,8 @@ static int open_state_dir(struct priv *p, struct err *err)
     return state_dir_open(p->set->state_dir, &ids, &p->state_fd, err);
 }
 
-static int open_everything(struct priv *p, struct peers *ret_peers, int *ret_lock_fd,
-                           int *ret_engine_listen, struct err *err)
+static int open_everything(struct priv *p, char *api_keys, struct peers *ret_peers,
+                           int *ret_lock_fd, int *ret_engine_listen, struct err *err)
 {
     const struct settings *set = p->set;
     struct probe_host host = {.only = p->probe_only};
@@ -170,6 +189,8 @@ static int open_everything(struct priv *p, struct peers *ret_peers, int *ret_loc
         r = peers_parse(set->socket_users, set->socket_admins, ret_peers, err);
     if (r == 0)
         r = priv_load_policies(p, err);
+    if (r == 0 && !p->probe_only)
+        r = priv_load_keys(p, api_keys, err);
     if (r == 0)
         r = p->probe_only ? open_root_to_probe(p, err)
                           : vol_root_open(set->fs_root, &p->root_fd, ret_lock_fd, err);
@@ -224,7 +245,7 @@ static int split(struct priv *p, const struct peers *peers, const struct languag
     if (p->engine < 0)
         return err_sys(err, "fork the engine");
     if (p->engine == 0) {
-        const int keep[] = {pair[1], engine_listen, p->root_fd};
+        const int keep[] = {pair[1], engine_listen, p->root_fd, p->keys_fd};
         sigset_t none;
         close_all_but(keep, ARRAY_LEN(keep));
         log_init("engine", p->set->log_format, p->set->log_level);
@@ -245,10 +266,12 @@ static int split(struct priv *p, const struct peers *peers, const struct languag
                                                 .priv_sock = pair[1],
                                                 .listen_fd = engine_listen,
                                                 .root_fd = p->root_fd,
+                                                .keys_fd = p->keys_fd,
                                                 .slot_count = p->slot_count}));
     }
     (void)close(pair[1]);
     fd_close(&engine_listen);
+    fd_close(&p->keys_fd);
     p->engine_sock = pair[0];
     return priv_confine(p, err);
 }
@@ -278,7 +301,9 @@ int main(int argc, char **argv)
                             .root_fd = -1,
                             .state_fd = -1,
                             .policies_fd = -1,
-                            .compiled_fd = -1};
+                            .compiled_fd = -1,
+                            .read_keys_fd = -1,
+                            .keys_fd = -1};
     struct err err;
     p.set = &set;
     p.files = &files;
@@ -304,7 +329,8 @@ int main(int argc, char **argv)
     int status = 1;
     r = p.probe_only ? 0 : languages_load(set.languages_dir, &languages, &err);
     if (r == 0)
-        r = open_everything(&p, &peers, &lock_fd, &engine_listen, &err);
+        r = open_everything(&p, set.api_keys, &peers, &lock_fd, &engine_listen, &err);
+    explicit_bzero(set.api_keys, sizeof set.api_keys);
     if (r == 0)
         r = split(&p, &peers, &languages, engine_listen, &err);
     if (r == 0)

@@ -556,6 +556,15 @@ static void announce_policies(struct priv *p)
     fd_close(&p->primordial_sock);
 }
 
+static void announce_keys(struct priv *p, int status)
+{
+    auto_close int fd = priv_take_keys(p, status);
+    if (fd >= 0)
+        tell(p, &(struct priv_reply){.verb = PRIV_KEYS}, &fd, 1);
+    if (p->read_keys_again)
+        priv_start_key_reader(p);
+}
+
 /* Its rules stand without it, but nobody would see them removed; nor is one that dies at once of
  * use. */
 static void replace_netd(struct priv *p, int status)
@@ -591,6 +600,9 @@ static void reap(struct priv *p)
                 announce_policies(p);
             if (p->compile_again)
                 priv_start_compiler(p);
+        } else if (pid == p->key_reader) {
+            p->key_reader = 0;
+            announce_keys(p, status);
         } else if (pid == p->netd) {
             p->netd = 0;
             fd_close(&p->netd_sock);
@@ -641,6 +653,7 @@ static void reload(struct priv *p)
     p->reload_later = false;
     hand_over_files(p);
     priv_start_compiler(p);
+    priv_start_key_reader(p);
 }
 
 static void on_signals(struct priv *p)
@@ -672,8 +685,8 @@ static void on_signals(struct priv *p)
 
 static void kill_all(struct priv *p)
 {
-    const pid_t pids[] = {p->engine,  p->frontend, p->primordial,
-                          p->remover, p->sweeper,  p->compiler};
+    const pid_t pids[] = {p->engine,  p->frontend, p->primordial, p->remover,
+                          p->sweeper, p->compiler, p->key_reader};
     for (size_t i = 0; i < ARRAY_LEN(pids); i++)
         if (pids[i] > 0)
             (void)kill(pids[i], SIGKILL);

@@ -33,6 +33,7 @@ enum priv_verb {
     PRIV_RELOAD,          /* SIGHUP; + configuration files; detail bit 0 yaml, bit 1 .env */
     PRIV_FRONTEND_EXITED, /* detail: wait status */
     PRIV_POLICIES,        /* detail: generation; + the sealed policies in force from here on */
+    PRIV_KEYS,            /* + the sealed keys in force from here on */
 };
 
 /* What the namespaces of probes begin with: no client can name one (proto_ns_id_is_valid), and its
@@ -90,12 +91,14 @@ struct priv {
     const struct policy_set *policies;
     uint32_t generation;
     int listeners[LISTENERS];
-    pid_t engine, frontend, primordial, netd, remover, sweeper, compiler;
-    bool remover_is_late; /* it could not be forked: tried again soon */
-    int compiled_fd;      /* the compiler's memfd, -1 */
-    bool compile_again, reload_later;
-    int primordial_sock; /* -1: no primordial */
-    int netd_sock;       /* -1: no netd */
+    pid_t engine, frontend, primordial, netd, remover, sweeper, compiler, key_reader;
+    bool remover_is_late;          /* it could not be forked: tried again soon */
+    int compiled_fd, read_keys_fd; /* the compiler's memfd, the key reader's; -1 */
+    bool compile_again, read_keys_again, reload_later;
+    int keys_fd;                 /* the engine's, until its fork; -1: no keys are configured */
+    const struct key_list *keys; /* those of API_KEYS, hashed; beside the file's */
+    int primordial_sock;         /* -1: no primordial */
+    int netd_sock;               /* -1: no netd */
     uint64_t netd_started_ns;
     struct net_config *net;        /* NULL: no policy had a network at the start */
     uint32_t net_of[POLICIES_MAX]; /* a policy's number there; NET_POLICIES_MAX: none */
@@ -180,3 +183,15 @@ int priv_load_policies(struct priv *p, struct err *err);
 void priv_start_compiler(struct priv *p);
 /* The child has ended: true if its policies are in force now. It logs. */
 bool priv_take_compiled(struct priv *p, int status);
+/* For such a child: it may read, and write `bytes_max` into a memfd, for 10 s. 0 or -errno. */
+int priv_become_reader(size_t bytes_max);
+
+/* keys.c -----------------------------------------------------------------------------------------
+ */
+
+/* At start: reads the keys of both settings, and overwrites `api_keys`. Sets keys_fd, keys. */
+int priv_load_keys(struct priv *p, char *api_keys, struct err *err);
+/* On SIGHUP: the key file again, in a confined child. */
+void priv_start_key_reader(struct priv *p);
+/* The child has ended: the sealed keys that are in force now, or -1: the old ones stay. It logs. */
+int priv_take_keys(struct priv *p, int status);

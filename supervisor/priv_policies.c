@@ -93,11 +93,16 @@ int priv_load_policies(struct priv *p, struct err *err)
 /* ---- reload ------------------------------------------------------------------------------------
  */
 
-static int give_up_rights(void)
+int priv_become_reader(size_t bytes_max)
 {
     const struct rlimit none = {0, 0}, memory = {CHILD_BYTES_MAX, CHILD_BYTES_MAX},
-                        file = {sizeof(struct policy_set), sizeof(struct policy_set)},
-                        cpu = {COMPILE_S, COMPILE_S};
+                        file = {bytes_max, bytes_max}, cpu = {COMPILE_S, COMPILE_S};
+    sigset_t alarm_only;
+    (void)sigemptyset(&alarm_only);
+    (void)sigaddset(&alarm_only, SIGALRM);
+    (void)signal(SIGALRM, SIG_DFL);
+    (void)sigprocmask(SIG_UNBLOCK, &alarm_only, NULL);
+    (void)alarm(COMPILE_S);
     int r = policy_empty_bounding_set();
     if (r == 0)
         r = policy_keep_caps(0);
@@ -115,14 +120,8 @@ static int give_up_rights(void)
 _Noreturn static void compile(const struct settings *set, int fd)
 {
     struct err err = {0};
-    sigset_t alarm_only;
-    (void)sigemptyset(&alarm_only);
-    (void)sigaddset(&alarm_only, SIGALRM);
-    (void)signal(SIGALRM, SIG_DFL);
-    (void)sigprocmask(SIG_UNBLOCK, &alarm_only, NULL);
-    (void)alarm(COMPILE_S);
     struct policy_set *made = malloc(sizeof *made);
-    int r = made ? give_up_rights() : -ENOMEM;
+    int r = made ? priv_become_reader(sizeof *made) : -ENOMEM;
     if (r < 0) {
         errno = -r;
         (void)err_sys(&err, "confine the compiler");

@@ -26,6 +26,7 @@ static struct {
     int argc;
     char **argv;
     char cwd[PATH_MAX], lib_dir[PATH_MAX];
+    bool has_keys;
 } origin;
 
 /* ---- files -------------------------------------------------------------------------------- */
@@ -62,7 +63,11 @@ static int read_yaml(struct settings_reading *r, int fd)
     auto_free char *text = NULL;
     size_t len;
     int result = read_all(fd, r->yaml_path, &text, &len, r->err);
-    return result < 0 ? result : settings_read_yaml(r, text, len);
+    if (result < 0)
+        return result;
+    result = settings_read_yaml(r, text, len);
+    explicit_bzero(text, len);
+    return result;
 }
 
 /* ---- variables ---------------------------------------------------------------------------- */
@@ -120,13 +125,11 @@ static bool split_line(char *line, char **ret_name, char **ret_value)
     return true;
 }
 
-static int take_dotenv_round(struct settings_reading *r, const char *text, bool ours)
+/* Destroys the text. */
+static int take_dotenv_round(struct settings_reading *r, char *text, bool ours)
 {
-    auto_free char *copy = strdup(text);
     unsigned number = 0;
-    if (!copy)
-        return err_sys(r->err, "%s", r->dotenv_path);
-    for (char *line = copy, *next; line; line = next) {
+    for (char *line = text, *next; line; line = next) {
         char *name, *value;
         number++;
         next = strchr(line, '\n');
@@ -150,9 +153,17 @@ static int read_dotenv(struct settings_reading *r, int fd)
     auto_free char *text = NULL;
     size_t len;
     int result = read_all(fd, r->dotenv_path, &text, &len, r->err);
+    auto_free char *copy = result == 0 ? strdup(text) : NULL;
+    if (result == 0 && !copy)
+        result = err_sys(r->err, "%s", r->dotenv_path);
+    if (result < 0)
+        return result;
+    result = take_dotenv_round(r, copy, false);
     if (result == 0)
-        result = take_dotenv_round(r, text, false);
-    return result < 0 ? result : take_dotenv_round(r, text, true);
+        result = take_dotenv_round(r, text, true);
+    explicit_bzero(text, len);
+    explicit_bzero(copy, len);
+    return result;
 }
 
 static int read_environment(struct settings_reading *r)
@@ -247,18 +258,33 @@ static int make_absolute(struct settings_reading *r, int index)
     return 0;
 }
 
+bool settings_is_loopback(const char *address)
+{
+    struct in_addr v4;
+    struct in6_addr v6;
+    if (inet_pton(AF_INET, address, &v4) == 1)
+        return ntohl(v4.s_addr) >> 24 == 127;
+    return strcmp(address, "localhost") == 0 ||
+           (inet_pton(AF_INET6, address, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6));
+}
+
+/* Whether there are keys is decided once, at the start. */
 static int check_listen(struct settings_reading *r)
 {
-    struct in_addr addr;
-    if (strcmp(r->set->http_listen, "localhost") == 0)
+    const char *address = r->set->http_listen;
+    struct in6_addr addr;
+    bool keys = origin.has_keys || *r->set->key_file || *r->set->api_keys;
+    if (settings_is_loopback(address))
         return 0;
-    if (inet_pton(AF_INET, r->set->http_listen, &addr) == 1 && ntohl(addr.s_addr) >> 24 == 127)
+    if (inet_pton(AF_INET, address, &addr) != 1 && inet_pton(AF_INET6, address, &addr) != 1)
+        return setting_refuse(r, setting_find("http.listen"),
+                              "expected an IPv4 or IPv6 address, got \"%.40s\"", address);
+    if (keys)
         return 0;
-    return setting_refuse(
-        r, setting_find("http.listen"),
-        "expected a loopback IPv4 address such as 127.0.0.1, got \"%.40s\": this version "
-        "has no authentication yet and serves nobody else",
-        r->set->http_listen);
+    return setting_refuse(r, setting_find("http.listen"),
+                          "expected a loopback address such as 127.0.0.1, got \"%.40s\": without "
+                          "keys (key_file or API_KEYS; brood key new) only this machine is served",
+                          address);
 }
 
 static int check_layers(struct settings_reading *r)
@@ -425,7 +451,37 @@ static int read_sources(const struct settings_files *files, struct settings *ret
         result = check_together(&r);
     if (result == 0)
         *ret = set;
+    explicit_bzero(set.api_keys, sizeof set.api_keys);
     return result;
+}
+
+/* Their bytes go where the kernel shows them to root, /proc/PID/environ and cmdline, and to our own
+ * children. */
+static void forget_secrets(void)
+{
+    for (size_t n = 0; environ && environ[n];) {
+        char name[80], *equals = strchr(environ[n], '=');
+        (void)snprintf(name, sizeof name, "%.*s", (int)(equals ? equals - environ[n] : 0),
+                       environ[n]);
+        int index = setting_find_env(name);
+        if (index < 0 || !settings_table[index].secret) {
+            n++;
+            continue;
+        }
+        explicit_bzero(equals + 1, strlen(equals + 1));
+        (void)unsetenv(name); /* the others move up */
+    }
+    for (int i = 1; i < origin.argc; i++) {
+        const char *name, *value;
+        struct err err;
+        size_t len;
+        bool bare;
+        if (next_flag(&i, &name, &len, &value, &err) < 0)
+            return;
+        int index = setting_find_flag(name, len, &bare);
+        if (index >= 0 && settings_table[index].secret)
+            explicit_bzero((char *)(uintptr_t)value, strlen(value));
+    }
 }
 
 /* Beside this program if brood-frontend is there (a build), else ../lib/brood (installed). */
@@ -494,6 +550,7 @@ int settings_load(int argc, char **argv, struct settings *ret, struct settings_f
     files.yaml_fd = files.dotenv_fd = -1;
     origin.argc = argc;
     origin.argv = argv;
+    origin.has_keys = false;
     int result = help_or_version();
     if (result)
         return result;
@@ -511,12 +568,17 @@ int settings_load(int argc, char **argv, struct settings *ret, struct settings_f
         return result;
     }
     *ret_files = files;
+    origin.has_keys = *ret->key_file || *ret->api_keys;
+    forget_secrets();
     return 0;
 }
 
 int settings_reload(const struct settings_files *files, struct settings *ret, struct err *err)
 {
-    return read_sources(files, ret, err);
+    int result = read_sources(files, ret, err);
+    if (result == 0)
+        explicit_bzero(ret->api_keys, sizeof ret->api_keys);
+    return result;
 }
 
 void settings_apply(struct settings *set, const struct settings *fresh)

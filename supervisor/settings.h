@@ -27,7 +27,9 @@ struct settings {
         state_dir[PATH_MAX]; /* state_dir: the frontend's files; "": fs_root with ".state" behind */
     char socket[108];        /* socket: the engine's Unix socket; /run/brood/brood.sock */
     char socket_users[256], socket_admins[256]; /* who may use it beside root: supervisor/peers.h */
-    char http_listen[64];   /* http.listen: host; 127.0.0.1 (loopback only in this version) */
+    char key_file[PATH_MAX];                    /* key_file: etc/keys.yaml documents it; "": none */
+    char api_keys[16384];   /* api_keys, API_KEYS; overwritten as soon as it is hashed; "": none */
+    char http_listen[64];   /* http.listen: an address; 127.0.0.1; without keys a loopback one */
     unsigned http_port;     /* http.port, PORT, --port; 8080; 0: no TCP listener */
     char http_socket[108];  /* http.socket: HTTP over a Unix socket; "" = none */
     char lib_dir[PATH_MAX]; /* lib_dir: where brood-frontend, brood-zygote(.so) are; beside the
@@ -108,13 +110,16 @@ struct settings_network {
 
 enum { SETTINGS_HELP = 1, SETTINGS_VERSION = 2 };
 
-/* Reads everything. argv as of main. 0; SETTINGS_HELP / SETTINGS_VERSION: printed, exit 0;
- * <0: err names file, line (or flag, variable), key and what was expected. */
+/* Reads everything. What is secret is overwritten in environment and argv, and stands in *ret
+ * alone. argv as of main. 0; SETTINGS_HELP / SETTINGS_VERSION: printed, exit 0; <0: err names file,
+ * line (or flag, variable), key and what was expected. */
 int settings_load(int argc, char **argv, struct settings *ret, struct settings_files *ret_files,
                   struct err *err);
 /* The same again with the files read from descriptors; flags and environment of the first time
- * stay. */
+ * stay. Without secrets. */
 int settings_reload(const struct settings_files *files, struct settings *ret, struct err *err);
+/* Is this address one that only this machine can reach? `localhost` is. */
+bool settings_is_loopback(const char *address);
 /* Copies from `fresh` what may change while the service runs (the keys marked R). */
 void settings_apply(struct settings *set, const struct settings *fresh);
 /* The group `network` as numbers. <0: err says what was wrong with the setting *ret_name. */

@@ -4,7 +4,7 @@
 #pragma once
 #include "supervisor/settings.h"
 
-#define SETTINGS_COUNT 74
+#define SETTINGS_COUNT 76
 #define SETTINGS_FILE_BYTES_MAX 65536
 
 enum setting_type { SETTING_U64, SETTING_U32, SETTING_TEXT, SETTING_PATH, SETTING_WORD };
@@ -23,6 +23,7 @@ struct setting {
     const char *const *words; /* of SETTING_WORD: NULL-terminated, in the order of the enum */
     const char *also_env, *also_flag;
     const char *help;
+    bool secret; /* never shown, and overwritten wherever it was read */
 };
 
 extern const struct setting settings_table[SETTINGS_COUNT];

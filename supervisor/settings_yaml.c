@@ -204,11 +204,14 @@ int settings_read_yaml(struct settings_reading *r, const char *text, size_t len)
     if (cyaml_load_data((const uint8_t *)text, len, &config, &sc.root, &data, NULL) != CYAML_OK)
         return refuse(r, text, len, &complaint);
     values = (struct values *)data;
-    for (int i = 0; values && i < SETTINGS_COUNT && result == 0; i++)
-        if (values->text[i])
+    for (int i = 0; values && i < SETTINGS_COUNT; i++) {
+        if (values->text[i] && result == 0)
             result = setting_store(r, i, SETTINGS_YAML,
                                    line_of(text, len, settings_table[i].name, &problem), false,
                                    values->text[i]);
+        if (values->text[i] && settings_table[i].secret)
+            explicit_bzero(values->text[i], strlen(values->text[i]));
+    }
     (void)cyaml_free(&config, &sc.root, data, 0);
     return result;
 }

@@ -2,7 +2,7 @@
 # tools/test.mk - included by the Makefile: tests, checks, fuzzing, benchmark.
 UNIT := $(patsubst t/unit/%.c,$B/t/%,$(wildcard t/unit/*.c))
 FUZZ := $(patsubst t/fuzz/%.c,%,$(wildcard t/fuzz/*.c))
-UNIT_ARCS := $(call arc,supervisor languages net policy volumes protocol lib)
+UNIT_ARCS := $(call arc,supervisor languages net keys policy volumes protocol lib)
 $B/t/%: t/unit/%.c $(UNIT_ARCS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(UNIT_ARCS) $(LIBS_brood-supervisor)
@@ -56,6 +56,11 @@ $B/replay/language: t/fuzz/language.c t/fuzz/replay/main.c $(LANGUAGE_USES)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< t/fuzz/replay/main.c $(LANGUAGE_USES) -lyaml
 FUZZ_ALSO_language := languages/file.c languages/set.c -lyaml
+KEYS_USES := $(call arc,keys lib)
+$B/replay/keys: t/fuzz/keys.c t/fuzz/replay/main.c $(KEYS_USES)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< t/fuzz/replay/main.c $(KEYS_USES) -lyaml $(SHA256)
+FUZZ_ALSO_keys := $(wildcard keys/*.c) -lyaml $(SHA256)
 # A fuzz target without libFuzzer: replays the files named on its command line.
 $B/replay/%: t/fuzz/%.c t/fuzz/replay/main.c $(call arc,protocol lib)
 	@mkdir -p $(@D)
@@ -86,12 +91,12 @@ bench: all $B/brood-bench ; bench/run $B
 check: all unit layers headers format replay ; B=$B prove --exec '' $(UNIT) && B=$B prove -It/lib $(or $(T),t/[0-4]*.t)
 test: ready-tests
 	@$(MAKE) --no-print-directory -j$$(nproc) all unit $B/brood-bench
-	@$(MAKE) --no-print-directory -j$$(nproc) MODE=fault all # for t/950 to t/958
+	@$(MAKE) --no-print-directory -j$$(nproc) MODE=fault all # for t/950 to t/959
 	@$(MAKE) --no-print-directory layers headers replay
 	B=$B prove --timer --exec '' $(UNIT) && B=$B tools/prove --timer -It/lib t/*.t
 	@tools/isolation-layers $B
 # Every handled call of every role fails in turn; TORTURE_SECONDS=60: longer than the first call at each place takes.
-torture: ; @$(MAKE) --no-print-directory MODE=fault all && B=build/fault prove --timer -It/lib t/95[0-8]*.t
+torture: ; @$(MAKE) --no-print-directory MODE=fault all && B=build/fault prove --timer -It/lib t/95[0-9]*.t
 # What takes long: other people's attackers, ten thousand namespaces, mixed load for ten minutes (SECONDS), then each
 # fuzz target and the whole frontend for ten minutes (FUZZ_SECONDS; as many at once as there are processors).
 FUZZ_SECONDS ?= 600

@@ -36,6 +36,14 @@ static const int calls[] = {
     SCMP_SYS(getpid),     SCMP_SYS(gettid),       SCMP_SYS(tgkill),
 };
 
+/* What a process with a directory of its own has besides. */
+static const int directory_calls[] = {
+    SCMP_SYS(fstat),     SCMP_SYS(pread64),   SCMP_SYS(pwrite64), SCMP_SYS(fsync),
+    SCMP_SYS(fdatasync), SCMP_SYS(ftruncate), SCMP_SYS(renameat), SCMP_SYS(unlinkat),
+};
+
+static int dir_fd, beside_fd; /* its own; and one of the same user that is not */
+static char dir_path[64], beside_path[64];
 static int root_fd, listener, peer; /* held across; `peer` is a process of the same user */
 static struct sockaddr_in addr = {.sin_family = AF_INET};
 static char path[64];
@@ -68,6 +76,72 @@ static bool make_file(void)
 {
     int fd = open("/tmp", O_TMPFILE | O_RDWR, 0600);
     return fd >= 0;
+}
+
+/* ---- with a directory ---- */
+
+static bool climb_out(void)
+{
+    return openat(dir_fd, "../../etc/passwd", O_RDONLY) >= 0;
+}
+
+static bool follow_a_link_out(void)
+{
+    return openat(dir_fd, "link", O_RDONLY) >= 0;
+}
+
+static bool open_beside(void)
+{
+    return openat(beside_fd, "file", O_RDONLY) >= 0;
+}
+
+static bool write_beside(void)
+{
+    return openat(beside_fd, "file", O_WRONLY) >= 0;
+}
+
+static bool make_beside(void)
+{
+    return openat(beside_fd, "made", O_WRONLY | O_CREAT, 0600) >= 0;
+}
+
+static bool remove_beside(void)
+{
+    return unlinkat(beside_fd, "removed", 0) == 0;
+}
+
+static bool rename_out(void)
+{
+    return renameat(dir_fd, "out", beside_fd, "out") == 0;
+}
+
+static bool rename_in(void)
+{
+    return renameat(beside_fd, "in", dir_fd, "in") == 0;
+}
+
+static bool see_a_file(void)
+{
+    return openat(dir_fd, "/etc/passwd", O_PATH) >= 0;
+}
+
+static bool make_a_link(void)
+{
+    (void)unlinkat(dir_fd, "made-link", 0);
+    return symlinkat("/etc/passwd", dir_fd, "made-link") == 0;
+}
+
+static bool make_a_directory(void)
+{
+    (void)unlinkat(dir_fd, "made-dir", AT_REMOVEDIR);
+    return mkdirat(dir_fd, "made-dir", 0700) == 0;
+}
+
+static bool run_a_file(void)
+{
+    char *argv[] = {(char[]){"true"}, NULL}, *env[] = {NULL};
+    (void)syscall(SYS_execveat, dir_fd, "program", argv, env, 0);
+    return false;
 }
 
 static bool connect_tcp(void)
@@ -195,12 +269,40 @@ static const struct {
     {"change its user", change_id, false},
 };
 
+static const struct {
+    const char *what;
+    bool (*try)(void);
+    bool may_be_refused;
+} directory_attacks[] = {
+    {"climb out of its directory", climb_out, false},
+    {"follow a link out of it", follow_a_link_out, false},
+    {"read a file beside it", open_beside, false},
+    {"write a file beside it", write_beside, false},
+    {"make a file beside it", make_beside, false},
+    {"remove a file beside it", remove_beside, false},
+    {"rename a file out of it", rename_out, false},
+    {"rename a file into it", rename_in, false},
+    {"see a file", see_a_file, false},
+    {"make a link in it", make_a_link, false},
+    {"make a directory in it", make_a_directory, false},
+    {"run a file in it", run_a_file, false},
+};
+
+static bool with_directory;
+
 /* 1: the attack succeeded, 0: it did not, -1: there was no attack. */
 static int attack(bool (*try)(void), bool confined)
 {
-    const struct confine_plan plan = {.calls = calls, .call_count = ARRAY_LEN(calls)};
+    int all[ARRAY_LEN(calls) + ARRAY_LEN(directory_calls)];
+    struct confine_plan plan = {.calls = all, .call_count = ARRAY_LEN(calls)};
     struct err err;
     int status;
+    memcpy(all, calls, sizeof calls);
+    memcpy(all + ARRAY_LEN(calls), directory_calls, sizeof directory_calls);
+    if (with_directory) {
+        plan.call_count = ARRAY_LEN(all);
+        plan.dir_fd = dir_fd;
+    }
     pid_t pid = fork();
     if (pid == 0) {
         if (confined && confine_self(&plan, &err) < 0)
@@ -233,6 +335,81 @@ static void prepare(void)
        "there is something to attack");
 }
 
+static bool use_what_it_holds(void)
+{
+    int fd = memfd_create("x", 0);
+    char byte = 'x';
+    return fd >= 0 && write(fd, &byte, 1) == 1 && malloc(1 << 20) && getpid() > 0;
+}
+
+static void prepare_directories(void)
+{
+    static const char *const beside[] = {"file", "removed", "in"};
+    (void)snprintf(dir_path, sizeof dir_path, "/tmp/brood-confine-%d.own", (int)getpid());
+    (void)snprintf(beside_path, sizeof beside_path, "/tmp/brood-confine-%d.beside", (int)getpid());
+    (void)mkdir(dir_path, 0700);
+    (void)mkdir(beside_path, 0700);
+    dir_fd = open(dir_path, O_RDONLY | O_DIRECTORY);
+    beside_fd = open(beside_path, O_RDONLY | O_DIRECTORY);
+    for (size_t i = 0; i < ARRAY_LEN(beside); i++)
+        (void)close(openat(beside_fd, beside[i], O_WRONLY | O_CREAT, 0600));
+    (void)close(openat(dir_fd, "out", O_WRONLY | O_CREAT, 0600));
+    ok(symlinkat("/etc/passwd", dir_fd, "link") == 0 &&
+           symlinkat("/bin/true", dir_fd, "program") == 0,
+       "there are directories");
+}
+
+/* What an attack took away, for the next one. */
+static void restore(void)
+{
+    (void)close(openat(beside_fd, "removed", O_WRONLY | O_CREAT, 0600));
+    (void)close(openat(beside_fd, "in", O_WRONLY | O_CREAT, 0600));
+    (void)close(openat(dir_fd, "out", O_WRONLY | O_CREAT, 0600));
+}
+
+static bool use_its_directory(void)
+{
+    struct stat st;
+    char byte = 'x';
+    int fd = openat(dir_fd, "new", O_RDWR | O_CREAT | O_TRUNC, 0600);
+    int list = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY);
+    return fd >= 0 && list >= 0 && pwrite(fd, &byte, 1, 0) == 1 && pread(fd, &byte, 1, 0) == 1 &&
+           syscall(SYS_fstat, fd, &st) == 0 && fsync(fd) == 0 && ftruncate(fd, 0) == 0 &&
+           renameat(dir_fd, "new", dir_fd, "named") == 0 && fsync(list) == 0 &&
+           unlinkat(dir_fd, "named", 0) == 0;
+}
+
+static void test_directory(void)
+{
+    prepare_directories();
+    with_directory = true;
+    ok(attack(use_what_it_holds, true) == 1, "with a directory: it can use what it holds");
+    ok(attack(use_its_directory, true) == 1, "and its directory");
+    for (size_t i = 0; i < ARRAY_LEN(directory_attacks); i++) {
+        restore();
+        int free_ = attack(directory_attacks[i].try, false);
+        restore();
+        int confined = attack(directory_attacks[i].try, true);
+        ok((free_ == 1 || directory_attacks[i].may_be_refused) && confined == 0,
+           "%s: a free process can, a confined one cannot", directory_attacks[i].what);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(attacks); i++)
+        ok(attack(attacks[i].try, true) == 0, "%s: still not", attacks[i].what);
+    with_directory = false;
+}
+
+static void remove_directories(void)
+{
+    static const char *const names[] = {"file",      "removed",  "in",      "out", "made", "link",
+                                        "made-link", "made-dir", "program", "new", "named"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        (void)unlinkat(dir_fd, names[i], strcmp(names[i], "made-dir") ? 0 : AT_REMOVEDIR);
+        (void)unlinkat(beside_fd, names[i], 0);
+    }
+    (void)rmdir(dir_path);
+    (void)rmdir(beside_path);
+}
+
 /* As another user, where we can: that is what engine and frontend are. */
 static void become_nobody(void)
 {
@@ -240,13 +417,6 @@ static void become_nobody(void)
         (setresgid(65534, 65534, 65534) < 0 || setresuid(65534, 65534, 65534) < 0))
         _exit(3);
     (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* lost by setresuid: the attacks have their chance */
-}
-
-static bool use_what_it_holds(void)
-{
-    int fd = memfd_create("x", 0);
-    char byte = 'x';
-    return fd >= 0 && write(fd, &byte, 1) == 1 && malloc(1 << 20) && getpid() > 0;
 }
 
 /* What confine_self() says to a list with one call too many. */
@@ -287,6 +457,8 @@ int main(void)
            "%s: a free process can%s, a confined one cannot", attacks[i].what,
            free_ == 1 ? "" : "not either");
     }
+    test_directory();
+    remove_directories();
     test_too_generous(SCMP_SYS(socket), "socket()");
     test_too_generous(SCMP_SYS(execve), "execve()");
     test_too_generous(SCMP_SYS(ptrace), "ptrace()");

@@ -108,7 +108,7 @@ sub cgroups {
     return grep { -d } map { glob "$_/$key*/ $_/$key*/*/ $_/$key*/*/*/" } @{$self->{parents} // []};
 }
 
-# What must be as it was. Of children there are at most three at rest: standby, reserve and mould.
+# What must be as it was. Of children there are at most three at rest: standby, reserve and mould; and one of each spare.
 sub census {
     my ($self) = @_;
     my $brood = $self->{brood};
@@ -121,7 +121,8 @@ sub census {
         $n{"$p->{role}-fds"} = () = glob "$dir/fd/*";
         $n{"$p->{role}-mounts"} = () = (slurp("$dir/mountinfo") // '') =~ /\n/g;
     }
-    $n{children} = 3 if ($n{children} // 0) <= 3;
+    my $most = 3 + $self->{settings}{'namespaces-spares'};
+    $n{children} = $most if ($n{children} // 0) <= $most;
     $n{namespaces} = keys %namespaces;
     $n{cgroups} = () = $self->cgroups;
     $n{mounts} = () = $brood->mounts;
@@ -147,6 +148,8 @@ sub begin {
         delete $self->{calm};
     }
     return 0 unless $self->settle;
+    my $spares = $self->{settings}{'namespaces-spares'};
+    return 0 unless !$spares || until_true(8, sub { $self->{brood}->pids('zygote') == 1 + $spares });
     $self->{calm} //= $self->census;
     return 1;
 }
