@@ -19,12 +19,12 @@
  * let the kernel send a reset that can overtake the answer, so a duplicate of the socket stays for
  * a while and swallows what comes.
  */
+#include "frontend/http_head.h"
 #include "frontend/http_impl.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include <fcntl.h>
 #include <stdatomic.h>
-#include <strings.h>
 #include <sys/mman.h>
 
 #define RECEIVE_BYTES (256u * 1024)
@@ -42,7 +42,6 @@ struct phr_chunked_decoder {
 };
 ssize_t phr_decode_chunked(struct phr_chunked_decoder *decoder, char *buf, size_t *bufsz);
 
-#define LENGTH_UNKNOWN UINT64_MAX
 struct http_body {
     uint64_t length, max, have;
     bool expects; /* 100-continue */
@@ -66,106 +65,8 @@ static __thread char scratch[RECEIVE_BYTES];
 
 /* ---- before the library -------------------------------------------------------------------- */
 
-struct head {
-    struct http_text method, path;
-    char *length_name, *encoding_name; /* where the header names stand */
-    uint64_t length;
-    size_t len; /* of it all */
-    bool expects;
-};
-
-static bool name_is(const char *line, size_t len, const char *name)
-{
-    size_t n = strlen(name);
-    return len > n && line[n] == ':' && strncasecmp(line, name, n) == 0;
-}
-
-static struct http_text value_of(const char *line, size_t len)
-{
-    const char *at = memchr(line, ':', len), *end = line + len;
-    for (at++; at < end && (*at == ' ' || *at == '\t');)
-        at++;
-    while (end > at && (end[-1] == ' ' || end[-1] == '\t'))
-        end--;
-    return (struct http_text){at, (size_t)(end - at)};
-}
-
-static bool read_length(struct http_text t, uint64_t *ret)
-{
-    uint64_t n = 0;
-    for (size_t i = 0; i < t.len; i++) {
-        if (t.at[i] < '0' || t.at[i] > '9')
-            return false;
-        n = n * 10 + (uint64_t)(t.at[i] - '0');
-    }
-    *ret = n;
-    return t.len > 0 && t.len < 19;
-}
-
-/* False: something is unusual. */
-static bool take_header(struct head *h, char *line, size_t len)
-{
-    struct http_text value;
-    if (*line == ' ' || *line == '\t' || !memchr(line, ':', len))
-        return false;
-    value = value_of(line, len);
-    if (name_is(line, len, "content-length")) {
-        if (h->length_name || h->encoding_name || !read_length(value, &h->length))
-            return false;
-        h->length_name = line;
-    } else if (name_is(line, len, "transfer-encoding")) {
-        if (h->length_name || h->encoding_name || value.len != 7 ||
-            strncasecmp(value.at, "chunked", 7) != 0)
-            return false;
-        h->encoding_name = line;
-        h->length = LENGTH_UNKNOWN;
-    } else if (name_is(line, len, "expect")) {
-        if (value.len != 12 || strncasecmp(value.at, "100-continue", 12) != 0)
-            return false;
-        h->expects = true;
-    }
-    return true;
-}
-
-/* Lines as the library's parser has them: they end with LF, a CR before it is not theirs. 1: the
- * head is complete; 0: not yet; -1: unusual. */
-static int read_headers(struct head *h, char *at, size_t size)
-{
-    for (size_t begin = 0;;) {
-        char *lf = memchr(at + begin, '\n', size - begin);
-        if (!lf)
-            return 0;
-        size_t len = (size_t)(lf - at) - begin, next = begin + len + 1;
-        if (len > 0 && at[begin + len - 1] == '\r')
-            len--;
-        if (len == 0) {
-            h->len = next;
-            return 1;
-        }
-        if (!take_header(h, at + begin, len))
-            return -1;
-        begin = next;
-    }
-}
-
-/* Returns the length of the line with its end; 0: it is not all there. */
-static size_t read_request_line(struct head *h, char *at, size_t size)
-{
-    char *lf = memchr(at, '\n', size);
-    char *space = lf ? memchr(at, ' ', (size_t)(lf - at)) : NULL;
-    if (!lf)
-        return 0;
-    if (space) {
-        char *target = space + 1;
-        size_t len = strcspn(target, " ?\n");
-        h->method = (struct http_text){at, (size_t)(space - at)};
-        h->path = (struct http_text){target, len};
-    }
-    return (size_t)(lf - at) + 1;
-}
-
 /* Takes the body out of what the library is about to see. */
-static void take_over(struct http_conn *c, struct head *h, uint64_t max)
+static void take_over(struct http_conn *c, struct http_head *h, uint64_t max)
 {
     h2o_buffer_t *in = c->sock->input;
     size_t behind = in->size - h->len;
@@ -182,10 +83,7 @@ static void take_over(struct http_conn *c, struct head *h, uint64_t max)
     memcpy(b->early, in->bytes + h->len, early);
     memmove(in->bytes + h->len, in->bytes + h->len + early, behind - early);
     in->size -= early;
-    if (h->length_name)
-        memcpy(h->length_name, "x-brood-length", 14);
-    else
-        memcpy(h->encoding_name, "x-brood-encodings", 17);
+    http_head_hide(h);
     c->body = b;
 }
 
@@ -193,15 +91,15 @@ static void judge(struct http_conn *c)
 {
     const struct http_server *s = c->server;
     h2o_buffer_t *in = c->sock->input;
-    struct head h = {.len = 0};
-    size_t line = read_request_line(&h, in->bytes, in->size);
+    struct http_head h = {.len = 0};
+    size_t line = http_head_read_line(&h, in->bytes, in->size);
     uint64_t max = line && h.path.at ? s->app->upload_max(s->user, h.method, h.path) : 0;
     if (!line)
         return;
     c->judged = true;
     if (max == 0)
         return;
-    int r = read_headers(&h, in->bytes + line, in->size - line);
+    int r = http_head_read_headers(&h, in->bytes + line, in->size - line);
     h.len += line;
     if (r == 0)
         c->judged = false;
@@ -318,7 +216,7 @@ static void finish(struct http_request *r)
     int fd = fd_take(&b->fd);
     uint64_t have = b->have;
     http_on_body on_body = b->on_body;
-    if (b->length == LENGTH_UNKNOWN)
+    if (b->length == HTTP_LENGTH_UNKNOWN)
         http_close_after(r); /* bytes behind its end are lost */
     free_body(b);
     r->conn->state = HTTP_BUSY;
@@ -336,7 +234,7 @@ static bool take_bytes(struct http_request *r, char *at, size_t len)
 {
     struct http_body *b = r->body;
     ssize_t behind = -2;
-    if (b->length == LENGTH_UNKNOWN) {
+    if (b->length == HTTP_LENGTH_UNKNOWN) {
         behind = phr_decode_chunked(&b->decoder, at, &len);
         if (behind == -1) {
             fail(r, 400, "bad_request", "the chunks of the body are broken");
@@ -406,12 +304,12 @@ void http_body_receive(struct http_request *r, http_on_body on_body)
         hand_over(r, on_body);
         return;
     }
-    if (b->length != LENGTH_UNKNOWN && b->length > b->max) {
+    if (b->length != HTTP_LENGTH_UNKNOWN && b->length > b->max) {
         fail(r, 413, "too_large", "the body is larger than files.upload_max_mb allows");
         return;
     }
     /* What is announced is not held yet: or a few idle connections would keep everyone out. */
-    bool fits = b->length == LENGTH_UNKNOWN ||
+    bool fits = b->length == HTTP_LENGTH_UNKNOWN ||
                 atomic_load(&held) + b->length <= c->server->settings.uploads_held_max;
     b->fd = fits ? SYS(memfd_create("body", MFD_CLOEXEC | MFD_ALLOW_SEALING)) : -1;
     if (b->fd < 0) {

@@ -234,7 +234,8 @@ static ssize_t encode_hello(const struct proto_msg *msg, size_t head, char *scra
         m.run_limits = &run_limits;
     Brood__Wire__StoreSettings store;
     fill_store(&h->store, &store);
-    m.store = &store;
+    if (h->store.public_base_url) /* the engine always has one, perhaps "" */
+        m.store = &store;
     m.n_languages = h->language_count;
     m.languages = language_list;
     m.version = h->version;

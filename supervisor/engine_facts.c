@@ -185,12 +185,33 @@ static const char *cwd_text(int error)
     }
 }
 
+static bool is_of_request(int error)
+{
+    return error != EMFILE && error != ENFILE && error != ENOMEM && error != EIO && error != EBADF;
+}
+
+static const char *place_text(int error)
+{
+    switch (error) {
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+        return "there is no room for a file";
+    case EINVAL:
+        return "a file must come as a sealed memfd, or open for reading only";
+    default:
+        return "a file, or outputs, cannot be put where it belongs: something else is there";
+    }
+}
+
 /* A child that never came to its command: some of that is the request's fault. */
 static void fail_step(struct run *run, const struct zyg_report *report)
 {
     char text[160];
     if (report->step == CHILD_STEP_CWD && cwd_text(report->step_errno)) {
         run_fail_field(run, PROTO_BAD_REQUEST, "cwd", cwd_text(report->step_errno));
+    } else if (report->step == CHILD_STEP_PLACE && is_of_request(report->step_errno)) {
+        run_fail_field(run, PROTO_BAD_REQUEST, "files", place_text(report->step_errno));
     } else if (report->step == CHILD_STEP_EXEC && report->step_errno == E2BIG) {
         run_fail_field(run, PROTO_BAD_REQUEST, run->kind == RUN_CODE ? "args" : "cmd",
                        "command, arguments and environment together are too long for execve");

@@ -13,6 +13,12 @@ $B/replay/multipart: t/fuzz/multipart.c t/fuzz/replay/main.c $B/frontend/multipa
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $^
 FUZZ_ALSO_multipart := frontend/multipart.c
+HEAD_SRC := frontend/http_head.c frontend/uri.c
+HEAD_USES := $(HEAD_SRC:%.c=$B/%.o) $(call arc,lib)
+$B/replay/head: t/fuzz/head.c t/fuzz/replay/main.c $(HEAD_USES)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< t/fuzz/replay/main.c $(HEAD_USES)
+FUZZ_ALSO_head := $(HEAD_SRC)
 STORE_USES := $(call arc,store lib)
 $B/t/store: t/unit/store.c $(STORE_USES)
 	@mkdir -p $(@D)

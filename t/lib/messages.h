@@ -5,6 +5,15 @@
 #pragma once
 #include "protocol/protocol.h"
 
+/* Whose it is; of messages without a key the pointer may be NULL. */
+static inline bool keys_are_same(const struct proto_execute *a, const struct proto_execute *b)
+{
+    return strcmp(a->key ? a->key : "", b->key ? b->key : "") == 0 &&
+           a->timeout_ms_ceiling == b->timeout_ms_ceiling &&
+           a->memory_bytes_ceiling == b->memory_bytes_ceiling &&
+           a->cpu_ms_ceiling == b->cpu_ms_ceiling;
+}
+
 static inline bool execute_is_same(const struct proto_execute *a, const struct proto_execute *b)
 {
     bool same = a->tag == b->tag && strcmp(a->ns_id, b->ns_id) == 0 && a->cmd_len == b->cmd_len &&
@@ -12,7 +21,7 @@ static inline bool execute_is_same(const struct proto_execute *a, const struct p
                 strcmp(a->cwd, b->cwd) == 0 && a->timeout_ms == b->timeout_ms &&
                 a->cpu_ms == b->cpu_ms && a->memory_bytes == b->memory_bytes &&
                 a->pids_max == b->pids_max && strcmp(a->policy, b->policy) == 0 &&
-                strcmp(a->request_id, b->request_id) == 0;
+                strcmp(a->request_id, b->request_id) == 0 && keys_are_same(a, b);
     for (size_t i = 0; same && i < a->env_count; i++)
         same = strcmp(a->env[i].name, b->env[i].name) == 0 &&
                strcmp(a->env[i].value, b->env[i].value) == 0;
@@ -66,10 +75,11 @@ static inline bool hello_is_same(const struct proto_hello *a, const struct proto
            a->max_wait_ms == b->max_wait_ms && a->zygote_execs == b->zygote_execs &&
            strcmp(a->kernel, b->kernel) == 0 && a->landlock_abi == b->landlock_abi &&
            a->cgroup_version == b->cgroup_version && a->networks == b->networks &&
-           layers_are_same(a, b) &&
+           layers_are_same(a, b) && a->keys_generation == b->keys_generation &&
            memcmp(&a->run_limits, &b->run_limits, sizeof a->run_limits) == 0 &&
            memcmp(&a->store, &b->store, offsetof(struct proto_store, public_base_url)) == 0 &&
-           strcmp(a->store.public_base_url, b->store.public_base_url) == 0;
+           strcmp(a->store.public_base_url ? a->store.public_base_url : "",
+                  b->store.public_base_url ? b->store.public_base_url : "") == 0;
 }
 
 static inline bool stats_are_same(const struct proto_msg *a, const struct proto_msg *b)
