@@ -8,10 +8,10 @@ $B/t/%: t/unit/%.c $(UNIT_ARCS)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(UNIT_ARCS) $(LIBS_brood-supervisor)
 $B/t/multipart: t/unit/multipart.c $B/frontend/multipart.o
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $^
+	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $B/frontend/multipart.o
 $B/replay/multipart: t/fuzz/multipart.c t/fuzz/replay/main.c $B/frontend/multipart.o $(call arc,lib)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $^
+	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< t/fuzz/replay/main.c $B/frontend/multipart.o $(call arc,lib)
 FUZZ_ALSO_multipart := frontend/multipart.c
 HEAD_SRC := frontend/http_head.c frontend/uri.c
 HEAD_USES := $(HEAD_SRC:%.c=$B/%.o) $(call arc,lib)

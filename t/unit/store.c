@@ -357,7 +357,7 @@ static void *call_often(void *data)
     struct err err;
     static struct store_call calls[CALLERS][EACH];
     static int next;
-    int mine = __atomic_fetch_add(&next, 1, __ATOMIC_SEQ_CST);
+    int mine = __atomic_fetch_add(&next, 1, __ATOMIC_SEQ_CST) % CALLERS;
     static char texts[CALLERS][EACH][16];
     long good = 0;
     if (store_mailbox_init(&m, s, &err) < 0)
