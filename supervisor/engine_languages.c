@@ -59,14 +59,23 @@ static uint64_t or_else(uint64_t value, uint64_t other)
     return value ? value : other;
 }
 
-static uint64_t least(uint64_t a, uint64_t b)
+/* 0 is no limit. */
+static uint64_t at_most(uint64_t value, uint64_t most)
 {
-    return a < b ? a : b;
+    return most && (!value || value > most) ? most : value;
 }
 
-/* The compiler has limits of its own and the policy's memory; the program what was asked for, but
- * not less than it needs to begin. */
-static void limit_stages(const struct engine *e, struct run *run, const struct language *l)
+/* Raises what was asked for to what it needs to begin. */
+static void raise_to(uint64_t *asked, uint64_t needed, uint64_t ceiling)
+{
+    if (*asked && *asked < needed)
+        *asked = at_most(needed, ceiling);
+}
+
+/* The compiler has limits of its own and the policy's memory; the program what was asked for. A
+ * ceiling is one for both. */
+static void limit_stages(const struct engine *e, struct run *run, const struct proto_execute *exec,
+                         const struct language *l)
 {
     const struct policy_limits *p = &e->policies->plans[run->policy].limits;
     struct stage *last = &run->stages[run->stage_count - 1], *first = &run->stages[0];
@@ -74,19 +83,16 @@ static void limit_stages(const struct engine *e, struct run *run, const struct l
     if (run->stage_count > 1) {
         *last = *first;
         *first = (struct stage){
-            .timeout_ms = least(or_else(l->compile.timeout_ms, last->timeout_ms), most),
-            .cpu_ms =
-                least(or_else(l->compile.cpu_ms, UINT64_MAX), or_else(p->cpu_ms_max, UINT64_MAX)),
+            .timeout_ms = at_most(at_most(or_else(l->compile.timeout_ms, last->timeout_ms), most),
+                                  exec->timeout_ms_ceiling),
+            .cpu_ms = at_most(at_most(l->compile.cpu_ms, p->cpu_ms_max), exec->cpu_ms_ceiling),
+            .memory_bytes = exec->memory_bytes_ceiling,
         };
-        if (first->cpu_ms == UINT64_MAX)
-            first->cpu_ms = 0;
         memcpy(first->name, "compile", sizeof "compile");
     }
     memcpy(last->name, "run", sizeof "run");
-    if (last->memory_bytes && last->memory_bytes < l->run.memory_bytes)
-        last->memory_bytes = l->run.memory_bytes;
-    if (last->pids_max && last->pids_max < l->run.pids_max)
-        last->pids_max = l->run.pids_max;
+    raise_to(&last->memory_bytes, l->run.memory_bytes, exec->memory_bytes_ceiling);
+    raise_to(&last->pids_max, l->run.pids_max, 0);
 }
 
 static int pack_stage(struct engine *e, struct run *run, const struct proto_execute *exec,
@@ -131,7 +137,7 @@ int run_pack_code(struct engine *e, struct run *run, const struct proto_execute 
     int none = -1, r = 0;
     run->stage_count = l->compile.argv.count ? 2 : 1;
     (void)snprintf(run->language, sizeof run->language, "%s", l->name);
-    limit_stages(e, run, l);
+    limit_stages(e, run, exec, l);
     for (size_t i = 0; r == 0 && i < run->stage_count; i++)
         r = pack_stage(e, run, exec, l, i);
     if (r < 0)

@@ -41,8 +41,11 @@ sub v1 {
 sub check {
     my (@names) = @_;
     $brood = Brood->start('languages-dir' => '', 'v1-runs-timeout-max' => '20s', 'runs-timeout-max' => '60s');
-    my $languages = $brood->request(GET => '/v1/languages')->{json};
-    is(ref $languages, 'ARRAY', 'GET /v1/languages is a list');
+    my $languages;
+    ok(until_true(60, sub { # versions are asked for in the background
+        $languages = $brood->request(GET => '/v1/languages')->{json};
+        return ref $languages eq 'ARRAY' && grep { ($_->{version} // '') ne '' } @$languages;
+    }), 'GET /v1/languages is a list, with versions');
     my %known = map { $_->{name} => $_ } @$languages;
 
     my $upload = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"in.txt\"\r\n\r\nuploaded\n\r\n--b--\r\n";
