@@ -58,6 +58,7 @@ $B/%.o: %.c | $B/protocol/brood.pb-c.h
 $B/policy/seccomp_default.o: etc/seccomp/default.json # .incbin
 $B/store/schema.o: store/schema.sql
 $B/languages/embedded.o: $(wildcard etc/languages.d/*.yaml)
+$B/frontend/openapi.o: etc/openapi.yaml
 # The generated file is not ours to warn about; it is included by protocol/ only.
 $B/protocol/brood.pb-c.h: protocol/brood.proto
 	@mkdir -p $(@D)
@@ -98,9 +99,12 @@ CFLAGS_net_netd := $(CFLAGS_net_links)
 -include $(shell find $B -name '*.d' 2>/dev/null)
 
 deps: ; tools/deps
-deps-languages: ; tools/deps --languages
+deps-languages: ; tools/deps --languages && tools/seed
 ready: ; @tools/deps --check || tools/deps
-ready-tests: ; @tools/deps --tests --check || tools/deps --tests
+ready-tests:
+	@tools/deps --tests --check || tools/deps --tests
+	@tools/seed --check || tools/seed
+	@tools/openapi/ready
 run: ready
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@if [ "$$(id -u)" = 0 ]; then exec $B/brood-supervisor $(ARGS); else exec sudo -E $B/brood-supervisor $(ARGS); fi

@@ -253,7 +253,8 @@ static void on_got(struct store_call *call)
                                     .etag = etag,
                                     .content_type = content_type_of(call->object.name),
                                     .name = call->object.name,
-                                    .cache_control = "private, no-cache"};
+                                    .cache_control = "private, no-cache",
+                                    .v1_errors = true};
     serve_file(op->req, &file);
 }
 

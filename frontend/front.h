@@ -68,3 +68,4 @@ route_handler uploads_on_post, uploads_on_get, uploads_on_delete; /* files_api.c
 route_handler archive_on_get, archive_on_post;
 route_handler execute_on_request;
 route_handler work_on_request, runs_on_get, runs_on_delete;
+route_handler openapi_on_get;

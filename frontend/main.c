@@ -252,7 +252,7 @@ int main(int argc, char **argv)
     if (urls_open(state.fds[0], &urls, &err) < 0 ||
         store_open(state.fds[0], &(struct store_settings){0}, &store, &err) < 0) {
         LOG(ERROR, "state_refused", F_STR("error", err.text));
-        return PROTO_FRONTEND_REFUSES;
+        return err.code == -EINVAL ? PROTO_FRONTEND_REFUSES : 1;
     }
     (void)localtime_r(&now, &tm); /* reads the time zone while there are files */
     for (size_t i = 0; i < engines.count; i++)

@@ -103,6 +103,7 @@ static const struct route routes[] = {
     {"DELETE", "/v1/runs/{id}", KEY_RUNS, WHILE_DRAINING, runs_on_delete},
     {"GET", "/v1/capabilities", AUTH_ANY_KEY, HEAD_TOO | WHILE_DRAINING, capabilities},
     {"GET", "/v1/languages", AUTH_ANY_KEY, HEAD_TOO | WHILE_DRAINING, languages},
+    {"GET", "/openapi.yaml", 0, HEAD_TOO | WHILE_DRAINING, openapi_on_get},
     {"GET", "/ready", 0, HEAD_TOO | WHILE_DRAINING, ready},
 };
 

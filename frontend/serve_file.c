@@ -122,12 +122,15 @@ void serve_file(struct http_request *req, const struct serve_file *file)
                 ? serve_file_range(range.at, range.len, file->size, &at, &len)
                 : 0;
     if (r < 0) {
-        static const char text[] = "{\"error\":{\"code\":\"range_not_satisfiable\",\"message\":"
-                                   "\"the file is shorter than that\"}}\n";
+        static const char nested[] = "{\"error\":{\"code\":\"range_not_satisfiable\",\"message\":"
+                                     "\"the file is shorter than that\"}}\n",
+                          flat[] = "{\"error\":\"the file is shorter than that\","
+                                   "\"code\":\"range_not_satisfiable\"}\n";
+        const char *text = file->v1_errors ? flat : nested;
         (void)snprintf(range_text, sizeof range_text, "bytes */%" PRIu64, file->size);
         fd_close(&fd);
         http_respond(req, 416, (struct http_header[]){{"content-range", range_text}, {NULL, NULL}},
-                     text, sizeof text - 1);
+                     text, strlen(text));
         return;
     }
     if (r > 0) {

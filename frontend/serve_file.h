@@ -16,6 +16,7 @@ struct serve_file {
     const char *name;          /* proposed to whoever saves it: its part behind the last slash */
     bool in_place;             /* a browser may show it instead of saving it */
     const char *cache_control; /* NULL: none */
+    bool v1_errors;            /* the error body is that of /v1/runs and /v1/files */
 };
 
 /* Answers 200, 206, 304 or 416. Takes the descriptor. */

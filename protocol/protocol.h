@@ -119,8 +119,8 @@ enum proto_files_op {
 
 struct proto_files_ask {
     uint32_t magic, op, flags;
-    uint32_t count_max;                   /* LIST, COLLECT: entries; then one with status E2BIG */
-    uint64_t bytes_max;                   /* GET: of the file, 0: any; COLLECT: of all */
+    uint32_t count_max; /* LIST: entries, then the last with E2BIG; COLLECT: files; 0: many */
+    uint64_t bytes_max; /* GET: of the file, COLLECT: of all, PUT: exactly so many; 0: any */
     char path[PROTO_FILES_PATH_MAX + 1];  /* relative to /work; "": it itself */
     char after[PROTO_FILES_PATH_MAX + 1]; /* LIST: names behind this one; "": from the first */
 };
@@ -133,8 +133,8 @@ struct proto_files_answer {
     uint32_t kind; /* 'f' regular, 'd' directory, 'l' symbolic link, 'o' other; 0: no entry */
     uint32_t mode, name_bytes;
     uint64_t size;
-    int64_t mtime_ns;                    /* since the epoch */
-    uint64_t dropped;                    /* last of COLLECT: files left out by the limits */
+    int64_t mtime_ns; /* since the epoch */
+    uint64_t dropped; /* last of COLLECT, LIST: files, or directories, that were left out */
     char name[PROTO_FILES_PATH_MAX + 1]; /* relative to `path`, name_bytes of it are sent */
 };
 

@@ -94,8 +94,15 @@ static void prepare_vfs(void)
 /* ---- opening ----------------------------------------------------------------------------------
  */
 
+/* Damage is for good (-EINVAL); what a full disk or a lack of memory did may pass. */
 static int refuse(struct store *s, const char *what, struct err *err)
 {
+    int rc = s->db ? sqlite3_errcode(s->db) & 0xff : SQLITE_NOMEM;
+    if (rc == SQLITE_NOMEM || rc == SQLITE_IOERR || rc == SQLITE_FULL) {
+        (void)err_set(err, "state_dir: " FILE_NAME ": %s",
+                      s->db ? sqlite3_errmsg(s->db) : "out of memory");
+        return err->code = rc == SQLITE_NOMEM ? -ENOMEM : -EIO;
+    }
     return err_set(err, "state_dir: " FILE_NAME ": %s: %s; " REMEDY, what,
                    s->db ? sqlite3_errmsg(s->db) : "out of memory");
 }
@@ -138,6 +145,8 @@ static int check(struct store *s, struct err *err)
         rc = SQLITE_OK;
     }
     (void)sqlite3_finalize(st);
+    for (char *at = said; (at = strchr(at, '\n'));)
+        *at = ' ';
     sqlite3_progress_handler(s->db, 0, NULL, NULL);
     if (rc != SQLITE_OK && rc != SQLITE_INTERRUPT)
         return refuse(s, "is damaged", err);

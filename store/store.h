@@ -84,7 +84,8 @@ struct store_mailbox {
 
 /* Opens or makes everything below dir_fd (kept), migrates, cleans up. Before the process restricts
  * itself: afterwards it needs to open, make, rename and remove files below objects/ only. One store
- * in a process. 0 or <0 with err, which names the file and what to do about it. */
+ * in a process. 0 or <0 with err, which names the file and what to do about it; -EINVAL: trying
+ * again is of no use. */
 int store_open(int dir_fd, const struct store_settings *settings, struct store **ret,
                struct err *err);
 /* Starts the thread; after the process has restricted itself. */

@@ -77,7 +77,10 @@ $conn->put(Brood::Conn->request(POST => '/v1/files', body => $up,
     headers => {Authorization => "Bearer $keys{ann}", 'Content-Type' => 'multipart/form-data; boundary=b'}));
 my $file = $conn->get(20)->{json}{id};
 is(ask(ann => POST => '/v1/runs', {cmd => 'cat in', files => [{id => $file, path => 'in'}]})->{json}{stdout}, 'mine', 'a key uses its file');
-is(ask(bob => POST => '/v1/runs', {cmd => 'cat in', files => [{id => $file, path => 'in'}]})->{status}, 404, 'another does not');
+is(ask(ann => GET => "/v1/files/$file")->{body}, 'mine', 'and fetches it');
+is(ask(bob => GET => "/v1/files/$file")->{status}, 404, 'another does not');
+is($brood->request(GET => "/v1/files/$file")->{status}, 401, 'nor does nobody');
+is(ask(bob => POST => '/v1/runs', {cmd => 'cat in', files => [{id => $file, path => 'in'}]})->{status}, 404, 'nor takes it along');
 my $slow = $brood->connect;
 $slow->put(Brood::Conn->request(POST => '/v1/runs', body => {cmd => 'sleep 60'}, headers => {Authorization => "Bearer $keys{ann}", Prefer => 'respond-async'}));
 my $id = $slow->get(20)->{json}{id};

@@ -140,8 +140,9 @@ static unsigned char type_of(int dir, const struct dirent64 *e)
     struct stat st;
     if (e->d_type != DT_UNKNOWN)
         return e->d_type;
-    return SYS(fstatat(dir, e->d_name, &st, AT_SYMLINK_NOFOLLOW)) < 0 ? DT_UNKNOWN
-                                                                      : IFTODT(st.st_mode);
+    return SYS(fstatat(dir, e->d_name, &st, AT_SYMLINK_NOFOLLOW)) < 0
+               ? DT_UNKNOWN
+               : (unsigned char)IFTODT(st.st_mode);
 }
 
 static int take_entry(struct scan *s, int dir, const char *dir_name, const struct dirent64 *e)

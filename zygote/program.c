@@ -54,6 +54,7 @@ static void say(const char *name, int error)
 void child_become_program(char *const *argv, char *const *env)
 {
     int error = ENOENT;
+    (void)signal(SIGQUIT, SIG_DFL); /* what a shell ignores for itself; an exec keeps that */
     zyg_leave();
     if (strchr(argv[0], '/')) {
         (void)SYS(execve(argv[0], argv, env));
