@@ -13,6 +13,7 @@
  * the engine, as a run does (execute.c).
  */
 #include "frontend/answer.h"
+#include "frontend/auth.h"
 #include "frontend/ns.h"
 #include "frontend/serve_file.h"
 #include "frontend/uri.h"
@@ -283,8 +284,8 @@ static void start(struct archive *a)
                               .policy = "",
                               .language = "",
                               .timeout_ms = a->timeout_ms,
-                              .request_id = http_request_id(a->req),
-                              .key = routes_key_label(a->req)};
+                              .request_id = http_request_id(a->req)};
+    auth_mark(a->req, &x);
     int fds[3] = {extract ? a->body_fd : f->null_fd, -1, -1};
     fds[1] = make_pipe(a, on_out, &a->out_fd, &a->out);
     fds[2] = make_pipe(a, on_err, &a->err_fd, &a->err);

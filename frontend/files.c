@@ -18,6 +18,7 @@
  * the namespace busy: a page may hold fewer entries than asked for, and `next` says where to go on.
  */
 #include "frontend/answer.h"
+#include "frontend/auth.h"
 #include "frontend/json_out.h"
 #include "frontend/ns.h"
 #include "frontend/serve_file.h"
@@ -467,8 +468,8 @@ static int send_op(struct files_op *op)
                               .cwd = "",
                               .policy = "",
                               .language = "",
-                              .request_id = http_request_id(op->req),
-                              .key = routes_key_label(op->req)};
+                              .request_id = http_request_id(op->req)};
+    auth_mark(op->req, &x);
     const int fds[3] = {op->body_fd >= 0 ? op->body_fd : f->null_fd, pair[1], f->null_fd};
     op->fd = pair[0];
     op->watch = http_watch_new(f->server, pair[0], on_readable, op);

@@ -148,9 +148,27 @@ static void on_end(struct front *f, struct http_request *req, struct request_own
     free_if_unused(a);
 }
 
+/* A key sees its own namespaces only: they stand together in the list, and a page begins no earlier
+ * than they do and ends with them. So `next` never names another's. */
+static void skip_to_own(const struct key *key, char after[PROTO_NS_ID_MAX + 1])
+{
+    char first[sizeof key->namespaces + 2], own[PROTO_NS_ID_MAX + 1];
+    size_t len = key ? strcspn(key->namespaces, "*") : 0;
+    if (len == 0 || key->scopes & KEY_ADMIN)
+        return;
+    /* A name that is greater than this begins with the key's own text, or lies behind all that do:
+     * no character of a name is greater than 'z'. */
+    (void)snprintf(first, sizeof first, "%.*s%c~", (int)len - 1, key->namespaces,
+                   key->namespaces[len - 1] - 1);
+    (void)snprintf(own, sizeof own, "%.*s", (int)PROTO_NS_ID_MAX, first);
+    if (strcmp(own, after) > 0)
+        memcpy(after, own, sizeof own);
+}
+
 static void answer_list(struct http_request *req, const struct proto_msg *msg)
 {
-    size_t room = 128 + (msg->ns_list.count + 1) * (PROTO_NS_ID_MAX + 64), n, shown = 0;
+    size_t room = 128 + (msg->ns_list.count + 1) * (PROTO_NS_ID_MAX + 64), n;
+    bool more = msg->ns_list.more;
     char *text = malloc(room);
     const char *last = "";
     if (!text) {
@@ -160,15 +178,17 @@ static void answer_list(struct http_request *req, const struct proto_msg *msg)
     n = (size_t)snprintf(text, room, "{\"namespaces\":[");
     for (size_t i = 0; i < msg->ns_list.count; i++) {
         const struct proto_ns_entry *e = &msg->ns_list.entries[i];
+        if (!key_may_use(routes_key(req), e->ns_id)) {
+            more = false; /* nor may it use any behind that */
+            break;
+        }
         last = e->ns_id; /* of [A-Za-z0-9._-]: the decoder has seen to it */
-        if (!key_may_use(routes_key(req), last))
-            continue;
         n += (size_t)snprintf(text + n, room - n, "%s{\"id\":\"%s\",\"active\":%s,\"queued\":%u}",
-                              shown++ ? "," : "", last, e->active ? "true" : "false", e->queued);
+                              i ? "," : "", last, e->active ? "true" : "false", e->queued);
     }
-    const char *quote = msg->ns_list.more ? "\"" : "";
-    n += (size_t)snprintf(text + n, room - n, "],\"next\":%s%s%s}\n", quote,
-                          msg->ns_list.more ? last : "null", quote);
+    const char *quote = more ? "\"" : "";
+    n += (size_t)snprintf(text + n, room - n, "],\"next\":%s%s%s}\n", quote, more ? last : "null",
+                          quote);
     http_respond(req, 200, NULL, text, n);
     free(text);
 }
@@ -231,6 +251,7 @@ void ns_on_list(struct front *f, struct http_request *req, const struct http_tex
     else if (uri_find_u64(query, "limit", 1, LIST_LIMIT, &limit) < 0)
         refuse(req, "limit: a number from 1 to 1000 is expected");
     else if (ns_may_begin(f, req)) {
+        skip_to_own(routes_key(req), after);
         struct proto_msg msg = {.type = PROTO_NS_LIST_REQUEST,
                                 .ns_list_request = {.after = after, .limit = (uint32_t)limit}};
         send_ask(f, req, &msg);

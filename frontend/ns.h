@@ -5,7 +5,7 @@
 
 #define NS_SLACK_MS 130000u /* an Execute's own time and this, then the engine is silent */
 
-/* The {id} of a pattern: 0, or -1 and it was answered. */
+/* The {id} of a pattern, which the request's key may use: 0, or -1 and it was answered. */
 int ns_take_id(struct http_request *req, struct http_text id, char ret[PROTO_NS_ID_MAX + 1]);
 /* A path below /work, decoded. *ret_slash: it ended with a slash (which is cut off). 0, or -1 and
  * it was answered. In `raw` slashes separate, a %2F is refused; without it `text` is a query's

@@ -214,6 +214,9 @@ subtest 'what belongs to whom' => sub {
     is($brood->request(GET => '/v1/namespaces', auth($alice))->{status}, 403, 'the scope namespaces');
     my @seen = map { $_->{id} } @{$brood->request(GET => '/v1/namespaces', auth($files))->{json}{namespaces}};
     ok(@seen > 0 && !grep({ !/^ci-/ } @seen), "of the namespaces only its own are listed: @seen");
+    my @pages = map { $brood->request(GET => "/v1/namespaces?limit=1$_", auth($files))->{json} } '', '&after=a', '&after=zzz';
+    is_deeply([map { $_->{next} } @pages], [((@seen > 1 ? $seen[0] : undef) x 2), undef], "no page's end names another's namespace");
+    is_deeply([map { map { $_->{id} } @{$_->{namespaces}} } @pages], [@seen[0, 0]], 'and a page holds what it may');
     is($brood->request(PUT => '/v1/namespaces/ci-1/files/note', body => 'x', headers => {Authorization => "Bearer $files", 'Content-Type' => 'application/octet-stream'})->{status} =~ /^20/ ? 1 : 0, 1, 'a file may be put there');
     is($brood->request(GET => "/v1/namespaces/$_/files/", auth($files))->{status}, 403, "files of $_ are not to be had") for 'single', 's';
     is($brood->request(DELETE => '/v1/namespaces/single', auth($files))->{status}, 403, 'nor is it to be removed');
