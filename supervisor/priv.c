@@ -299,6 +299,16 @@ static int ask_limits(struct priv *p, struct call *call, struct answer *ret, str
     return 0;
 }
 
+/* Has one of those that are being removed had a volume, and perhaps pages that are not written yet?
+ */
+static bool removes_a_volume(const struct priv *p)
+{
+    for (uint32_t i = 0; i < p->slot_count; i++)
+        if (p->slots[i].removing && (*p->slots[i].ns_id || p->slots[i].blank))
+            return true;
+    return false;
+}
+
 /* A copy of priv removes the cgroups of all slots that are ready for it; one copy at a time. */
 static void start_remover(struct priv *p)
 {
@@ -323,8 +333,8 @@ static void start_remover(struct priv *p)
     if (pid > 0)
         return;
     int failed = 0;
-    (void)syncfs(
-        p->root_fd); /* force_empty drops clean pages only; what stays keeps a dead cgroup alive */
+    if (removes_a_volume(p)) /* force_empty drops clean pages only; the rest keeps a dead cgroup */
+        (void)syncfs(p->root_fd);
     for (uint32_t i = 0; i < p->slot_count; i++) {
         int r = -EBUSY;
         for (int try = 0; p->slots[i].removing && r < 0 && try < REMOVE_TRIES; try++) {
