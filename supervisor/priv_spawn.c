@@ -53,9 +53,12 @@ static int reset_signals(const struct plan *plan, struct err *err)
     (void)plan;
     sigset_t none;
     (void)sigemptyset(&none);
+    /* The raw call: glibc's posix_spawn(3), by which make started us, leaves its own signals 32 and
+     * 33 ignored, and its signal(3) will not touch them. All zeros are SIG_DFL. */
+    const unsigned long by_default[8] = {0};
     for (int sig = 1; sig < _NSIG; sig++)
         if (sig != SIGKILL && sig != SIGSTOP)
-            (void)signal(sig, SIG_DFL);
+            (void)syscall(SYS_rt_sigaction, sig, by_default, NULL, _NSIG / 8);
     return sigprocmask(SIG_SETMASK, &none, NULL) < 0 ? err_sys(err, "signal mask") : 0;
 }
 

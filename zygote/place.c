@@ -40,12 +40,24 @@ static int place(int root, const char *path, int from)
     return copied < 0 ? (int)copied : 0;
 }
 
+/* Is it what would be made? To remove and make a directory costs a journal's transaction or two. */
+static bool is_new(int dir, const char *name)
+{
+    struct stat st;
+    auto_close int fd =
+        SYS(fd_open_beneath(dir, name, O_RDONLY | O_DIRECTORY | O_NONBLOCK | O_CLOEXEC, 0));
+    return fd >= 0 && SYS(fstat(fd, &st)) == 0 && (st.st_mode & 07777) == 0755 &&
+           !outputs_has_entries(fd);
+}
+
 static int make_empty(int root, const char *path)
 {
     const char *name;
     auto_close int dir = tree_open_parent(root, path, true, &name);
     if (dir < 0)
         return fd_take(&dir);
+    if (is_new(dir, name))
+        return 0;
     int r = tree_remove(dir, name);
     if (r < 0 && r != -ENOENT)
         return r;
