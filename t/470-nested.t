@@ -6,7 +6,7 @@ use Brood;
 
 require_layer('root', 'cgroup');
 my $v2 = !-e '/sys/fs/cgroup/memory/cgroup.procs';
-my @kinds = qw(memory pids cpu);
+my @kinds = (qw(memory pids cpu), $v2 ? () : 'cpuacct');
 my $name = "brood-nest-$$";
 my %nest;
 

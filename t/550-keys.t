@@ -115,9 +115,9 @@ my $brood = start_with($all, tcp => 1);
 
 subtest 'expiry' => sub {
     my $seen_good = status_of($brood, $brief, 'b') == 200;
-    ok($seen_good || strftime('%Y-%m-%dT%H:%M:%SZ', gmtime) ge $until, 'until then');
+    ok($seen_good || strftime('%Y-%m-%dT%H:%M:%SZ', gmtime(time)) ge $until, 'until then');
     ok(until_true(10, sub { status_of($brood, $brief, 'b') == 401 }), 'and expires by itself');
-    cmp_ok(strftime('%Y-%m-%dT%H:%M:%SZ', gmtime), 'ge', $until, 'not before its time');
+    cmp_ok(strftime('%Y-%m-%dT%H:%M:%SZ', gmtime(time)), 'ge', $until, 'not before its time');
     my ($status, $json) = as($brood, $old, 'b');
     is($status, 401, 'one that has expired is refused');
     like($json->{error}{message}, qr/expired/, 'and told so');
