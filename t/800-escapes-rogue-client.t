@@ -92,7 +92,7 @@ bad = {
     "what only the engine says: Hello": frame(1, num(1, 1)), "Result": frame(4, num(1, 7) + num(6, 1)), "Stats": frame(6, num(1, 1)), "List": frame(8, num(1, 1)), "Done": frame(10, num(1, 1)),
     "a length beyond the end": frame(2, b"\x12\xff\xff\xff\x7f"), "a varint without end": frame(2, b"\x08" + b"\xff" * 30), "field 0": frame(2, b"\0\0"), "group": frame(2, b"\x0b\x0b\x0b"), "cut": good[:-1],
     "namespace ..": execute(1, b"..", b"id"), "namespace .lock": execute(1, b".lock", b"id"), "namespace with /": execute(1, b"a/../b", b"id"), "namespace with NUL": execute(1, b"a\0b", b"id"),
-    "no namespace": frame(2, num(1, 1) + text(3, b"id")), "65 letters": execute(1, b"x" * 65, b"id"), "NUL in cmd": execute(1, b"mallory", b"a\0b"),
+    "files of no namespace": frame(2, num(1, 1) + num(12, 2)), "65 letters": execute(1, b"x" * 65, b"id"), "NUL in cmd": execute(1, b"mallory", b"a\0b"),
     "LD_PRELOAD": execute(1, b"mallory", b"id", extra=text(4, text(1, b"LD_PRELOAD") + text(2, b"x"))), "a name with =": execute(1, b"mallory", b"id", extra=text(4, text(1, b"A=B") + text(2, b"x"))),
     "257 variables": execute(1, b"mallory", b"id", extra=b"".join(text(4, text(1, b"V%d" % i) + text(2, b"")) for i in range(257))),
     "remove ..": frame(9, num(1, 1) + text(2, b"../mallory")), "remove .lock": frame(9, num(1, 1) + text(2, b".lock")), "remove nothing": frame(9, num(1, 1)),
@@ -141,7 +141,7 @@ say("the rogue's own run is answered", res is not None and os.read(rb, 100) == b
 res = result(a)
 say("cancels reach no other connection", os.read(ra, 100) == b"victim\n" and res.get(7, 0) == 0, str(res))
 # A run id, an outcome, an exit code where none belongs: they are fields that Execute has not.
-r = run(b, 1, b"mallory", b"echo forged", extra=num(15, 3) + num(16, 1) + text(20, b"root"))
+r = run(b, 1, b"mallory", b"echo forged", extra=num(215, 3) + num(216, 1) + text(220, b"root"))
 res = result(b)
 say("unknown fields change nothing", os.read(r, 100) == b"forged\n" and res.get(2, 0) == 0, str(res))
 ids = [res[6]]

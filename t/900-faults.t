@@ -172,7 +172,7 @@ sub lib_dir_with {
 }
 
 subtest 'a frontend that cannot live' => sub {
-    for (['exits at once', "#!/bin/sh\nexit 3\n", qr/brood-frontend exited with 3/], ['is killed at once', "#!/bin/sh\nkill -SEGV \$\$\n", qr/brood-frontend was killed by signal 11/],
+    for (['exits at once', "#!/bin/sh\nexit 4\n", qr/brood-frontend exited with 4/], ['is killed at once', "#!/bin/sh\nkill -SEGV \$\$\n", qr/brood-frontend was killed by signal 11/],
         ['is no program', "nonsense\n", qr/exec .*brood-frontend/], ['is not there', undef, qr/exec .*brood-frontend.*No such file/]) {
         my ($what, $text, $cause) = @$_;
         my $brood = Brood->start('lib-dir' => lib_dir_with($text), ready => 0);
