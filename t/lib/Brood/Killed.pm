@@ -58,7 +58,8 @@ sub kill_now {
     my ($pid) = @_;
     $pid && $pid > 1 or return fail('there is nobody to kill'); # 0 would be our own process group
     kill KILL => $pid;
-    until_true(IN_TIME, sub { state_of($pid) =~ /^(?:Z|X|gone)$/ }) or fail("$pid dies");
+    # All its threads: only the last one closes the descriptors.
+    until_true(IN_TIME, sub { !grep { (slurp("$_/stat") // ') Z') !~ /\) [ZX]/ } glob "/proc/$pid/task/*" }) or fail("$pid dies");
 }
 
 # The spare, once there is exactly one.
