@@ -2,7 +2,8 @@
 /* store/database - store.db: SQLite's settings, its way to the file, the statements.
  *
  * In the frontend. WAL with an exclusive lock, so that there is no shared memory file and no second
- * process; synchronous=FULL: what was committed survives a power cut. All files are opened before
+ * process; what was committed survives the death of any process, and with synchronous=FULL a power
+ * cut as well. All files are opened before
  * the process restricts itself and stay open: afterwards SQLite reads, writes, syncs and truncates
  * descriptors, and names no path. Its own idea of a path would walk down from the root, where this
  * user may not search: a copy of its VFS leaves names as they are, and they begin with the
@@ -25,6 +26,8 @@
 #define REMEDY "restore it from a copy, or move it and objects/ away to begin anew"
 
 static const char *const texts[ST_COUNT] = {
+    [ST_SYNC] = "PRAGMA synchronous = FULL",
+    [ST_NO_SYNC] = "PRAGMA synchronous = NORMAL",
     [ST_BEGIN] = "BEGIN",
     [ST_COMMIT] = "COMMIT",
     [ST_ROLLBACK] = "ROLLBACK",

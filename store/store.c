@@ -3,7 +3,10 @@
  *
  * In the frontend. Its threads put calls on one bounded list; the store's thread takes all that
  * wait and does them in one transaction, so that many callers share one sync of the disk (group
- * commit). Nobody is told before the commit, and when that fails, everyone is told so. Then
+ * commit). Nobody is told before the commit, and when that fails, everyone is told so. A turn of
+ * nothing but runs without files is committed without a sync of its own (SQLite's WAL with
+ * synchronous=NORMAL): a power cut may take the last of them, which their clients have, but no
+ * other crash can; a sync for each would cost a run more than all else. Then
  * finished calls go to the list of their mailbox and its descriptor becomes readable. Retention is
  * part of the transaction that made it necessary; what only grows old is looked for once a minute.
  */
@@ -46,10 +49,29 @@ static int commit(struct store *s)
     return error;
 }
 
+/* Is there something that a power cut must not take once its caller was told? */
+static bool needs_sync(const struct store_call *list)
+{
+    bool needs = !list;
+    for (const struct store_call *c = list; c && !needs; c = c->next)
+        needs = c->verb != STORE_PUT_RUN || c->run.artifact_count > 0;
+    return needs;
+}
+
+/* Between transactions; a no-op when it is so already. */
+static void choose_sync(struct store *s, bool sync)
+{
+    if (sync != s->lax)
+        return;
+    if (store_step(s, store_statement(s, sync ? ST_SYNC : ST_NO_SYNC)) == 0)
+        s->lax = !sync;
+}
+
 void store_turn(struct store *s, struct store_call *list)
 {
     const struct store_settings settings = settings_of(s);
     s->wrote = s->failed = false;
+    choose_sync(s, needs_sync(list));
     int error = store_step(s, store_statement(s, ST_BEGIN));
     for (struct store_call *c = list; c; c = c->next)
         c->error = error == 0 && is_open(s) ? store_serve(s, c) : EIO;

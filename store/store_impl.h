@@ -8,6 +8,8 @@
 #define STORE_SHA256_BYTES 32u
 
 enum store_statement {
+    ST_SYNC,
+    ST_NO_SYNC,
     ST_BEGIN,
     ST_COMMIT,
     ST_ROLLBACK,
@@ -40,6 +42,7 @@ struct store {
     int dir_fd, objects_fd;
     sqlite3 *db;
     sqlite3_stmt *statements[ST_COUNT];
+    bool lax;     /* a commit is not synced */
     char *buffer; /* for copying */
     struct evp_md_st *md;
     struct evp_md_ctx_st *md_ctx;
