@@ -333,6 +333,7 @@ int run_send(struct run *run, const struct parse_request *parsed, const struct r
                               .cpu_ms = parsed->cpu_ms,
                               .memory_bytes = parsed->memory_bytes,
                               .pids_max = parsed->pids_max,
+                              .usual = parsed->usual,
                               .policy = parsed->policy,
                               .request_id = http_request_id(run->req)};
     auth_mark(run->req, &x);

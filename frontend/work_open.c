@@ -62,11 +62,14 @@ static struct work *find(const char *id, const char *key)
 
 size_t work_open_show(const char *id, const char *key, char *to, size_t room)
 {
+    char limits[WORK_HEAD_ROOM];
     size_t n = 0;
     (void)pthread_mutex_lock(&lock);
     const struct work *w = find(id, key);
-    if (w)
-        n = (size_t)snprintf(to, room, "{%s,\"status\":\"running\",%s}\n", w->head, w->limits);
+    if (w) {
+        (void)work_put_limits(limits, sizeof limits, &w->limits);
+        n = (size_t)snprintf(to, room, "{%s,\"status\":\"running\",%s}\n", w->head, limits);
+    }
     (void)pthread_mutex_unlock(&lock);
     return n < room ? n : 0;
 }

@@ -235,6 +235,7 @@ static int take_execute(const Brood__Wire__Execute *m, struct arena *arena, stru
     x->timeout_ms_ceiling = m->timeout_ms_ceiling;
     x->memory_bytes_ceiling = m->memory_bytes_ceiling;
     x->cpu_ms_ceiling = m->cpu_ms_ceiling;
+    x->usual = m->usual;
     return r;
 }
 
@@ -303,6 +304,9 @@ static int take_result(const Brood__Wire__Result *m, struct proto_msg *ret, stru
         .output_bytes_max = m->output_bytes_max,
         .net_rx_bytes = m->net_rx_bytes,
         .net_tx_bytes = m->net_tx_bytes,
+        .timeout_ms = m->timeout_ms,
+        .memory_bytes = m->memory_bytes,
+        .cpu_ms = m->cpu_ms,
     };
     int r = take_denied(m, &ret->result, err);
     return r == 0 ? take_stages(m, &ret->result, err) : r;
