@@ -190,11 +190,15 @@ static bool is_of_request(int error)
     return error != EMFILE && error != ENFILE && error != ENOMEM && error != EIO && error != EBADF;
 }
 
-static void note_limits(struct proto_result *r, struct run *run, const struct slot *s)
+/* Those of its last stage, also when it did not come to that. */
+static void note_limits(struct proto_result *r, const struct run *run, const struct slot *s)
 {
-    r->timeout_ms = run_stage(run)->timeout_ms;
-    r->memory_bytes = s->group.memory_bytes;
-    r->cpu_ms = run_stage(run)->cpu_ms;
+    const struct stage *last = &run->stages[run->stage_count - 1];
+    r->timeout_ms = last->timeout_ms;
+    r->cpu_ms = last->cpu_ms;
+    r->memory_bytes = s->group.memory_bytes; /* the policy's, or as lowered for this stage */
+    if (last->memory_bytes && last->memory_bytes < r->memory_bytes)
+        r->memory_bytes = last->memory_bytes;
 }
 
 static const char *place_text(int error)
