@@ -51,7 +51,7 @@ struct work {
     size_t borrowed; /* of the bytes that outputs may take */
 
     /* work_open.c, under its lock: runs that can be found by their id */
-    bool listed_open, ending, cancel;
+    bool listed_open, ending, cancel, queued;
     struct work *prev, *next;
 };
 

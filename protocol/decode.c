@@ -483,6 +483,8 @@ static const ProtobufCMessageDescriptor *descriptor_of(enum proto_type type)
         return &brood__wire__done__descriptor;
     case PROTO_POLICY_REQUEST:
         return &brood__wire__policy_request__descriptor;
+    case PROTO_WAITING:
+        return &brood__wire__waiting__descriptor;
     }
     return NULL;
 }
@@ -529,6 +531,10 @@ static int take(enum proto_type type, const void *m, struct arena *arena, struct
                    ? 0
                    : bad(err, "name: longer than %u bytes", PROTO_POLICY_NAME_MAX);
     }
+    case PROTO_WAITING:
+        ret->tag = ((const Brood__Wire__Waiting *)m)->tag;
+        ret->waiting = ((const Brood__Wire__Waiting *)m)->waiting;
+        return 0;
     case PROTO_DONE: {
         const Brood__Wire__Done *d = m;
         ret->tag = d->tag;

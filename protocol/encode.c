@@ -367,6 +367,13 @@ ssize_t encode(const struct proto_msg *msg, size_t head, char *scratch, size_t r
         m.name = TEXT(msg->policy_request.name);
         return pack(&m.base, head, scratch, room, ret, err);
     }
+    case PROTO_WAITING: {
+        Brood__Wire__Waiting m;
+        brood__wire__waiting__init(&m);
+        m.tag = msg->tag;
+        m.waiting = msg->waiting;
+        return pack(&m.base, head, scratch, room, ret, err);
+    }
     case PROTO_DONE: {
         Brood__Wire__Done m;
         brood__wire__done__init(&m);

@@ -52,6 +52,7 @@ enum proto_type {
     PROTO_NS_REMOVE,
     PROTO_DONE,
     PROTO_POLICY_REQUEST = 20,
+    PROTO_WAITING,
 };
 
 enum proto_outcome {
@@ -320,6 +321,7 @@ struct proto_msg {
             enum proto_outcome outcome;
             const char *text;
         } done;
+        bool waiting;
     };
 };
 

@@ -445,7 +445,17 @@ void run_accept(struct client *c, const struct proto_execute *exec, int fds[], s
     TAILQ_INSERT_TAIL(&c->runs, run, in_client);
     c->open_runs++;
     e->open_runs++;
+    if (exec->work && c->is_frontend && (ns->running || ns->queued > 0))
+        run_tell_waiting(run, true);
     ns_enqueue(ns, run);
+}
+
+void run_tell_waiting(struct run *run, bool waiting)
+{
+    struct proto_msg msg = {.type = PROTO_WAITING, .tag = run->tag, .waiting = waiting};
+    run->told_waiting = waiting;
+    if (run->client)
+        client_send(run->client, &msg);
 }
 
 void run_start_own(struct run *run)

@@ -17,7 +17,7 @@ sub ask {
         ref $res->{json} eq 'HASH' ? %{$res->{json}} : ()};
 }
 sub run { return ask(POST => '/v1/runs', {@_}) }
-sub ended { my ($id) = @_; my $r; until_true(15, sub { $r = ask(GET => "/v1/runs/$id"); $r->{http} != 200 || $r->{status} ne 'running' }); return $r }
+sub ended { my ($id) = @_; my $r; until_true(15, sub { $r = ask(GET => "/v1/runs/$id"); $r->{http} != 200 || $r->{status} !~ /^(?:queued|running)$/ }); return $r }
 sub fetch { my ($url) = @_; return $brood->request(GET => $url =~ s{^https?://[^/]+}{}r) }
 sub upload {
     my ($bytes) = @_;
@@ -204,6 +204,8 @@ subtest 'without waiting' => sub {
 
     $r = ask(POST => '/v1/runs', {cmd => 'echo begun; sleep 60', namespace_id => 'slow'}, Prefer => 'respond-async');
     my $queued = ask(POST => '/v1/runs', {cmd => 'echo never', namespace_id => 'slow'}, Prefer => 'respond-async');
+    ok(until_true(10, sub { ask(GET => "/v1/runs/$queued->{id}")->{status} eq 'queued' }), 'the second one is queued');
+    is(ask(GET => "/v1/runs/$r->{id}")->{status}, 'running', 'the first one is not');
     for ($queued, $r) {
         my $cancel = ask(DELETE => "/v1/runs/$_->{id}");
         ok($cancel->{http} == 202 && $cancel->{id} eq $_->{id}, 'DELETE') or diag(encode_json($cancel));
@@ -213,6 +215,15 @@ subtest 'without waiting' => sub {
         is(ask(DELETE => "/v1/runs/$_->{id}")->{http}, 409, 'a second DELETE: 409');
     }
     is(run(cmd => 'echo next', namespace_id => 'slow')->{stdout}, "next\n", 'the namespace is free');
+    ask(POST => '/v1/runs', {cmd => 'until [ -e go ]; do sleep 0.05; done', namespace_id => 'turns', limits => {timeout_ms => 10000}}, Prefer => 'respond-async');
+    $r = ask(POST => '/v1/runs', {cmd => 'until [ -e end ]; do sleep 0.05; done; echo done', namespace_id => 'turns'}, Prefer => 'respond-async');
+    my $status = sub { ask(GET => "/v1/runs/$r->{id}")->{status} };
+    ok(until_true(10, sub { $status->() eq 'queued' }), 'one that waits for its turn');
+    my $home = (glob "$brood->{fs_root}/turns*")[0];
+    spew("$home/go", '');
+    ok(until_true(10, sub { $status->() eq 'running' }), 'gets it');
+    spew("$home/end", '');
+    is(ended($r->{id})->{stdout}, "done\n", 'and ends');
 };
 
 subtest 'a client that leaves' => sub {

@@ -126,6 +126,8 @@ static inline bool message_is_same(const struct proto_msg *a, const struct proto
         return a->done.outcome == b->done.outcome && strcmp(a->done.text, b->done.text) == 0;
     case PROTO_POLICY_REQUEST:
         return strcmp(a->policy_request.name, b->policy_request.name) == 0;
+    case PROTO_WAITING:
+        return a->waiting == b->waiting;
     case PROTO_CANCEL:
     case PROTO_STATS_REQUEST:
         return true;

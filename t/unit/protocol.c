@@ -189,6 +189,7 @@ static const struct {
     {NULL, {.type = PROTO_NS_LIST, .tag = 10}},
     {"NamespaceRemove", {.type = PROTO_NS_REMOVE, .tag = 11, .ns_remove = {"bob"}}},
     {"PolicyRequest", {.type = PROTO_POLICY_REQUEST, .tag = 12, .policy_request = {"default"}}},
+    {"Waiting", {.type = PROTO_WAITING, .tag = 7, .waiting = true}},
     {"Done", {.type = PROTO_DONE, .tag = 11, .done = {PROTO_BUSY, "in use"}}},
 };
 
