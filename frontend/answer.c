@@ -240,24 +240,31 @@ static bool is_flat(struct http_text path)
     return false;
 }
 
+size_t answer_put_error(struct http_text path, const char *code, const char *message, char *to,
+                        size_t room)
+{
+    const size_t tail = 80;
+    bool flat = is_flat(path);
+    size_t taken, len;
+    len =
+        (size_t)(flat ? snprintf(to, room, "{\"error\":\"")
+                      : snprintf(to, room, "{\"error\":{\"code\":\"%.60s\",\"message\":\"", code));
+    len += json_out_text(to + len, room - len - tail, message, strlen(message), &taken);
+    len += (size_t)(flat ? snprintf(to + len, tail, "\",\"code\":\"%.60s\"}\n", code)
+                         : snprintf(to + len, tail, "\"}}\n"));
+    return len;
+}
+
 void answer_error(struct http_request *req, const struct answer_error *e, const char *fmt, ...)
 {
     char text[400], body[1024], seconds[24];
-    size_t taken;
     struct http_header headers[3] = {0};
     size_t count = 0;
     va_list ap;
     va_start(ap, fmt);
     (void)vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    bool flat = is_flat(http_path(req));
-    int n =
-        flat ? snprintf(body, sizeof body, "{\"error\":\"")
-             : snprintf(body, sizeof body, "{\"error\":{\"code\":\"%s\",\"message\":\"", e->code);
-    size_t len = (size_t)n;
-    len += json_out_text(body + len, sizeof body - len - 80, text, strlen(text), &taken);
-    len += (size_t)(flat ? snprintf(body + len, 80, "\",\"code\":\"%.60s\"}\n", e->code)
-                         : snprintf(body + len, 80, "\"}}\n"));
+    size_t len = answer_put_error(http_path(req), e->code, text, body, sizeof body);
     if (e->retry_after_ms) {
         (void)snprintf(seconds, sizeof seconds, "%" PRIu64, (e->retry_after_ms + 999) / 1000);
         headers[count++] = (struct http_header){"retry-after", seconds};

@@ -4,6 +4,7 @@
 #include "frontend/output.h"
 #include "protocol/protocol.h"
 struct http_request;
+struct http_text;
 
 struct answer_part {
     enum { ANSWER_RAW, ANSWER_TEXT, ANSWER_BASE64 } kind;
@@ -54,5 +55,9 @@ struct answer_error {
     uint64_t retry_after_ms;
     const char *allow;
 };
+/* The body of an error as the routes of this path have it; its length, less than room (100 at
+ * least): a message that does not fit is cut. */
+size_t answer_put_error(struct http_text path, const char *code, const char *message, char *to,
+                        size_t room);
 void answer_error(struct http_request *req, const struct answer_error *e, const char *fmt, ...)
     PRINTF_LIKE(3, 4);

@@ -186,6 +186,13 @@ static void on_reply(struct upstream_call *call, const struct proto_msg *reply)
     try_answer(run);
 }
 
+static void on_waiting(struct upstream_call *call, bool waiting)
+{
+    struct run *run = CONTAINER_OF(call, struct run, call);
+    if (run->work)
+        work_open_wait(run->work, waiting);
+}
+
 static void on_lost(struct upstream_call *call)
 {
     struct run *run = CONTAINER_OF(call, struct run, call);
@@ -333,6 +340,7 @@ int run_send(struct run *run, const struct parse_request *parsed, const struct r
                               .cpu_ms = parsed->cpu_ms,
                               .memory_bytes = parsed->memory_bytes,
                               .pids_max = parsed->pids_max,
+                              .usual = parsed->usual,
                               .policy = parsed->policy,
                               .request_id = http_request_id(run->req)};
     auth_mark(run->req, &x);
@@ -367,7 +375,8 @@ struct run *run_new(struct front *f, struct http_request *req, const struct pars
         return NULL;
     memset(run, 0, offsetof(struct run, answer));
     run->owner = (struct request_owner){.on_gone = on_gone, .on_end = on_end, .logs = true};
-    run->call = (struct upstream_call){.on_reply = on_reply, .on_lost = on_lost};
+    run->call =
+        (struct upstream_call){.on_reply = on_reply, .on_lost = on_lost, .on_waiting = on_waiting};
     run->front = f;
     run->req = req;
     run->base64 = parsed->base64;

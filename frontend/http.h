@@ -39,6 +39,10 @@ struct http_app {
      * reads the body (up to body_bytes_max) before on_request. Otherwise on_request comes with the
      * head alone, and http_body_receive fetches the body. Called with what a client has sent. */
     uint64_t (*upload_max)(void *user, struct http_text method, struct http_text path);
+    /* Writes the body of an error that the server itself answers: JSON as this path has it. Both
+     * words are plain text of ours. Returns its length. */
+    size_t (*put_error)(struct http_text path, const char *code, const char *message, char *to,
+                        size_t room);
     /* A whole request was read. Answer now or later, exactly once. */
     void (*on_request)(void *user, struct http_request *req);
     /* Its client is gone before an answer began: do not answer any more. on_end follows. */

@@ -24,6 +24,7 @@
 #include "lib/clock.h"
 #include "lib/fd.h"
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
 
@@ -197,15 +198,22 @@ static void free_body(struct http_body *b)
 static void fail(struct http_request *r, int status, const char *code, const char *text)
 {
     const struct http_header retry[] = {{"retry-after", RETRY_S}, {NULL, NULL}};
-    char body[256];
-    int n = snprintf(body, sizeof body, "{\"error\":{\"code\":\"%s\",\"message\":\"%s\"}}\n", code,
-                     text);
-    http_respond(r, status, status == 503 ? retry : NULL, body, (size_t)n);
+    char body[300];
+    size_t n = r->conn->server->app->put_error(http_path(r), code, text, body, sizeof body);
+    http_respond(r, status, status == 503 ? retry : NULL, body, n);
 }
 
 static void fail_busy(struct http_request *r)
 {
     fail(r, 503, "overloaded", "too many bodies are being received now");
+}
+
+static void fail_large(struct http_request *r)
+{
+    char text[80];
+    (void)snprintf(text, sizeof text, "this path takes a body of at most %" PRIu64 " bytes",
+                   r->body->max);
+    fail(r, 413, "too_large", text);
 }
 
 static void finish(struct http_request *r)
@@ -241,7 +249,7 @@ static bool take_bytes(struct http_request *r, char *at, size_t len)
             return false;
         }
         if (b->have + len > b->max) {
-            fail(r, 413, "too_large", "the body is larger than files.upload_max_mb allows");
+            fail_large(r);
             return false;
         }
     }
@@ -305,7 +313,7 @@ void http_body_receive(struct http_request *r, http_on_body on_body)
         return;
     }
     if (b->length != HTTP_LENGTH_UNKNOWN && b->length > b->max) {
-        fail(r, 413, "too_large", "the body is larger than files.upload_max_mb allows");
+        fail_large(r);
         return;
     }
     /* What is announced is not held yet: or a few idle connections would keep everyone out. */

@@ -55,15 +55,18 @@ static void on_setup(h2o_filter_t *self, h2o_req_t *req, h2o_ostream_t **slot)
     }
     http_make_id(s, req, id);
     int status = req->res.status;
-    int n = snprintf(text, sizeof text, "{\"error\":{\"code\":\"%s\",\"message\":\"%s\"}}\n",
-                     code_of(status),
-                     status == 413 ? "the body is larger than http.body_max_kb allows"
-                                   : "the request is not valid HTTP/1.1");
+    const char *base = req->input.path.base;
+    const char *query = base ? memchr(base, '?', req->input.path.len) : NULL;
+    const struct http_text at = {base, query ? (size_t)(query - base) : req->input.path.len};
+    size_t n = s->app->put_error(at, code_of(status),
+                                 status == 413 ? "the body is larger than http.body_max_kb allows"
+                                               : "the request is not valid HTTP/1.1",
+                                 text, sizeof text);
     struct replacement *own = (void *)h2o_add_ostream(req, sizeof *own, slot);
     own->super.do_send = do_send;
-    own->body = h2o_strdup(&req->pool, text, (size_t)n);
+    own->body = h2o_strdup(&req->pool, text, n);
     req->res.reason = http_reason(status);
-    req->res.content_length = (size_t)n;
+    req->res.content_length = n;
     h2o_set_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE,
                    H2O_STRLIT("application/json"), 1);
     h2o_iovec_t copy = h2o_strdup(&req->pool, id, strlen(id));

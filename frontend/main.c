@@ -10,6 +10,7 @@
  * drains and no request is open, or closes a connection; with 1 when the engine misbehaves; with 3
  * when its state directory will not do. The supervisor then decides about another one.
  */
+#include "frontend/answer.h"
 #include "frontend/front.h"
 #include "frontend/restrict.h"
 #include "lib/clock.h"
@@ -135,6 +136,7 @@ static void on_turn(void *user)
 }
 
 static const struct http_app app = {.upload_max = routes_upload_max,
+                                    .put_error = answer_put_error,
                                     .on_request = routes_on_request,
                                     .on_gone = routes_on_gone,
                                     .on_end = routes_on_end,

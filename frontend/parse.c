@@ -313,7 +313,7 @@ static int parse(struct reader *rd, const char *body, size_t len)
     to->cmd_len = to->code_len = to->input_len = 0;
     to->env_count = to->arg_count = to->file_count = 0;
     to->timeout_ms = to->cpu_ms = to->memory_bytes = to->pids_max = 0;
-    to->artifact_bytes_max = to->artifact_files_max = 0;
+    to->artifact_bytes_max = to->artifact_files_max = to->usual = 0;
     to->output_bytes_max = rd->limits->output_bytes_max;
     if (rd->v1)
         parse_v1_defaults(rd);

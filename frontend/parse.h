@@ -41,6 +41,7 @@ struct parse_request {
     uint64_t timeout_ms;             /* 0: the engine's default */
     uint64_t cpu_ms;                 /* 0: none */
     uint64_t memory_bytes, pids_max; /* 0: as the policy says */
+    uint32_t usual;                  /* enum proto_usual: those of them that nobody asked for */
     const char *policy;              /* "": the namespace's own */
     uint64_t output_bytes_max;
     uint64_t artifact_bytes_max, artifact_files_max; /* POST /v1/runs only */

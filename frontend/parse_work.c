@@ -124,13 +124,15 @@ int parse_v1_limits(struct reader *rd, json_t *v)
         const char *name;
         uint64_t least, max, factor;
         uint64_t *to;
+        uint32_t usual;
     } fields[] = {
-        {"timeout_ms", 1, l->timeout_ms.max, 1, &to->timeout_ms},
-        {"memory_mb", MEMORY_MB_MIN, l->memory_bytes.max / MIB, MIB, &to->memory_bytes},
-        {"cpu_ms", 1, l->cpu_ms.max, 1, &to->cpu_ms},
-        {"max_output_bytes", 1, l->output_bytes.max, 1, &to->output_bytes_max},
-        {"max_artifact_bytes", 0, l->artifact_bytes.max, 1, &to->artifact_bytes_max},
-        {"max_artifact_files", 0, l->artifact_files.max, 1, &to->artifact_files_max},
+        {"timeout_ms", 1, l->timeout_ms.max, 1, &to->timeout_ms, PROTO_USUAL_TIMEOUT},
+        {"memory_mb", MEMORY_MB_MIN, l->memory_bytes.max / MIB, MIB, &to->memory_bytes,
+         PROTO_USUAL_MEMORY},
+        {"cpu_ms", 1, l->cpu_ms.max, 1, &to->cpu_ms, PROTO_USUAL_CPU},
+        {"max_output_bytes", 1, l->output_bytes.max, 1, &to->output_bytes_max, 0},
+        {"max_artifact_bytes", 0, l->artifact_bytes.max, 1, &to->artifact_bytes_max, 0},
+        {"max_artifact_files", 0, l->artifact_files.max, 1, &to->artifact_files_max, 0},
     };
     if (!json_is_object(v))
         return BAD(rd, "limits must be an object");
@@ -143,6 +145,7 @@ int parse_v1_limits(struct reader *rd, json_t *v)
             return BAD(rd, "limits.%s must be an integer from %llu to %llu", fields[i].name,
                        (unsigned long long)fields[i].least, (unsigned long long)fields[i].max);
         *fields[i].to = (uint64_t)json_integer_value(n) * fields[i].factor;
+        to->usual &= ~fields[i].usual;
     }
     return 0;
 }
@@ -151,6 +154,7 @@ void parse_v1_defaults(struct reader *rd)
 {
     const struct proto_run_limits *l = &rd->limits->v1;
     struct parse_request *to = rd->to;
+    to->usual = PROTO_USUAL_ALL;
     to->timeout_ms = l->timeout_ms.fallback;
     to->memory_bytes = l->memory_bytes.fallback;
     to->cpu_ms = l->cpu_ms.fallback;

@@ -11,6 +11,7 @@
  */
 #include "frontend/answer.h"
 #include "frontend/front.h"
+#include "frontend/multipart.h"
 #include "keys/keys.h"
 #include "lib/clock.h"
 #include "lib/log.h"
@@ -71,9 +72,12 @@ static void languages(struct front *f, struct http_request *req, const struct ht
 }
 
 #define PARAMS_MAX 4
-#define HEAD_TOO 1u       /* GET; HEAD is answered alike, without the body */
-#define WHILE_DRAINING 2u /* also when the service stops */
-#define UPLOAD 4u         /* bodies up to files.upload_max_mb, by http_body_receive */
+#define FORM_BYTES                                                                                 \
+    (2 * MULTIPART_HEAD_MAX) /* what is around the file: its part's head, boundaries */
+#define HEAD_TOO 1u          /* GET; HEAD is answered alike, without the body */
+#define WHILE_DRAINING 2u    /* also when the service stops */
+#define UPLOAD 4u            /* bodies up to files.upload_max_mb, by http_body_receive */
+#define FORM 8u              /* likewise, but a form with a file of up to store.file_max_mb */
 
 struct route {
     const char *method, *path;
@@ -93,7 +97,7 @@ static const struct route routes[] = {
     {"POST", ARCHIVE_PATH, KEY_NAMESPACES, UPLOAD, archive_on_post},
     {"GET", "/v1/namespaces", KEY_NAMESPACES, HEAD_TOO, ns_on_list},
     {"DELETE", "/v1/namespaces/{id}", KEY_NAMESPACES, 0, ns_on_remove},
-    {"POST", "/v1/files", KEY_FILES, UPLOAD, uploads_on_post},
+    {"POST", "/v1/files", KEY_FILES, FORM, uploads_on_post},
     {"GET", "/v1/files/{id}", 0, HEAD_TOO, uploads_on_get}, /* asks for a key without a signature */
     {"DELETE", "/v1/files/{id}", KEY_FILES, 0, uploads_on_delete},
     {"GET", "/health", 0, HEAD_TOO | WHILE_DRAINING, health},
@@ -162,6 +166,8 @@ uint64_t routes_upload_max(void *front, struct http_text method, struct http_tex
     if (path.len < 4 || memcmp(path.at, "/v1/", 4) != 0) /* the busiest path is not one */
         return 0;
     const struct route *r = find(method, path, params, allow);
+    if (r && (r->flags & FORM))
+        return f->file_bytes_max + FORM_BYTES;
     return r && (r->flags & UPLOAD) ? f->upload_bytes_max : 0;
 }
 

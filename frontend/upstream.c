@@ -25,6 +25,8 @@ static void break_off(struct upstream *u, bool clean)
 
 static bool answers(enum proto_type sent, enum proto_type reply)
 {
+    if (sent == PROTO_EXECUTE && reply == PROTO_WAITING)
+        return true;
     if (sent == PROTO_EXECUTE)
         return reply == PROTO_RESULT;
     return reply == PROTO_DONE || (sent == PROTO_NS_LIST_REQUEST && reply == PROTO_NS_LIST);
@@ -41,6 +43,11 @@ static void take_reply(struct upstream *u, const struct proto_msg *msg)
         return;
     }
     struct upstream_call *call = u->slots[at].call;
+    if (msg->type == PROTO_WAITING) { /* the answer is still to come */
+        if (call->on_waiting)
+            call->on_waiting(call, msg->waiting);
+        return;
+    }
     u->slots[at] = (struct upstream_slot){0};
     u->open--;
     call->on_reply(call, msg);

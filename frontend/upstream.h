@@ -6,13 +6,16 @@
 struct http_server;
 struct http_watch;
 
-/* Who waits for an answer of the engine; embedded in what waits. Exactly one of the two is called,
- * once, and the slot is free by then. */
+/* Who waits for an answer of the engine; embedded in what waits. Exactly one of the first two is
+ * called, once, and the slot is free by then. */
 struct upstream_call {
     /* The answer to what was sent: RESULT for EXECUTE, NS_LIST or DONE for NS_LIST_REQUEST, DONE
      * for NS_REMOVE. Its texts are gone afterwards. */
     void (*on_reply)(struct upstream_call *call, const struct proto_msg *reply);
     void (*on_lost)(struct upstream_call *call); /* the engine is gone */
+    /* Of an EXECUTE with `work`, before its RESULT: its run stands behind others, or does so no
+     * longer. */
+    void (*on_waiting)(struct upstream_call *call, bool waiting);
 };
 
 struct upstream_slot {

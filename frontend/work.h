@@ -14,6 +14,8 @@ void work_on_outputs(struct run *run);
 void work_on_refused(struct run *run, const struct proto_result *result);
 /* The engine is gone; the same, but the caller frees. */
 void work_on_lost(struct run *run);
+/* It stands behind other runs of its namespace, or does so no longer. */
+void work_open_wait(struct work *w, bool waiting);
 /* True: its timer was the collecting one. */
 bool work_on_timer(struct run *run);
 /* Its client is gone. True: so is the run, to be cancelled. */

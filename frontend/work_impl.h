@@ -24,7 +24,10 @@ struct work {
     char id[STORE_ID_ROOM], key[STORE_KEY_MAX + 1];
     int64_t created_ms;
     /* JSON of what is known before it runs: members, without a comma at the end. */
-    char head[WORK_HEAD_ROOM], limits[WORK_HEAD_ROOM];
+    char head[WORK_HEAD_ROOM];
+    struct work_limits { /* as asked for; what it got is in the Result */
+        uint64_t timeout_ms, memory_bytes, cpu_ms, output_bytes, artifact_bytes, artifact_files;
+    } limits;
     bool detached;  /* it was promised to run and be stored, whoever waits */
     bool gone;      /* its client is, and it was promised nothing */
     unsigned calls; /* that the store owes */
@@ -48,13 +51,14 @@ struct work {
     size_t borrowed; /* of the bytes that outputs may take */
 
     /* work_open.c, under its lock: runs that can be found by their id */
-    bool listed_open, ending, cancel;
+    bool listed_open, ending, cancel, queued;
     struct work *prev, *next;
 };
 
 /* work_json.c. A document of a run is "{" members tail; the tail has what is said anew each time.
  */
 void work_put_head(struct work *w, const struct parse_request *parsed);
+size_t work_put_limits(char *to, size_t room, const struct work_limits *l);
 bool work_put_members(struct work *w);
 bool work_put_tail(struct front *f, const struct store_object *artifacts, size_t count,
                    struct buf *to);

@@ -73,12 +73,38 @@ void work_put_head(struct work *w, const struct parse_request *p)
                                 created, sha256);
     n += put_small(w->head + n, sizeof w->head - n, "language", p->cmd ? "" : p->language);
     (void)put_small(w->head + n, sizeof w->head - n, "namespace_id", p->ns_id);
-    (void)snprintf(w->limits, sizeof w->limits,
-                   "\"limits\":{\"timeout_ms\":%" PRIu64 ",\"memory_mb\":%" PRIu64
-                   ",\"cpu_ms\":%" PRIu64 ",\"max_output_bytes\":%" PRIu64
-                   ",\"max_artifact_bytes\":%" PRIu64 ",\"max_artifact_files\":%" PRIu64 "}",
-                   p->timeout_ms, p->memory_bytes >> 20, p->cpu_ms, p->output_bytes_max,
-                   p->artifact_bytes_max, p->artifact_files_max);
+    w->limits = (struct work_limits){.timeout_ms = p->timeout_ms,
+                                     .memory_bytes = p->memory_bytes,
+                                     .cpu_ms = p->cpu_ms,
+                                     .output_bytes = p->output_bytes_max,
+                                     .artifact_bytes = p->artifact_bytes_max,
+                                     .artifact_files = p->artifact_files_max};
+}
+
+size_t work_put_limits(char *to, size_t room, const struct work_limits *l)
+{
+    return (size_t)snprintf(to, room,
+                            "\"limits\":{\"timeout_ms\":%" PRIu64 ",\"memory_mb\":%" PRIu64
+                            ",\"cpu_ms\":%" PRIu64 ",\"max_output_bytes\":%" PRIu64
+                            ",\"max_artifact_bytes\":%" PRIu64 ",\"max_artifact_files\":%" PRIu64
+                            "}",
+                            l->timeout_ms, l->memory_bytes >> 20, l->cpu_ms, l->output_bytes,
+                            l->artifact_bytes, l->artifact_files);
+}
+
+/* What it got: less than was asked for where its policy or key allows less, more where its language
+ * needs more to begin. */
+static struct work_limits effective(const struct work *w, const struct proto_result *r)
+{
+    struct work_limits l = w->limits;
+    if (r->timeout_ms == 0) /* it never began, or nobody knows */
+        return l;
+    l.timeout_ms = r->timeout_ms;
+    l.memory_bytes = r->memory_bytes;
+    l.cpu_ms = r->cpu_ms;
+    if (r->output_bytes_max && r->output_bytes_max < l.output_bytes)
+        l.output_bytes = r->output_bytes_max;
+    return l;
 }
 
 static const char *status_of(const struct proto_result *r)
@@ -93,10 +119,11 @@ static const char *status_of(const struct proto_result *r)
         return "failed";
     case PROTO_REASON_CANCELLED:
         return "killed";
+    case PROTO_REASON_DISK: /* before it began: no exit code, no signal */
+        return "failed";
     case PROTO_REASON_EXIT:
     case PROTO_REASON_PIDS:
     case PROTO_REASON_OUTPUT:
-    case PROTO_REASON_DISK:
     case PROTO_REASON_SECCOMP:
     case PROTO_REASON_INTERNAL:
     case PROTO_REASONS:
@@ -153,7 +180,8 @@ bool work_put_members(struct work *w)
     const struct proto_result *r = &run->result;
     const struct output *shown =
         answer_is_of_compiler(r) && run->compiled ? run->out + 2 : run->out;
-    char facts[ANSWER_FACTS_ROOM];
+    char facts[ANSWER_FACTS_ROOM], limits[WORK_HEAD_ROOM];
+    const struct work_limits got = effective(w, r);
     struct buf *b = &w->members;
     b->cap = STORE_JSON_MAX;
     answer_put_facts(facts, sizeof facts, r, &shown[0], &shown[1]);
@@ -165,7 +193,8 @@ bool work_put_members(struct work *w)
     put_text(b, shown[1].data, shown[1].len, run->base64);
     (void)buf_addf(b, "\"");
     put_usage(b, r);
-    (void)buf_addf(b, ",%s", w->limits);
+    (void)work_put_limits(limits, sizeof limits, &got);
+    (void)buf_addf(b, ",%s", limits);
     put_stages(b, run);
     (void)buf_addf(b, ",\"artifacts_dropped\":%" PRIu64 "%s", w->dropped,
                    w->cut ? ",\"artifacts_cut\":true" : "");

@@ -28,6 +28,13 @@ void work_open_add(struct work *w)
     (void)pthread_mutex_unlock(&lock);
 }
 
+void work_open_wait(struct work *w, bool waiting)
+{
+    (void)pthread_mutex_lock(&lock);
+    w->queued = waiting;
+    (void)pthread_mutex_unlock(&lock);
+}
+
 void work_open_end(struct work *w)
 {
     (void)pthread_mutex_lock(&lock);
@@ -62,11 +69,15 @@ static struct work *find(const char *id, const char *key)
 
 size_t work_open_show(const char *id, const char *key, char *to, size_t room)
 {
+    char limits[WORK_HEAD_ROOM];
     size_t n = 0;
     (void)pthread_mutex_lock(&lock);
     const struct work *w = find(id, key);
-    if (w)
-        n = (size_t)snprintf(to, room, "{%s,\"status\":\"running\",%s}\n", w->head, w->limits);
+    if (w) {
+        (void)work_put_limits(limits, sizeof limits, &w->limits);
+        n = (size_t)snprintf(to, room, "{%s,\"status\":\"%s\",%s}\n", w->head,
+                             w->queued ? "queued" : "running", limits);
+    }
     (void)pthread_mutex_unlock(&lock);
     return n < room ? n : 0;
 }

@@ -235,6 +235,7 @@ static int take_execute(const Brood__Wire__Execute *m, struct arena *arena, stru
     x->timeout_ms_ceiling = m->timeout_ms_ceiling;
     x->memory_bytes_ceiling = m->memory_bytes_ceiling;
     x->cpu_ms_ceiling = m->cpu_ms_ceiling;
+    x->usual = m->usual;
     return r;
 }
 
@@ -303,6 +304,9 @@ static int take_result(const Brood__Wire__Result *m, struct proto_msg *ret, stru
         .output_bytes_max = m->output_bytes_max,
         .net_rx_bytes = m->net_rx_bytes,
         .net_tx_bytes = m->net_tx_bytes,
+        .timeout_ms = m->timeout_ms,
+        .memory_bytes = m->memory_bytes,
+        .cpu_ms = m->cpu_ms,
     };
     int r = take_denied(m, &ret->result, err);
     return r == 0 ? take_stages(m, &ret->result, err) : r;
@@ -479,6 +483,8 @@ static const ProtobufCMessageDescriptor *descriptor_of(enum proto_type type)
         return &brood__wire__done__descriptor;
     case PROTO_POLICY_REQUEST:
         return &brood__wire__policy_request__descriptor;
+    case PROTO_WAITING:
+        return &brood__wire__waiting__descriptor;
     }
     return NULL;
 }
@@ -525,6 +531,10 @@ static int take(enum proto_type type, const void *m, struct arena *arena, struct
                    ? 0
                    : bad(err, "name: longer than %u bytes", PROTO_POLICY_NAME_MAX);
     }
+    case PROTO_WAITING:
+        ret->tag = ((const Brood__Wire__Waiting *)m)->tag;
+        ret->waiting = ((const Brood__Wire__Waiting *)m)->waiting;
+        return 0;
     case PROTO_DONE: {
         const Brood__Wire__Done *d = m;
         ret->tag = d->tag;

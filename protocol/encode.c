@@ -76,6 +76,7 @@ static ssize_t encode_execute(const struct proto_msg *msg, size_t head, char *sc
     m.timeout_ms_ceiling = x->timeout_ms_ceiling;
     m.memory_bytes_ceiling = x->memory_bytes_ceiling;
     m.cpu_ms_ceiling = x->cpu_ms_ceiling;
+    m.usual = x->usual;
     m.kind = x->kind;
     m.language = TEXT(x->language);
     m.n_args = x->arg_count;
@@ -133,6 +134,9 @@ static ssize_t encode_result(const struct proto_msg *msg, size_t head, char *scr
     m.n_stages = r->stage_count;
     m.stages = stage_list;
     m.collecting = r->collecting;
+    m.timeout_ms = r->timeout_ms;
+    m.memory_bytes = r->memory_bytes;
+    m.cpu_ms = r->cpu_ms;
     m.n_denied = r->denied_count;
     m.denied = list;
     m.tag = msg->tag;
@@ -361,6 +365,13 @@ ssize_t encode(const struct proto_msg *msg, size_t head, char *scratch, size_t r
         brood__wire__policy_request__init(&m);
         m.tag = msg->tag;
         m.name = TEXT(msg->policy_request.name);
+        return pack(&m.base, head, scratch, room, ret, err);
+    }
+    case PROTO_WAITING: {
+        Brood__Wire__Waiting m;
+        brood__wire__waiting__init(&m);
+        m.tag = msg->tag;
+        m.waiting = msg->waiting;
         return pack(&m.base, head, scratch, room, ret, err);
     }
     case PROTO_DONE: {

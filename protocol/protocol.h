@@ -52,6 +52,7 @@ enum proto_type {
     PROTO_NS_REMOVE,
     PROTO_DONE,
     PROTO_POLICY_REQUEST = 20,
+    PROTO_WAITING,
 };
 
 enum proto_outcome {
@@ -147,6 +148,14 @@ struct proto_files_answer {
  * then, with `work`, the far end of such a pair for artifacts; then one for each of `places`. */
 enum proto_kind { PROTO_COMMAND, PROTO_CODE, PROTO_FILES, PROTO_KINDS };
 
+/* Limits that nobody asked for: where the policy allows less, less is what the run gets. */
+enum proto_usual {
+    PROTO_USUAL_TIMEOUT = 1,
+    PROTO_USUAL_MEMORY = 2,
+    PROTO_USUAL_CPU = 4,
+    PROTO_USUAL_ALL = 7
+};
+
 struct proto_execute {
     uint64_t tag;
     enum proto_kind kind;
@@ -167,6 +176,7 @@ struct proto_execute {
     const char *cwd; /* "" : home */
     uint64_t timeout_ms, cpu_ms;
     uint64_t memory_bytes, pids_max; /* 0: as the policy says */
+    uint32_t usual;                  /* enum proto_usual */
     const char *policy;              /* "": the namespace's own */
     const char *request_id;
     const char *key; /* whose request it is, for the log; "": nobody's (frontend only) */
@@ -204,6 +214,9 @@ struct proto_result {
     struct proto_stage stages[PROTO_STAGES_MAX]; /* of CODE; the facts above are the last one's */
     size_t stage_count;
     bool collecting; /* artifacts follow over their socket, until its end */
+    /* What it was given, of CODE its last stage. All 0: not known, or it never began; cpu_ms 0: no
+     * limit of its own. */
+    uint64_t timeout_ms, memory_bytes, cpu_ms;
 };
 
 /* A layer of isolation, as it was found by attacking it at the service's start. */
@@ -308,6 +321,7 @@ struct proto_msg {
             enum proto_outcome outcome;
             const char *text;
         } done;
+        bool waiting;
     };
 };
 

@@ -128,6 +128,7 @@ struct run {
     char policy_asked[POLICY_NAME_MAX + 1];     /* "": none */
     enum proto_start start;
     bool cancelled, cpu_used_up;
+    bool told_waiting;      /* its client was; it wants to know when that ends */
     struct loop_timer wait; /* max_wait, while queued */
     char request_id[PROTO_REQUEST_ID_MAX + 1];
     char language[PROTO_LANGUAGE_NAME_MAX + 1]; /* CODE: its name */
@@ -335,6 +336,8 @@ void run_fail_policy(struct run *run, const char *why);
 /* Its limits could not be set; too_low: the namespace holds more memory than it asked for. */
 void run_fail_limits(struct run *run, bool too_low);
 void run_cancel(struct run *run);
+/* Its client, which wants to know, that it stands behind others, or does so no longer. */
+void run_tell_waiting(struct run *run, bool waiting);
 const char *run_kind_name(const struct run *run);
 
 /* ---- engine_pack.c: what a standby reads -------------------------------------------------------

@@ -95,8 +95,8 @@ static void watch(struct client *c)
 static void keep(struct client *c, const struct proto_msg *msg)
 {
     struct out *out = malloc(sizeof *out);
-    bool keepable =
-        msg->type == PROTO_RESULT || msg->type == PROTO_DONE || msg->type == PROTO_HELLO;
+    bool keepable = msg->type == PROTO_RESULT || msg->type == PROTO_DONE ||
+                    msg->type == PROTO_HELLO || msg->type == PROTO_WAITING;
     if (!out || !keepable) { /* statistics and lists are asked for one by one: it can ask again */
         free(out);
         doom(c, "it does not read");
@@ -337,6 +337,7 @@ static unsigned needed_for(enum proto_type type)
     case PROTO_STATS:
     case PROTO_NS_LIST:
     case PROTO_DONE:
+    case PROTO_WAITING:
         break;
     }
     return 0;
@@ -383,6 +384,7 @@ static bool on_message(struct client *c, const struct proto_msg *msg, int *fds, 
     case PROTO_STATS:
     case PROTO_NS_LIST:
     case PROTO_DONE:
+    case PROTO_WAITING:
         break;
     }
     return false;

@@ -190,18 +190,46 @@ static bool is_of_request(int error)
     return error != EMFILE && error != ENFILE && error != ENOMEM && error != EIO && error != EBADF;
 }
 
+/* Those of its last stage, also when it did not come to that. */
+static void note_limits(struct proto_result *r, const struct run *run, const struct slot *s)
+{
+    const struct stage *last = &run->stages[run->stage_count - 1];
+    r->timeout_ms = last->timeout_ms;
+    r->cpu_ms = last->cpu_ms;
+    r->memory_bytes = s->group.memory_bytes; /* the policy's, or as lowered for this stage */
+    if (last->memory_bytes && last->memory_bytes < r->memory_bytes)
+        r->memory_bytes = last->memory_bytes;
+}
+
 static const char *place_text(int error)
 {
     switch (error) {
-    case ENOSPC:
-    case EDQUOT:
     case EFBIG:
-        return "there is no room for a file";
+        return "a file is larger than the policy lets files be";
     case EINVAL:
         return "a file must come as a sealed memfd, or open for reading only";
     default:
         return "a file, or outputs, cannot be put where it belongs: something else is there";
     }
+}
+
+/* There was no room to put its files: that is how the run ended, as it would have by itself. */
+static void end_for_disk(struct run *run, const struct slot *s, const struct zyg_report *report)
+{
+    struct proto_result result = {
+        .outcome = PROTO_OK, .field = "", .text = "", .start = run->start};
+    result.reason = PROTO_REASON_DISK;
+    result.queue_us = run->queue_us;
+    result.wall_us = report->wall_ns / 1000;
+    result.output_bytes_max = run->output_bytes_max;
+    note_limits(&result, run, s);
+    run_advance(run, &result, false);
+}
+
+static bool is_full(const struct zyg_report *report)
+{
+    return report->step == CHILD_STEP_PLACE &&
+           (report->step_errno == ENOSPC || report->step_errno == EDQUOT);
 }
 
 /* A child that never came to its command: some of that is the request's fault. */
@@ -244,11 +272,14 @@ void run_finish(struct run *run, struct slot *s, const struct zyg_report *report
 {
     struct proto_result result = {
         .outcome = PROTO_OK, .field = "", .text = "", .start = run->start};
+    loop_timer_cancel(&s->engine->loop, &s->cpu_limit);
     if (report->reason == ZYG_BY_STEP) {
-        fail_step(run, report);
+        if (is_full(report))
+            end_for_disk(run, s, report);
+        else
+            fail_step(run, report);
         return;
     }
-    loop_timer_cancel(&s->engine->loop, &s->cpu_limit);
     uint64_t peak = read_counter(s->counters[CGROUP_PEAK], "");
     result.reason = find_reason(run, s, report);
     result.exited = WIFEXITED(report->status);
@@ -259,6 +290,7 @@ void run_finish(struct run *run, struct slot *s, const struct zyg_report *report
     result.cpu_us = find_cpu_ns(s, report) / 1000;
     result.max_rss_kb = peak ? peak / 1024 : report->max_rss_kb;
     result.output_bytes_max = run->output_bytes_max;
+    note_limits(&result, run, s);
     take_denied(&result, report);
     result.net_rx_bytes = take_bytes(s, PRIV_NET_RX, &s->rx_seen);
     result.net_tx_bytes = take_bytes(s, PRIV_NET_TX, &s->tx_seen);

@@ -214,14 +214,17 @@ static const char *find_loose(const struct engine *e, const struct run *run,
     const struct {
         const char *field;
         uint64_t asked, most, unit;
+        uint32_t usual;
     } bounds[] = {
-        {"timeout", exec->timeout_ms, or_else(l->timeout_ms_max, e->set.timeout_ms_max), 1},
-        {"limits.cpu_ms", exec->cpu_ms, or_else(l->cpu_ms_max, UINT64_MAX), 1},
-        {"limits.memory_mb", exec->memory_bytes, l->group.memory_bytes, 1 << 20},
-        {"limits.pids", exec->pids_max, l->group.pids_max, 1},
+        {"timeout", exec->timeout_ms, or_else(l->timeout_ms_max, e->set.timeout_ms_max), 1,
+         PROTO_USUAL_TIMEOUT},
+        {"limits.cpu_ms", exec->cpu_ms, or_else(l->cpu_ms_max, UINT64_MAX), 1, PROTO_USUAL_CPU},
+        {"limits.memory_mb", exec->memory_bytes, l->group.memory_bytes, 1 << 20,
+         PROTO_USUAL_MEMORY},
+        {"limits.pids", exec->pids_max, l->group.pids_max, 1, 0},
     };
     for (size_t i = 0; i < ARRAY_LEN(bounds); i++) {
-        if (bounds[i].asked <= bounds[i].most)
+        if (bounds[i].asked <= bounds[i].most || exec->usual & bounds[i].usual)
             continue;
         *ret_field = bounds[i].field;
         (void)snprintf(text, sizeof text, "the policy %s allows at most %" PRIu64 "%s",
@@ -247,9 +250,9 @@ static const char *settle_policy(struct engine *e, struct run *run,
     uint64_t usual = or_else(l->timeout_ms_default, e->set.timeout_ms_default);
     struct stage *st = &run->stages[0];
     st->timeout_ms =
-        at_most(or_else(exec->timeout_ms, at_most(usual, most)), exec->timeout_ms_ceiling);
-    st->cpu_ms = at_most(or_else(exec->cpu_ms, l->cpu_ms_max), exec->cpu_ms_ceiling);
-    st->memory_bytes = at_most(exec->memory_bytes, exec->memory_bytes_ceiling);
+        at_most(at_most(or_else(exec->timeout_ms, usual), most), exec->timeout_ms_ceiling);
+    st->cpu_ms = at_most(at_most(exec->cpu_ms, l->cpu_ms_max), exec->cpu_ms_ceiling);
+    st->memory_bytes = at_most(exec->memory_bytes, exec->memory_bytes_ceiling); /* run_limits() */
     st->pids_max = exec->pids_max;
     run->output_bytes_max = l->output_bytes_max;
     return NULL;
@@ -442,7 +445,17 @@ void run_accept(struct client *c, const struct proto_execute *exec, int fds[], s
     TAILQ_INSERT_TAIL(&c->runs, run, in_client);
     c->open_runs++;
     e->open_runs++;
+    if (exec->work && c->is_frontend && (ns->running || ns->queued > 0))
+        run_tell_waiting(run, true);
     ns_enqueue(ns, run);
+}
+
+void run_tell_waiting(struct run *run, bool waiting)
+{
+    struct proto_msg msg = {.type = PROTO_WAITING, .tag = run->tag, .waiting = waiting};
+    run->told_waiting = waiting;
+    if (run->client)
+        client_send(run->client, &msg);
 }
 
 void run_start_own(struct run *run)

@@ -72,6 +72,8 @@ int run_send(struct run *run, struct slot *s)
         run->queue_us = (run->started_ns - run->accepted_ns) / 1000;
     stage_drop(e, st);
     run_watch_cpu(run, s);
+    if (run->told_waiting)
+        run_tell_waiting(run, false);
     return 0;
 }
 

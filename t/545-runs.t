@@ -17,7 +17,7 @@ sub ask {
         ref $res->{json} eq 'HASH' ? %{$res->{json}} : ()};
 }
 sub run { return ask(POST => '/v1/runs', {@_}) }
-sub ended { my ($id) = @_; my $r; until_true(15, sub { $r = ask(GET => "/v1/runs/$id"); $r->{http} != 200 || $r->{status} ne 'running' }); return $r }
+sub ended { my ($id) = @_; my $r; until_true(15, sub { $r = ask(GET => "/v1/runs/$id"); $r->{http} != 200 || $r->{status} !~ /^(?:queued|running)$/ }); return $r }
 sub fetch { my ($url) = @_; return $brood->request(GET => $url =~ s{^https?://[^/]+}{}r) }
 sub upload {
     my ($bytes) = @_;
@@ -154,6 +154,45 @@ subtest 'artifacts that mean harm' => sub {
     is($r->{http}, 200, 'deep directories') or diag(encode_json($r));
 };
 
+subtest 'files that cannot be put there' => sub {
+    my $id = upload("content\n");
+    my $put = sub { run(namespace_id => 'tricks', cmd => 'cat in', files => [{id => $id, path => $_[0]}]) };
+    run(namespace_id => 'tricks', cmd => 'mkdir dir shut; ln -s loop loop; echo >file; ln -s /etc abroad; chmod 0 shut');
+    for ('dir', 'loop/x', 'file/x', 'abroad/x', 'shut/x') {
+        my $r = $put->($_);
+        ok($r->{http} == 400 && $r->{error} =~ /^files: / && $r->{code} eq 'bad_request', "$_: 400, files") or diag(encode_json($r));
+    }
+    is($put->('in')->{stdout}, "content\n", 'elsewhere it can');
+    ok(!(grep { $_->{event} eq 'child_failed' } $brood->log_lines), 'none of this is our fault');
+};
+
+subtest 'a policy that allows less' => sub {
+    my $main = $brood;
+    my $dir = Brood::_temp_dir();
+    spew("$dir/policy.yaml", "policies:\n  default: {memory_mb: 64, timeout_max_ms: 2000, cpu_max_ms: 1500, output_max_kb: 1, tmp_mb: 8}\n");
+    $brood = Brood->start(dir => $dir, 'policy-file' => "$dir/policy.yaml", 'namespaces-fresh' => '1M', 'languages-dir' => '');
+    for ({cmd => 'ulimit -t'}, {language => 'bash', code => 'ulimit -t'}) {
+        my $r = run(%$_);
+        is_deeply([@$r{qw(http stdout)}], [200, "2\n"], 'what nobody asked for is less then') or diag(encode_json($r));
+        is_deeply([@{$r->{limits}}{qw(timeout_ms memory_mb cpu_ms max_output_bytes)}], [2000, 64, 1500, 1024], 'and limits says so');
+        my $again = ask(GET => "/v1/runs/$r->{id}");
+        is_deeply($again->{limits}, $r->{limits}, 'later, too');
+    }
+    is(run(cmd => 'sleep 9')->{reason}, 'timeout', 'it holds');
+    for (['memory_mb', 65], ['timeout_ms', 2001], ['cpu_ms', 1501]) {
+        my $r = run(cmd => 'true', limits => {$_->[0] => $_->[1]});
+        ok($r->{http} == 400 && $r->{error} =~ /the policy default allows at most/, "$_->[0] asked for: 400") or diag(encode_json($r));
+        is(run(cmd => 'true', limits => {$_->[0] => $_->[1] - 1})->{limits}{$_->[0]}, $_->[1] - 1, 'at most: fine');
+    }
+    my $id = upload('x' x (2 << 20));
+    my $r = run(cmd => 'true', files => [{id => $id, path => 'in'}]);
+    is_deeply([@$r{qw(http status reason exit_code signal)}], [200, 'failed', 'disk', undef, undef], 'no room for a file: disk') or diag(encode_json($r));
+    $r = run(language => 'bash', code => 'true', files => [{id => $id, path => 'in'}]);
+    is_deeply([@$r{qw(http status reason)}], [200, 'failed', 'disk'], 'beside a program, too') or diag(encode_json($r));
+    $brood->stop;
+    $brood = $main;
+};
+
 subtest 'without waiting' => sub {
     my $begin = time;
     my $r = ask(POST => '/v1/runs', {cmd => 'sleep 1; echo late'}, Prefer => 'respond-async');
@@ -165,6 +204,8 @@ subtest 'without waiting' => sub {
 
     $r = ask(POST => '/v1/runs', {cmd => 'echo begun; sleep 60', namespace_id => 'slow'}, Prefer => 'respond-async');
     my $queued = ask(POST => '/v1/runs', {cmd => 'echo never', namespace_id => 'slow'}, Prefer => 'respond-async');
+    ok(until_true(10, sub { ask(GET => "/v1/runs/$queued->{id}")->{status} eq 'queued' }), 'the second one is queued');
+    is(ask(GET => "/v1/runs/$r->{id}")->{status}, 'running', 'the first one is not');
     for ($queued, $r) {
         my $cancel = ask(DELETE => "/v1/runs/$_->{id}");
         ok($cancel->{http} == 202 && $cancel->{id} eq $_->{id}, 'DELETE') or diag(encode_json($cancel));
@@ -174,6 +215,15 @@ subtest 'without waiting' => sub {
         is(ask(DELETE => "/v1/runs/$_->{id}")->{http}, 409, 'a second DELETE: 409');
     }
     is(run(cmd => 'echo next', namespace_id => 'slow')->{stdout}, "next\n", 'the namespace is free');
+    ask(POST => '/v1/runs', {cmd => 'until [ -e go ]; do sleep 0.05; done', namespace_id => 'turns', limits => {timeout_ms => 10000}}, Prefer => 'respond-async');
+    $r = ask(POST => '/v1/runs', {cmd => 'until [ -e end ]; do sleep 0.05; done; echo done', namespace_id => 'turns'}, Prefer => 'respond-async');
+    my $status = sub { ask(GET => "/v1/runs/$r->{id}")->{status} };
+    ok(until_true(10, sub { $status->() eq 'queued' }), 'one that waits for its turn');
+    my $home = (glob "$brood->{fs_root}/turns*")[0];
+    spew("$home/go", '');
+    ok(until_true(10, sub { $status->() eq 'running' }), 'gets it');
+    spew("$home/end", '');
+    is(ended($r->{id})->{stdout}, "done\n", 'and ends');
 };
 
 subtest 'a client that leaves' => sub {

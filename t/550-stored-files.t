@@ -7,7 +7,7 @@ use Brood;
 use Digest::SHA qw(hmac_sha256_hex sha256_hex);
 use MIME::Base64 qw(encode_base64url);
 
-my $brood = Brood->start(tcp => 1, 'store-file-max' => '2M', 'store-key-files-max' => 40, 'store-key-max' => '8M');
+my $brood = Brood->start(tcp => 1, 'store-file-max' => '2M', 'files-upload-max-mb' => 1, 'store-key-files-max' => 40, 'store-key-max' => '8M');
 my $state = "$brood->{fs_root}.state";
 my $B = 'boundary1234';
 
@@ -152,6 +152,14 @@ subtest 'too much' => sub {
     is($res->{status}, 200, 'as large as a file may be');
     $brood->request(DELETE => "/v1/files/$res->{json}{id}");
     refused(upload('x' x ((2 << 20) + 1)), 413, 'file_too_large', 'a byte more');
+    my $conn = $brood->connect; # refused as this API does, by its head alone
+    $conn->put("POST /v1/files?x HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=$B\r\nContent-Length: 3000000\r\n\r\n");
+    refused($conn->get, 413, 'too_large', 'far more');
+    $conn = $brood->connect;
+    $conn->put("POST /v1/runs?x HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 3000000\r\n\r\n");
+    $res = $conn->get;
+    refused($res, 413, 'too_large', "what the HTTP library refuses, in this API's shape");
+    ok($res->{headers}{'x-request-id'}, 'with an id');
     my @ids;
     push @ids, $res->{json}{id} while ($res = upload('y' x 300_000 . @ids))->{status} == 200 && @ids < 50;
     refused($res, 429, 'quota_exceeded', 'more than a key may have, after ' . @ids);

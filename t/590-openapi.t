@@ -69,6 +69,17 @@ is($run->{stdout}, "a,b\n", 'it had its file');
 conforms('a run of a command', 200, POST => '/v1/runs', json => {cmd => 'true', namespace_id => 'alice'});
 conforms('a stored run', 200, GET => "/v1/runs/$run->{id}");
 conforms('a run that nobody knows', 404, GET => '/v1/runs/run_nobody');
+my $async = conforms('a run that nobody waits for', 202, POST => '/v1/runs', {Prefer => 'respond-async'}, json => {cmd => 'echo on; sleep 60', namespace_id => 'slow'});
+like($async->headers->location, qr{^/v1/runs/run_}, 'with its place');
+my $queued = conforms('one behind it', 202, POST => '/v1/runs', {Prefer => 'respond-async'}, json => {cmd => 'true', namespace_id => 'slow'});
+for my $id (map { $_->json->{id} } $queued, $async) {
+    conforms('under way', 200, GET => "/v1/runs/$id");
+    conforms('cancelled', 202, DELETE => "/v1/runs/$id");
+    ok(until_true(10, sub { ($ua->get("http://127.0.0.1:$brood->{port}/v1/runs/$id")->result->json // {})->{reason} }), 'it ends');
+    is(conforms('stored', 200, GET => "/v1/runs/$id")->json->{status}, 'killed', 'killed');
+}
+conforms('a run of code that does not compile', 200, POST => '/v1/runs', json => {language => 'c', code => 'int main('});
+conforms('a run with a file that is not there', 404, POST => '/v1/runs', json => {cmd => 'true', files => [{id => 'file_x', path => 'x'}]});
 conforms('cancelling what is over', 409, DELETE => "/v1/runs/$run->{id}");
 conforms('a limit beyond its ceiling', 400, POST => '/v1/runs', json => {cmd => 'true', limits => {memory_mb => 100000}});
 (my $url = $run->{artifacts}[0]{url}) =~ s{^https?://[^/]+}{};

@@ -11,7 +11,7 @@ static inline bool keys_are_same(const struct proto_execute *a, const struct pro
     return strcmp(a->key ? a->key : "", b->key ? b->key : "") == 0 &&
            a->timeout_ms_ceiling == b->timeout_ms_ceiling &&
            a->memory_bytes_ceiling == b->memory_bytes_ceiling &&
-           a->cpu_ms_ceiling == b->cpu_ms_ceiling;
+           a->cpu_ms_ceiling == b->cpu_ms_ceiling && a->usual == b->usual;
 }
 
 static inline bool execute_is_same(const struct proto_execute *a, const struct proto_execute *b)
@@ -46,7 +46,8 @@ static inline bool result_is_same(const struct proto_result *a, const struct pro
            a->wall_us == b->wall_us && a->cpu_us == b->cpu_us && a->max_rss_kb == b->max_rss_kb &&
            a->start == b->start && a->output_bytes_max == b->output_bytes_max &&
            a->net_rx_bytes == b->net_rx_bytes && a->net_tx_bytes == b->net_tx_bytes &&
-           denied_is_same(a, b);
+           a->timeout_ms == b->timeout_ms && a->memory_bytes == b->memory_bytes &&
+           a->cpu_ms == b->cpu_ms && denied_is_same(a, b);
 }
 
 static inline bool layers_are_same(const struct proto_hello *a, const struct proto_hello *b)
@@ -125,6 +126,8 @@ static inline bool message_is_same(const struct proto_msg *a, const struct proto
         return a->done.outcome == b->done.outcome && strcmp(a->done.text, b->done.text) == 0;
     case PROTO_POLICY_REQUEST:
         return strcmp(a->policy_request.name, b->policy_request.name) == 0;
+    case PROTO_WAITING:
+        return a->waiting == b->waiting;
     case PROTO_CANCEL:
     case PROTO_STATS_REQUEST:
         return true;
