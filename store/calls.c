@@ -123,13 +123,15 @@ static int get_run(struct store *s, struct store_call *c)
     if (error == 0) {
         size_t len = (size_t)sqlite3_column_bytes(st, 1);
         run->created_ms = sqlite3_column_int64(st, 0);
-        run->json = malloc(len + 1);
+        bool may = !c->borrow || c->borrow(len);
+        c->borrowed = c->borrow && may ? len : 0;
+        run->json = may ? malloc(len + 1) : NULL;
         if (run->json && len)
             memcpy(run->json, sqlite3_column_blob(st, 1), len);
         if (run->json)
             run->json[len] = 0;
         run->json_len = len;
-        error = run->json ? 0 : ENOMEM;
+        error = run->json ? 0 : may ? ENOMEM : EAGAIN;
     }
     (void)sqlite3_reset(st);
     if (error == 0)

@@ -49,7 +49,7 @@ enum store_verb {
                           put before. Again: the json is replaced, artifacts are added. EEXIST: the
                           id is another key's; EINVAL: an artifact is not there or not free */
     STORE_GET_RUN,     /* run.id, run.key -> run, json and artifacts the caller's to free; ENOENT,
-                          also for another key's */
+                          also for another key's; EAGAIN: `borrow` said no */
     STORE_PUT_OBJECT,  /* from fd (all of a regular file; EFBIG beyond bytes_max) or data/len;
                           object.name, key, upload -> object, durable. EDQUOT: the key's share is
                           used up, ENOSPC: the disk is full */
@@ -69,6 +69,9 @@ struct store_call {
     const char *data; /* PUT_OBJECT: not NULL: instead of fd */
     size_t len;
     uint64_t bytes_max;
+    bool (*borrow)(size_t n);                 /* GET_RUN, if not NULL: may json take so much? Asked
+                                                 in the store's thread */
+    size_t borrowed;                          /* what it said yes to: the caller's to return */
     int error;                                /* 0 or errno */
     void (*on_done)(struct store_call *call); /* in the thread of the mailbox */
     struct store_mailbox *mailbox;
