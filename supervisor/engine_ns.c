@@ -88,13 +88,87 @@ void ns_drop_if_unused(struct ns *ns)
 }
 
 /* ---- activation --------------------------------------------------------------------------------
+ *
+ * Fresh namespaces cost nothing to ask for, so keys take turns: a key's next namespace waits for
+ * one of each other key that waits (start-time fair queueing, a namespace being the unit). And one
+ * key's fresh ones take no more than half of the places, or nobody else would have one while they
+ * last.
  */
+
+static bool is_of(const struct ns *ns, const char *key)
+{
+    return strcmp(ns->key, key) == 0;
+}
+
+size_t ns_count_waiting(const struct engine *e, const char *key)
+{
+    const struct ns *ns;
+    size_t n = 0;
+    TAILQ_FOREACH(ns, &e->waiting, in_waiting)
+    n += is_of(ns, key);
+    return n;
+}
+
+static bool has_its_share(const struct engine *e, const char *key)
+{
+    size_t most = (e->set.active_max + 1) / 2, n = 0;
+    if (e->fresh_count < most)
+        return false;
+    for (uint32_t i = 0; i < e->slot_count && n < most; i++) {
+        const struct ns *ns = e->slots[i].ns;
+        n += ns && ns->is_fresh && is_of(ns, key);
+    }
+    return n >= most;
+}
+
+bool ns_is_held_back(const struct ns *ns, const char **full)
+{
+    if (!ns->is_fresh)
+        return false;
+    if (*full && is_of(ns, *full))
+        return true;
+    if (!has_its_share(ns->engine, ns->key))
+        return false;
+    *full = ns->key;
+    return true;
+}
+
+size_t ns_count_held_back(const struct engine *e)
+{
+    const struct ns *ns;
+    const char *full = NULL;
+    size_t n = 0;
+    TAILQ_FOREACH(ns, &e->waiting, in_waiting)
+    n += ns_is_held_back(ns, &full);
+    return n;
+}
+
+static void join_waiting(struct ns *ns)
+{
+    struct engine *e = ns->engine;
+    const struct run *run = TAILQ_FIRST(&ns->queue);
+    struct ns *other;
+    (void)snprintf(ns->key, sizeof ns->key, "%s", run ? run->key : "");
+    ns->turn = e->turn + 1;
+    TAILQ_FOREACH(other, &e->waiting, in_waiting)
+    if (is_of(other, ns->key) && other->turn >= ns->turn)
+        ns->turn = other->turn + 1;
+    other = TAILQ_LAST(&e->waiting, ns_list);
+    while (other && other->turn > ns->turn)
+        other = TAILQ_PREV(other, ns_list, in_waiting);
+    if (other)
+        TAILQ_INSERT_AFTER(&e->waiting, other, ns, in_waiting);
+    else
+        TAILQ_INSERT_HEAD(&e->waiting, ns, in_waiting);
+    ns->waiting = true;
+    e->waiting_count++;
+}
 
 /* Ends as many idle namespaces as others wait for a place. False: none is idle. */
 static bool make_room(struct engine *e)
 {
-    size_t leaving = e->dying_count;
-    for (struct ns *ns; leaving < e->waiting_count && (ns = TAILQ_FIRST(&e->idle)); leaving++) {
+    size_t leaving = e->dying_count, wanted = e->waiting_count - ns_count_held_back(e);
+    for (struct ns *ns; leaving < wanted && (ns = TAILQ_FIRST(&e->idle)); leaving++) {
         leave_idle(ns);
         e->total.evictions++;
         slot_end(ns->slot);
@@ -118,6 +192,7 @@ static struct slot *find_spare(const struct ns *ns)
 void ns_serve_waiting(struct engine *e)
 {
     struct ns *ns = TAILQ_FIRST(&e->waiting), *next;
+    const char *full = NULL;
     for (; !e->stopping && ns; ns = next) {
         struct slot *spare = find_spare(ns);
         next = TAILQ_NEXT(ns, in_waiting);
@@ -127,9 +202,10 @@ void ns_serve_waiting(struct engine *e)
         }
         if (TAILQ_EMPTY(&e->spares))
             return;
-        if (!spare)
+        if (!spare || ns_is_held_back(ns, &full))
             continue;
         leave_waiting(ns);
+        e->turn = ns->turn > e->turn ? ns->turn : e->turn;
         slot_attach(spare, ns);
     }
 }
@@ -140,9 +216,7 @@ static void activate(struct ns *ns)
     if (ns->slot || ns->waiting || ns->removing)
         return;
     ns->start = find_spare(ns) ? PROTO_START_SPARE : PROTO_START_COLD;
-    ns->waiting = true;
-    TAILQ_INSERT_TAIL(&e->waiting, ns, in_waiting);
-    e->waiting_count++;
+    join_waiting(ns);
     ns_serve_waiting(e);
     if (ns->waiting)
         slots_refill(e);

@@ -282,8 +282,12 @@ static int pack_single(struct engine *e, struct run *run, const struct proto_exe
     return 0;
 }
 
-static const char *find_no_room(const struct engine *e, const struct ns *ns)
+static const char *find_no_room(const struct engine *e, const struct run *run)
 {
+    const struct ns *ns = run->ns;
+    if (ns->is_fresh && e->waiting_count >= ENGINE_FRESH_WAITING_MAX &&
+        ns_count_waiting(e, run->key) >= ENGINE_FRESH_WAITING_MAX)
+        return "too many runs of this key without a namespace are waiting";
     if (ns->queued >= e->set.queue_max)
         return "the namespace's queue is full";
     if (e->open_runs > ENGINE_RUNS_MAX || e->held_fds > ENGINE_RUN_FDS_MAX ||
@@ -338,7 +342,7 @@ static bool prepare(struct engine *e, struct run *run, const struct proto_execut
                                 "cmd, env, cwd, args and files together are too long"};
     else if (r < 0)
         *why = (struct refusal){PROTO_INTERNAL, "", "out of memory"};
-    else if ((why->text = find_no_room(e, run->ns)))
+    else if ((why->text = find_no_room(e, run)))
         why->outcome = PROTO_QUEUE_FULL;
     if (why->text || !exec->work)
         return !why->text;
