@@ -7,7 +7,8 @@
  * frontend hand it a call and are told when it is done. The queue of calls is bounded. Schema:
  * store/schema.sql, migrations by number. Objects are content-addressed, written to a temporary
  * file, fsync'ed and renamed before any row names them; rows name them before anyone is told; the
- * start removes what no row names. Retention: oldest first, by age, by count and by bytes.
+ * start removes what no row names. Retention: by age, oldest first; by count and by bytes, the
+ * oldest of the key that has most.
  */
 #pragma once
 #include <stdint.h>
@@ -25,7 +26,7 @@ struct store;
 
 struct store_settings {
     uint64_t age_s, runs_max; /* what is older, and runs beyond that many, goes; 0: never */
-    uint64_t bytes_max;       /* of all objects and runs together: then the oldest go; 0: any */
+    uint64_t bytes_max;       /* of all objects and runs together: then some go; 0: any */
     uint64_t key_bytes_max, key_files_max; /* uploads of one key; 0: any */
 };
 
