@@ -181,6 +181,7 @@ struct engine {
     size_t spare_count, starting_count, bound_count, dying_count, standby_count;
     size_t busy_count;
     uint32_t cpu_count;
+    uint64_t pids_half; /* of the processes that the machine may have */
     unsigned start_failures;
     uint64_t no_start_before_ns;
     int fds_end;               /* descriptors from here on are for receiving only */

@@ -91,8 +91,8 @@ void ns_drop_if_unused(struct ns *ns)
  *
  * Fresh namespaces cost nothing to ask for, so keys take turns: a key's next namespace waits for
  * one of each other key that waits (start-time fair queueing, a namespace being the unit). And one
- * key's fresh ones take no more than half of the places, or nobody else would have one while they
- * last.
+ * key's fresh ones take no more than half of the places, nor more than may have half of the
+ * machine's processes, or nobody else would have one while they last.
  */
 
 static bool is_of(const struct ns *ns, const char *key)
@@ -111,7 +111,9 @@ size_t ns_count_waiting(const struct engine *e, const char *key)
 
 static bool has_its_share(const struct engine *e, const char *key)
 {
-    size_t most = (e->set.active_max + 1) / 2, n = 0;
+    uint64_t pids = e->policies->plans[0].limits.group.pids_max;
+    uint64_t most = (e->set.active_max + 1) / 2, n = 0, fit = pids ? e->pids_half / pids : most;
+    most = fit < most ? fit + !fit : most;
     if (e->fresh_count < most)
         return false;
     for (uint32_t i = 0; i < e->slot_count && n < most; i++) {

@@ -49,4 +49,15 @@ ok($brood->wait_log(qr/too many runs of this key/), 'some of 4,000 more of ann a
 is(run('bob'), "200 hi\n", 'none of bob');
 kill KILL => $brood->{pid};
 ok($brood->wait_exit(10), 'enough');
+
+# Each of them may have `limits.pids` processes, and the machine has no more than kernel.pid_max.
+my $most = int(slurp('/proc/sys/kernel/pid_max') / 2 / 8192) || 1;
+SKIP: {
+    skip 'the machine may have too many processes', 1 if $most > 20;
+    $brood = Brood->start(dir => Brood::_temp_dir(), 'limits-pids' => 8192, 'runs-drain' => '0s', 'runs-max-wait' => '60s');
+    my @open = map { my $c = $brood->connect; $c->put(Brood::Conn->request(POST => '/v1/runs', body => {cmd => 'sleep 2; echo $HOSTNAME'})); $c } 1 .. $most + 2;
+    my @ended = map { my $r = $_->get(40); $r && $r->{json} ? $r->{json}{queue_ms} : undef } @open;
+    is(scalar(grep { defined && $_ > 1500 } @ended), 2, "with 8192 processes each, $most run at once and two wait for them") or diag(explain(\@ended));
+    $brood->stop;
+}
 done_testing;
