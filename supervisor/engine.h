@@ -282,6 +282,12 @@ const char *slot_state_name(enum slot_state state);
 
 void ns_init(struct engine *e);
 struct ns *ns_find(struct engine *e, const char *id);
+/* The names of all volumes; good until the next call of anything here. 0, or <0 with err. */
+struct vol_list;
+int ns_list_volumes(const struct engine *e, const struct vol_list **ret, struct err *err);
+bool ns_list_has(const struct vol_list *list, const char *id);
+/* This namespace has a volume from here on. */
+void ns_on_volume(const struct ns *ns);
 /* Finds or makes; NULL: out of memory. */
 struct ns *ns_get(struct engine *e, const char *id);
 /* One without a volume, for one request, under a name that nobody else can have. */

@@ -12,6 +12,7 @@
 #include "lib/log.h"
 #include "supervisor/engine.h"
 #include "supervisor/verdict.h"
+#include "volumes/volumes.h"
 #include <inttypes.h>
 
 #define SWEEP_MS 1000u
@@ -85,6 +86,54 @@ void ns_drop_if_unused(struct ns *ns)
     *at = ns->next;
     ns->engine->ns_count--;
     free(ns);
+}
+
+/* ---- volumes -----------------------------------------------------------------------------------
+ *
+ * A directory cannot be asked for one name without a path, so all are read, which takes long where
+ * there are many (50,000: 40 ms), and nobody else is served meanwhile. So what was read is good for
+ * ten times as long as reading it took, or until the engine knows better; only what others than
+ * priv do to fs_root is seen that much later.
+ */
+
+#define LIST_GOOD_FOR 10u
+
+static struct {
+    struct vol_list list;
+    uint64_t until_ns;
+} volumes;
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+bool ns_list_has(const struct vol_list *list, const char *id)
+{
+    return list->count && bsearch(id, list->names, list->count, sizeof *list->names, compare_names);
+}
+
+int ns_list_volumes(const struct engine *e, const struct vol_list **ret, struct err *err)
+{
+    uint64_t begin = clock_now_ns();
+    if (begin >= volumes.until_ns) {
+        struct vol_list list;
+        int r = vol_list(e->root_fd, &list, err);
+        if (r < 0)
+            return r;
+        vol_list_free(&volumes.list);
+        volumes.list = list;
+        uint64_t now = clock_now_ns();
+        volumes.until_ns = now + LIST_GOOD_FOR * (now - begin);
+    }
+    *ret = &volumes.list;
+    return 0;
+}
+
+void ns_on_volume(const struct ns *ns)
+{
+    if (!ns_list_has(&volumes.list, ns->id))
+        volumes.until_ns = 0;
 }
 
 /* ---- activation --------------------------------------------------------------------------------
@@ -479,6 +528,8 @@ void ns_remove(struct engine *e, struct client *client, uint64_t tag, const char
 
 void ns_on_discarded(struct engine *e, const struct priv_reply *reply)
 {
+    if (!reply->error && !reply->detail) /* one has gone */
+        volumes.until_ns = 0;
     if (reply->slot >= ENGINE_REMOVALS_MAX || !e->removals[reply->slot].used)
         return;
     struct removal *r = &e->removals[reply->slot];

@@ -379,20 +379,16 @@ static const struct refusal *refuse_early(const struct client *c, const struct p
 /* Only what makes something makes a namespace, too. */
 static bool is_missing(struct engine *e, const struct proto_execute *exec)
 {
-    struct vol_list list;
+    const struct vol_list *list;
     struct err err;
-    bool found = false;
     if (exec->kind != PROTO_FILES || exec->files->op == PROTO_FILES_PUT ||
         exec->files->op == PROTO_FILES_MKDIR || ns_find(e, exec->ns_id))
         return false;
-    if (vol_list(e->root_fd, &list, &err) < 0) {
+    if (ns_list_volumes(e, &list, &err) < 0) {
         LOG(ERROR, "list_failed", F_STR("error", err.text));
         return false; /* then it is found out inside */
     }
-    for (size_t i = 0; i < list.count && !found; i++)
-        found = strcmp(list.names[i], exec->ns_id) == 0;
-    vol_list_free(&list);
-    return !found;
+    return !ns_list_has(list, exec->ns_id);
 }
 
 static enum run_kind kind_of(const struct proto_execute *exec)

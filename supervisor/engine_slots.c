@@ -208,6 +208,7 @@ static void assign(struct slot *s, const struct zyg_order *order, int *volume)
 static void act_assign(struct slot *s, struct event *ev)
 {
     struct zyg_order order = {.verb = ZYG_ASSIGN};
+    ns_on_volume(s->ns);
     (void)snprintf(order.ns_id, sizeof order.ns_id, "%s", s->ns->id);
     assign(s, &order, &ev->fd);
 }
