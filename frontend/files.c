@@ -56,6 +56,7 @@ struct files_op {
     struct proto_result result; /* valid when not open */
     char *text;                 /* LIST: the document so far */
     size_t len, room, entries;
+    size_t borrowed;                /* of what outputs may take, until the client has the page */
     struct proto_files_answer last; /* LIST: the last entry of the page */
     char ns_id[PROTO_NS_ID_MAX + 1];
     struct proto_files_ask ask;
@@ -78,6 +79,7 @@ static void free_if_unused(struct files_op *op)
     stop_listening(op);
     fd_close(&op->body_fd);
     free(op->text);
+    output_return(op->borrowed);
     free(op);
 }
 
@@ -224,6 +226,9 @@ static bool grow(struct files_op *op)
     size_t room = op->room ? op->room : ENTRY_ROOM;
     while (room < op->len + ENTRY_ROOM)
         room *= 2;
+    if (room > op->borrowed && !output_borrow_spare(room - op->borrowed))
+        return false;
+    op->borrowed = room > op->borrowed ? room : op->borrowed;
     char *text = room > op->room ? realloc(op->text, room) : op->text;
     if (!text)
         return false;
@@ -246,7 +251,11 @@ static void answer_page(struct files_op *op, bool more)
     else
         n += (size_t)snprintf(at + n, ENTRY_ROOM - n, "\"next\":null");
     n += (size_t)snprintf(at + n, ENTRY_ROOM - n, "}\n");
-    http_respond(op->req, 200, NULL, op->text, op->len + n);
+    char *text = ptr_take(&op->text); /* the answer is a copy, and may be the end of op */
+    n += op->len;
+    op->len = op->room = 0;
+    http_respond(op->req, 200, NULL, text, n);
+    free(text);
 }
 
 /* Takes the descriptor. */

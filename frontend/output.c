@@ -65,12 +65,22 @@ bool output_may_begin(void)
     return atomic_load(&buffered) < OUTPUT_BUFFERED_MAX - OUTPUT_BUFFERED_MAX / 8;
 }
 
-bool output_borrow(size_t n)
+static bool borrow(size_t n, uint64_t most)
 {
-    if (atomic_fetch_add(&buffered, n) + n <= OUTPUT_BUFFERED_MAX)
+    if (atomic_fetch_add(&buffered, n) + n <= most)
         return true;
     atomic_fetch_sub(&buffered, n);
     return false;
+}
+
+bool output_borrow(size_t n)
+{
+    return borrow(n, OUTPUT_BUFFERED_MAX);
+}
+
+bool output_borrow_spare(size_t n)
+{
+    return borrow(n, OUTPUT_BUFFERED_MAX / 2);
 }
 
 void output_return(size_t n)

@@ -43,6 +43,8 @@ void output_end(struct output *o);
 void output_fini(struct output *o);
 /* Counts n bytes elsewhere as kept output. False: there is no room. */
 bool output_borrow(size_t n);
+/* The same for what can as well be asked for later: it leaves half of the room to runs. */
+bool output_borrow_spare(size_t n);
 void output_return(size_t n);
 /* True while the process may take on more output (some room below the cap is left to runs under
  * way). */

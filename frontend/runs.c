@@ -25,6 +25,7 @@ static void free_if_unused(struct show *s)
         return;
     free(s->call.run.json);
     free(s->call.run.artifacts);
+    output_return(s->call.borrowed);
     buf_fini(&s->tail);
     free(s);
 }
@@ -69,6 +70,9 @@ static void on_found(struct store_call *call)
         free_if_unused(s);
     else if (call->error == ENOENT)
         answer_unknown(s->req);
+    else if (call->error == EAGAIN)
+        answer_error(s->req, &(struct answer_error){503, "overloaded", 1000, NULL},
+                     "too much output is waiting for its clients");
     else if (call->error)
         answer_error(s->req, &(struct answer_error){503, "storage", 1000, NULL},
                      "the run cannot be read now");
@@ -102,6 +106,7 @@ static void look_up(struct front *f, struct http_request *req, const char *id, b
         s->cancels = cancels;
         s->call.verb = STORE_GET_RUN;
         s->call.on_done = on_found;
+        s->call.borrow = cancels ? NULL : output_borrow_spare; /* readers may be many, and slow */
         s->call.fd = -1;
         (void)snprintf(s->call.run.id, sizeof s->call.run.id, "%s", id);
         (void)snprintf(s->call.run.key, sizeof s->call.run.key, "%s", routes_key_label(req));

@@ -123,13 +123,15 @@ static int get_run(struct store *s, struct store_call *c)
     if (error == 0) {
         size_t len = (size_t)sqlite3_column_bytes(st, 1);
         run->created_ms = sqlite3_column_int64(st, 0);
-        run->json = malloc(len + 1);
+        bool may = !c->borrow || c->borrow(len);
+        c->borrowed = c->borrow && may ? len : 0;
+        run->json = may ? malloc(len + 1) : NULL;
         if (run->json && len)
             memcpy(run->json, sqlite3_column_blob(st, 1), len);
         if (run->json)
             run->json[len] = 0;
         run->json_len = len;
-        error = run->json ? 0 : ENOMEM;
+        error = run->json ? 0 : may ? ENOMEM : EAGAIN;
     }
     (void)sqlite3_reset(st);
     if (error == 0)
@@ -303,15 +305,19 @@ struct oldest { /* of runs, or of files without one */
     struct store_sha256 sha256;
 };
 
-static int find_oldest(struct store *s, enum store_statement which, struct oldest *ret)
+/* `key` NULL: of all. */
+static int find_oldest(struct store *s, enum store_statement which, const char *key,
+                       struct oldest *ret)
 {
     sqlite3_stmt *st = store_statement(s, which);
+    if (key)
+        bind_text(st, 1, key);
     int rc = sqlite3_step(st);
     *ret = (struct oldest){.created_ms = INT64_MAX};
     if (rc == SQLITE_ROW) {
         copy_column(st, 0, ret->id, sizeof ret->id);
         ret->created_ms = sqlite3_column_int64(st, 1);
-        if (which == ST_FILE_OLDEST)
+        if (which == ST_FILE_OLDEST || which == ST_FILE_OLDEST_OF)
             ret->sha256 = column_sha256(st, 2);
     }
     (void)sqlite3_reset(st);
@@ -348,28 +354,57 @@ static int read_totals(struct store *s, uint64_t *ret_runs, uint64_t *ret_bytes)
     return error;
 }
 
+/* Of what there is too much: the oldest of the key that has most of it. */
+static int find_surplus(struct store *s, enum store_statement most, struct oldest *ret_run,
+                        struct oldest *ret_file)
+{
+    char key[STORE_KEY_MAX + 1] = "";
+    sqlite3_stmt *st = store_statement(s, most);
+    int error = found(s, sqlite3_step(st));
+    if (error == 0)
+        copy_column(st, 0, key, sizeof key);
+    (void)sqlite3_reset(st);
+    if (error == 0)
+        error = find_oldest(s, ST_RUN_OLDEST_OF, key, ret_run);
+    return error ? error : find_oldest(s, ST_FILE_OLDEST_OF, key, ret_file);
+}
+
+/* What is to go next; neither: nothing. */
+static int find_next_out(struct store *s, const struct store_settings *set, int64_t before_ms,
+                         struct oldest *ret_run, struct oldest *ret_file)
+{
+    uint64_t runs = 0, bytes = 0;
+    int error = read_totals(s, &runs, &bytes);
+    if (error)
+        return error;
+    if (set->runs_max && runs > set->runs_max) {
+        error = find_surplus(s, ST_MOST_RUNS, ret_run, ret_file);
+        ret_file->created_ms = INT64_MAX;
+        return error;
+    }
+    if (set->bytes_max && bytes > set->bytes_max)
+        return find_surplus(s, ST_MOST_BYTES, ret_run, ret_file);
+    error = find_oldest(s, ST_RUN_OLDEST, NULL, ret_run);
+    if (error == 0)
+        error = find_oldest(s, ST_FILE_OLDEST, NULL, ret_file);
+    if (ret_run->created_ms >= before_ms)
+        ret_run->created_ms = INT64_MAX;
+    if (ret_file->created_ms >= before_ms)
+        ret_file->created_ms = INT64_MAX;
+    return error;
+}
+
 int store_retain(struct store *s, const struct store_settings *set, int64_t now_ms)
 {
     int64_t age_ms = set->age_s && set->age_s < INT64_MAX / 1000 ? (int64_t)set->age_s * 1000 : 0;
     for (int i = 0; i < DROPS_A_TURN; i++) {
-        struct oldest run, file;
-        uint64_t runs = 0, bytes = 0;
-        int error = find_oldest(s, ST_RUN_OLDEST, &run);
-        if (error == 0)
-            error = find_oldest(s, ST_FILE_OLDEST, &file);
-        if (error == 0)
-            error = read_totals(s, &runs, &bytes);
+        struct oldest run = {.created_ms = INT64_MAX}, file = run;
+        int error = find_next_out(s, set, age_ms ? now_ms - age_ms : INT64_MIN, &run, &file);
         if (error)
             return error;
-        int64_t first = run.created_ms < file.created_ms ? run.created_ms : file.created_ms;
-        if (first == INT64_MAX)
+        if (run.created_ms == INT64_MAX && file.created_ms == INT64_MAX)
             return 0;
-        if (set->runs_max && runs > set->runs_max)
-            error = drop_run(s, run.id);
-        else if (!(set->bytes_max && bytes > set->bytes_max) &&
-                 !(age_ms && first < now_ms - age_ms))
-            return 0;
-        else if (run.created_ms <= file.created_ms)
+        if (run.created_ms <= file.created_ms)
             error = drop_run(s, run.id);
         else
             error = drop_file(s, file.id, &file.sha256);

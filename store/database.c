@@ -54,6 +54,12 @@ static const char *const texts[ST_COUNT] = {
                        "ORDER BY created_ms LIMIT 1",
     [ST_SHARE] = "SELECT files, bytes FROM shares WHERE key = ?",
     [ST_TOTALS] = "SELECT runs, bytes FROM totals",
+    [ST_MOST_RUNS] = "SELECT key FROM holdings ORDER BY runs DESC LIMIT 1",
+    [ST_MOST_BYTES] = "SELECT key FROM holdings ORDER BY bytes DESC LIMIT 1",
+    [ST_RUN_OLDEST_OF] = "SELECT id, created_ms FROM runs WHERE key = ? "
+                         "ORDER BY created_ms LIMIT 1",
+    [ST_FILE_OLDEST_OF] = "SELECT id, created_ms, sha256 FROM files WHERE run_id IS NULL "
+                          "AND key = ? ORDER BY created_ms LIMIT 1",
 };
 
 /* ---- the way to the files ---------------------------------------------------------------------

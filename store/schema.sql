@@ -80,3 +80,36 @@ CREATE TRIGGER uploads_go AFTER DELETE ON files WHEN old.upload BEGIN
     UPDATE shares SET files = files - 1, bytes = bytes - old.size WHERE key = old.key;
     DELETE FROM shares WHERE key = old.key AND files = 0;
 END;
+
+-- migration 2
+-- What each key's runs and files take, contents counted as often as they are named. When there is too much, what goes
+-- is the oldest of the key that has most: a key that fills the store loses its own.
+CREATE TABLE holdings (
+    key TEXT PRIMARY KEY,
+    runs INTEGER NOT NULL,
+    bytes INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO holdings SELECT key, sum(one), sum(size) FROM (
+    SELECT key, 1 AS one, length(json) AS size FROM runs UNION ALL SELECT key, 0, size FROM files) GROUP BY key;
+CREATE INDEX runs_of_key ON runs (key, created_ms);
+CREATE INDEX files_of_key ON files (key, created_ms) WHERE run_id IS NULL;
+
+CREATE TRIGGER runs_held AFTER INSERT ON runs BEGIN
+    INSERT INTO holdings VALUES (new.key, 1, length(new.json))
+        ON CONFLICT (key) DO UPDATE SET runs = runs + 1, bytes = bytes + excluded.bytes;
+END;
+CREATE TRIGGER runs_held_anew AFTER UPDATE OF json ON runs BEGIN
+    UPDATE holdings SET bytes = bytes + length(new.json) - length(old.json) WHERE key = new.key;
+END;
+CREATE TRIGGER runs_let_go AFTER DELETE ON runs BEGIN
+    UPDATE holdings SET runs = runs - 1, bytes = bytes - length(old.json) WHERE key = old.key;
+    DELETE FROM holdings WHERE key = old.key AND runs = 0 AND bytes = 0;
+END;
+CREATE TRIGGER files_held AFTER INSERT ON files BEGIN
+    INSERT INTO holdings VALUES (new.key, 0, new.size)
+        ON CONFLICT (key) DO UPDATE SET bytes = bytes + excluded.bytes;
+END;
+CREATE TRIGGER files_let_go AFTER DELETE ON files BEGIN
+    UPDATE holdings SET bytes = bytes - old.size WHERE key = old.key;
+    DELETE FROM holdings WHERE key = old.key AND runs = 0 AND bytes = 0;
+END;

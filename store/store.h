@@ -7,7 +7,8 @@
  * frontend hand it a call and are told when it is done. The queue of calls is bounded. Schema:
  * store/schema.sql, migrations by number. Objects are content-addressed, written to a temporary
  * file, fsync'ed and renamed before any row names them; rows name them before anyone is told; the
- * start removes what no row names. Retention: oldest first, by age, by count and by bytes.
+ * start removes what no row names. Retention: by age, oldest first; by count and by bytes, the
+ * oldest of the key that has most.
  */
 #pragma once
 #include <stdint.h>
@@ -25,7 +26,7 @@ struct store;
 
 struct store_settings {
     uint64_t age_s, runs_max; /* what is older, and runs beyond that many, goes; 0: never */
-    uint64_t bytes_max;       /* of all objects and runs together: then the oldest go; 0: any */
+    uint64_t bytes_max;       /* of all objects and runs together: then some go; 0: any */
     uint64_t key_bytes_max, key_files_max; /* uploads of one key; 0: any */
 };
 
@@ -49,7 +50,7 @@ enum store_verb {
                           put before. Again: the json is replaced, artifacts are added. EEXIST: the
                           id is another key's; EINVAL: an artifact is not there or not free */
     STORE_GET_RUN,     /* run.id, run.key -> run, json and artifacts the caller's to free; ENOENT,
-                          also for another key's */
+                          also for another key's; EAGAIN: `borrow` said no */
     STORE_PUT_OBJECT,  /* from fd (all of a regular file; EFBIG beyond bytes_max) or data/len;
                           object.name, key, upload -> object, durable. EDQUOT: the key's share is
                           used up, ENOSPC: the disk is full */
@@ -69,6 +70,9 @@ struct store_call {
     const char *data; /* PUT_OBJECT: not NULL: instead of fd */
     size_t len;
     uint64_t bytes_max;
+    bool (*borrow)(size_t n);                 /* GET_RUN, if not NULL: may json take so much? Asked
+                                                 in the store's thread */
+    size_t borrowed;                          /* what it said yes to: the caller's to return */
     int error;                                /* 0 or errno */
     void (*on_done)(struct store_call *call); /* in the thread of the mailbox */
     struct store_mailbox *mailbox;

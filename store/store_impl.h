@@ -31,6 +31,10 @@ enum store_statement {
     ST_FILE_OLDEST,
     ST_SHARE,
     ST_TOTALS,
+    ST_MOST_RUNS,
+    ST_MOST_BYTES,
+    ST_RUN_OLDEST_OF,
+    ST_FILE_OLDEST_OF,
     ST_COUNT,
 };
 

@@ -20,6 +20,7 @@
 
 #define ENGINE_RUNS_MAX 3072u                    /* queued and running */
 #define ENGINE_RUN_FDS_MAX (ENGINE_RUNS_MAX * 3) /* held for them: more for those with files */
+#define ENGINE_FRESH_WAITING_MAX (ENGINE_RUNS_MAX / 4) /* runs of a key without a namespace */
 #define ENGINE_HELD_BYTES_MAX (64u << 20) /* messages of their stages that are not sent yet */
 #define ENGINE_STAGE_FDS_MAX (4u + PROTO_PLACES_MAX) /* stdin, stdout, stderr, the code, files */
 #define ENGINE_CLIENTS_MAX 256u
@@ -81,9 +82,11 @@ struct ns {
     struct run *running;
     enum proto_start start; /* of the next run: how its zygote was found */
     bool waiting;           /* for a spare, in engine.waiting */
+    uint64_t turn;          /* its place in there */
     bool in_lru;            /* active and without a run, in engine.idle */
     bool removing;
     bool over; /* a probe's, which is done: its zygote is ended as soon as it can be */
+    char key[PROTO_KEY_LABEL_MAX + 1]; /* whose run made it active; "": nobody's */
     uint64_t idle_since_ns;
     TAILQ_ENTRY(ns) in_waiting, in_idle;
 };
@@ -179,6 +182,7 @@ struct engine {
     size_t spare_count, starting_count, bound_count, dying_count, standby_count;
     size_t busy_count;
     uint32_t cpu_count;
+    uint64_t pids_half; /* of the processes that the machine may have */
     unsigned start_failures;
     uint64_t no_start_before_ns;
     int fds_end;               /* descriptors from here on are for receiving only */
@@ -190,6 +194,8 @@ struct engine {
     uint64_t hash_seed;
     struct ns_list waiting, idle;
     size_t ns_count, waiting_count;
+    size_t fresh_count; /* bound ones that are fresh */
+    uint64_t turn;      /* of the namespace that was served last */
     struct loop_timer idle_sweep;
     struct removal removals[ENGINE_REMOVALS_MAX];
 
@@ -277,6 +283,12 @@ const char *slot_state_name(enum slot_state state);
 
 void ns_init(struct engine *e);
 struct ns *ns_find(struct engine *e, const char *id);
+/* The names of all volumes; good until the next call of anything here. 0, or <0 with err. */
+struct vol_list;
+int ns_list_volumes(const struct engine *e, const struct vol_list **ret, struct err *err);
+bool ns_list_has(const struct vol_list *list, const char *id);
+/* This namespace has a volume from here on. */
+void ns_on_volume(const struct ns *ns);
 /* Finds or makes; NULL: out of memory. */
 struct ns *ns_get(struct engine *e, const char *id);
 /* One without a volume, for one request, under a name that nobody else can have. */
@@ -301,6 +313,13 @@ void ns_on_slot_gone(struct ns *ns);
 void ns_fail_queue(struct ns *ns, enum proto_outcome outcome, const char *text);
 /* Gives spares to waiting namespaces, evicting idle ones where the limit demands it. */
 void ns_serve_waiting(struct engine *e);
+/* Is this one, which waits, not to be served now, because its key has its share of the places?
+ * *full: NULL first, then a key that is known to; most of those that wait are of one. */
+bool ns_is_held_back(const struct ns *ns, const char **full);
+/* How many of those that wait. */
+size_t ns_count_held_back(const struct engine *e);
+/* How many wait on behalf of this key. */
+size_t ns_count_waiting(const struct engine *e, const char *key);
 /* All waiting namespaces are told that no zygote can be started. */
 void ns_fail_waiting(struct engine *e, const char *text);
 /* Boxes were asked: runs of those that do not hold are told. */

@@ -258,13 +258,13 @@ static void answer_list(struct client *c, const struct proto_msg *request)
 {
     static struct proto_ns_entry entries[PROTO_LIST_MAX];
     struct engine *e = c->engine;
-    struct vol_list list;
+    const struct vol_list *list;
     struct err err;
     struct proto_msg msg = {.type = PROTO_NS_LIST, .tag = request->tag};
     size_t limit = request->ns_list_request.limit, at = 0;
     if (limit == 0 || limit > PROTO_LIST_MAX)
         limit = PROTO_LIST_MAX;
-    if (vol_list(e->root_fd, &list, &err) < 0) {
+    if (ns_list_volumes(e, &list, &err) < 0) {
         LOG(ERROR, "list_failed", F_STR("error", err.text));
         msg.type = PROTO_DONE;
         msg.done.outcome = PROTO_INTERNAL;
@@ -272,20 +272,19 @@ static void answer_list(struct client *c, const struct proto_msg *request)
         client_send(c, &msg);
         return;
     }
-    while (at < list.count && strcmp(list.names[at], request->ns_list_request.after) <= 0)
+    while (at < list->count && strcmp(list->names[at], request->ns_list_request.after) <= 0)
         at++;
-    for (; at < list.count && msg.ns_list.count < limit; at++) {
-        const struct ns *ns = ns_find(e, list.names[at]);
+    for (; at < list->count && msg.ns_list.count < limit; at++) {
+        const struct ns *ns = ns_find(e, list->names[at]);
         entries[msg.ns_list.count++] = (struct proto_ns_entry){
-            .ns_id = list.names[at],
+            .ns_id = list->names[at],
             .active = ns && ns->slot && ns->slot->state != SLOT_DYING,
             .queued = ns ? (uint32_t)ns->queued : 0,
         };
     }
     msg.ns_list.entries = entries;
-    msg.ns_list.more = at < list.count;
+    msg.ns_list.more = at < list->count;
     client_send(c, &msg);
-    vol_list_free(&list);
 }
 
 static void answer_policy(struct client *c, const struct proto_msg *request)

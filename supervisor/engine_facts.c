@@ -273,14 +273,15 @@ void run_finish(struct run *run, struct slot *s, const struct zyg_report *report
     struct proto_result result = {
         .outcome = PROTO_OK, .field = "", .text = "", .start = run->start};
     loop_timer_cancel(&s->engine->loop, &s->cpu_limit);
+    uint64_t peak = read_counter(s->counters[CGROUP_PEAK], "");
     if (report->reason == ZYG_BY_STEP) {
         if (is_full(report))
             end_for_disk(run, s, report);
         else
             fail_step(run, report);
+        reset_counters(s, report, peak); /* putting its files in place may have met the limits */
         return;
     }
-    uint64_t peak = read_counter(s->counters[CGROUP_PEAK], "");
     result.reason = find_reason(run, s, report);
     result.exited = WIFEXITED(report->status);
     result.exit_code = result.exited ? WEXITSTATUS(report->status) : 0;

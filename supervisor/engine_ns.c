@@ -12,6 +12,7 @@
 #include "lib/log.h"
 #include "supervisor/engine.h"
 #include "supervisor/verdict.h"
+#include "volumes/volumes.h"
 #include <inttypes.h>
 
 #define SWEEP_MS 1000u
@@ -87,14 +88,138 @@ void ns_drop_if_unused(struct ns *ns)
     free(ns);
 }
 
-/* ---- activation --------------------------------------------------------------------------------
+/* ---- volumes -----------------------------------------------------------------------------------
+ *
+ * A directory cannot be asked for one name without a path, so all are read, which takes long where
+ * there are many (50,000: 40 ms), and nobody else is served meanwhile. So what was read is good for
+ * ten times as long as reading it took, or until the engine knows better; only what others than
+ * priv do to fs_root is seen that much later.
  */
+
+#define LIST_GOOD_FOR 10u
+
+static struct {
+    struct vol_list list;
+    uint64_t until_ns;
+} volumes;
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+bool ns_list_has(const struct vol_list *list, const char *id)
+{
+    return list->count && bsearch(id, list->names, list->count, sizeof *list->names, compare_names);
+}
+
+int ns_list_volumes(const struct engine *e, const struct vol_list **ret, struct err *err)
+{
+    uint64_t begin = clock_now_ns();
+    if (begin >= volumes.until_ns) {
+        struct vol_list list;
+        int r = vol_list(e->root_fd, &list, err);
+        if (r < 0)
+            return r;
+        vol_list_free(&volumes.list);
+        volumes.list = list;
+        uint64_t now = clock_now_ns();
+        volumes.until_ns = now + LIST_GOOD_FOR * (now - begin);
+    }
+    *ret = &volumes.list;
+    return 0;
+}
+
+void ns_on_volume(const struct ns *ns)
+{
+    if (!ns_list_has(&volumes.list, ns->id))
+        volumes.until_ns = 0;
+}
+
+/* ---- activation --------------------------------------------------------------------------------
+ *
+ * Fresh namespaces cost nothing to ask for, so keys take turns: a key's next namespace waits for
+ * one of each other key that waits (start-time fair queueing, a namespace being the unit). And one
+ * key's fresh ones take no more than half of the places, nor more than may have half of the
+ * machine's processes, or nobody else would have one while they last.
+ */
+
+static bool is_of(const struct ns *ns, const char *key)
+{
+    return strcmp(ns->key, key) == 0;
+}
+
+size_t ns_count_waiting(const struct engine *e, const char *key)
+{
+    const struct ns *ns;
+    size_t n = 0;
+    TAILQ_FOREACH(ns, &e->waiting, in_waiting)
+    n += is_of(ns, key);
+    return n;
+}
+
+static bool has_its_share(const struct engine *e, const char *key)
+{
+    uint64_t pids = e->policies->plans[0].limits.group.pids_max;
+    uint64_t most = (e->set.active_max + 1) / 2, n = 0, fit = pids ? e->pids_half / pids : most;
+    most = fit < most ? fit + !fit : most;
+    if (e->fresh_count < most)
+        return false;
+    for (uint32_t i = 0; i < e->slot_count && n < most; i++) {
+        const struct ns *ns = e->slots[i].ns;
+        n += ns && ns->is_fresh && is_of(ns, key);
+    }
+    return n >= most;
+}
+
+bool ns_is_held_back(const struct ns *ns, const char **full)
+{
+    if (!ns->is_fresh)
+        return false;
+    if (*full && is_of(ns, *full))
+        return true;
+    if (!has_its_share(ns->engine, ns->key))
+        return false;
+    *full = ns->key;
+    return true;
+}
+
+size_t ns_count_held_back(const struct engine *e)
+{
+    const struct ns *ns;
+    const char *full = NULL;
+    size_t n = 0;
+    TAILQ_FOREACH(ns, &e->waiting, in_waiting)
+    n += ns_is_held_back(ns, &full);
+    return n;
+}
+
+static void join_waiting(struct ns *ns)
+{
+    struct engine *e = ns->engine;
+    const struct run *run = TAILQ_FIRST(&ns->queue);
+    struct ns *other;
+    (void)snprintf(ns->key, sizeof ns->key, "%s", run ? run->key : "");
+    ns->turn = e->turn + 1;
+    TAILQ_FOREACH(other, &e->waiting, in_waiting)
+    if (is_of(other, ns->key) && other->turn >= ns->turn)
+        ns->turn = other->turn + 1;
+    other = TAILQ_LAST(&e->waiting, ns_list);
+    while (other && other->turn > ns->turn)
+        other = TAILQ_PREV(other, ns_list, in_waiting);
+    if (other)
+        TAILQ_INSERT_AFTER(&e->waiting, other, ns, in_waiting);
+    else
+        TAILQ_INSERT_HEAD(&e->waiting, ns, in_waiting);
+    ns->waiting = true;
+    e->waiting_count++;
+}
 
 /* Ends as many idle namespaces as others wait for a place. False: none is idle. */
 static bool make_room(struct engine *e)
 {
-    size_t leaving = e->dying_count;
-    for (struct ns *ns; leaving < e->waiting_count && (ns = TAILQ_FIRST(&e->idle)); leaving++) {
+    size_t leaving = e->dying_count, wanted = e->waiting_count - ns_count_held_back(e);
+    for (struct ns *ns; leaving < wanted && (ns = TAILQ_FIRST(&e->idle)); leaving++) {
         leave_idle(ns);
         e->total.evictions++;
         slot_end(ns->slot);
@@ -118,6 +243,7 @@ static struct slot *find_spare(const struct ns *ns)
 void ns_serve_waiting(struct engine *e)
 {
     struct ns *ns = TAILQ_FIRST(&e->waiting), *next;
+    const char *full = NULL;
     for (; !e->stopping && ns; ns = next) {
         struct slot *spare = find_spare(ns);
         next = TAILQ_NEXT(ns, in_waiting);
@@ -127,9 +253,10 @@ void ns_serve_waiting(struct engine *e)
         }
         if (TAILQ_EMPTY(&e->spares))
             return;
-        if (!spare)
+        if (!spare || ns_is_held_back(ns, &full))
             continue;
         leave_waiting(ns);
+        e->turn = ns->turn > e->turn ? ns->turn : e->turn;
         slot_attach(spare, ns);
     }
 }
@@ -140,9 +267,7 @@ static void activate(struct ns *ns)
     if (ns->slot || ns->waiting || ns->removing)
         return;
     ns->start = find_spare(ns) ? PROTO_START_SPARE : PROTO_START_COLD;
-    ns->waiting = true;
-    TAILQ_INSERT_TAIL(&e->waiting, ns, in_waiting);
-    e->waiting_count++;
+    join_waiting(ns);
     ns_serve_waiting(e);
     if (ns->waiting)
         slots_refill(e);
@@ -403,6 +528,8 @@ void ns_remove(struct engine *e, struct client *client, uint64_t tag, const char
 
 void ns_on_discarded(struct engine *e, const struct priv_reply *reply)
 {
+    if (!reply->error && !reply->detail) /* one has gone */
+        volumes.until_ns = 0;
     if (reply->slot >= ENGINE_REMOVALS_MAX || !e->removals[reply->slot].used)
         return;
     struct removal *r = &e->removals[reply->slot];

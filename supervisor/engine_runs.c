@@ -285,8 +285,12 @@ static int pack_single(struct engine *e, struct run *run, const struct proto_exe
     return 0;
 }
 
-static const char *find_no_room(const struct engine *e, const struct ns *ns)
+static const char *find_no_room(const struct engine *e, const struct run *run)
 {
+    const struct ns *ns = run->ns;
+    if (ns->is_fresh && e->waiting_count >= ENGINE_FRESH_WAITING_MAX &&
+        ns_count_waiting(e, run->key) >= ENGINE_FRESH_WAITING_MAX)
+        return "too many runs of this key without a namespace are waiting";
     if (ns->queued >= e->set.queue_max)
         return "the namespace's queue is full";
     if (e->open_runs > ENGINE_RUNS_MAX || e->held_fds > ENGINE_RUN_FDS_MAX ||
@@ -341,7 +345,7 @@ static bool prepare(struct engine *e, struct run *run, const struct proto_execut
                                 "cmd, env, cwd, args and files together are too long"};
     else if (r < 0)
         *why = (struct refusal){PROTO_INTERNAL, "", "out of memory"};
-    else if ((why->text = find_no_room(e, run->ns)))
+    else if ((why->text = find_no_room(e, run)))
         why->outcome = PROTO_QUEUE_FULL;
     if (why->text || !exec->work)
         return !why->text;
@@ -378,20 +382,16 @@ static const struct refusal *refuse_early(const struct client *c, const struct p
 /* Only what makes something makes a namespace, too. */
 static bool is_missing(struct engine *e, const struct proto_execute *exec)
 {
-    struct vol_list list;
+    const struct vol_list *list;
     struct err err;
-    bool found = false;
     if (exec->kind != PROTO_FILES || exec->files->op == PROTO_FILES_PUT ||
         exec->files->op == PROTO_FILES_MKDIR || ns_find(e, exec->ns_id))
         return false;
-    if (vol_list(e->root_fd, &list, &err) < 0) {
+    if (ns_list_volumes(e, &list, &err) < 0) {
         LOG(ERROR, "list_failed", F_STR("error", err.text));
         return false; /* then it is found out inside */
     }
-    for (size_t i = 0; i < list.count && !found; i++)
-        found = strcmp(list.names[i], exec->ns_id) == 0;
-    vol_list_free(&list);
-    return !found;
+    return !ns_list_has(list, exec->ns_id);
 }
 
 static enum run_kind kind_of(const struct proto_execute *exec)

@@ -208,6 +208,7 @@ static void assign(struct slot *s, const struct zyg_order *order, int *volume)
 static void act_assign(struct slot *s, struct event *ev)
 {
     struct zyg_order order = {.verb = ZYG_ASSIGN};
+    ns_on_volume(s->ns);
     (void)snprintf(order.ns_id, sizeof order.ns_id, "%s", s->ns->id);
     assign(s, &order, &ev->fd);
 }
@@ -328,6 +329,7 @@ static void act_forget(struct slot *s, struct event *ev)
     TAILQ_INSERT_TAIL(&e->free, s, in_list);
     if (ns) {
         e->bound_count--;
+        e->fresh_count -= ns->is_fresh;
         ns_on_slot_gone(ns);
     }
     ns_serve_waiting(e);
@@ -612,13 +614,15 @@ static size_t start_others(struct engine *e)
 {
     size_t starting = e->policies->count > 1 ? count_starting_others(e) : 0, waiting = 0;
     size_t started = 0, held = 0;
+    const char *full = NULL;
     struct ns *ns;
     if (e->policies->count == 1)
         return 0;
     TAILQ_FOREACH(ns, &e->waiting, in_waiting)
     {
         const struct run *run = ns_peek_next(ns);
-        if (!run || e->policies->plans[run->policy].box == default_box(e))
+        if (!run || e->policies->plans[run->policy].box == default_box(e) ||
+            ns_is_held_back(ns, &full))
             continue;
         waiting++;
         held += !probe_lets(run); /* its box is still to be proven */
@@ -638,7 +642,7 @@ void slots_refill(struct engine *e)
     uint64_t now = clock_now_ns();
     size_t others = e->stopping ? 0 : start_others(e);
     size_t room = e->set.active_max > e->bound_count ? e->set.active_max - e->bound_count : 0;
-    size_t waiting = e->waiting_count - others;
+    size_t waiting = e->waiting_count - ns_count_held_back(e) - others;
     size_t want = (e->draining ? 0 : e->set.spares) + (waiting < room ? waiting : room);
     if (!e->proven) /* proves at start that one can be had, and that it holds */
         want = e->ever_started ? waiting : 1;
@@ -680,6 +684,7 @@ void slot_attach(struct slot *s, struct ns *ns)
     TAILQ_REMOVE(&e->spares, s, in_list);
     e->spare_count--;
     e->bound_count++;
+    e->fresh_count += ns->is_fresh;
     e->total.activations++;
     s->ns = ns;
     ns->slot = s;

@@ -103,7 +103,7 @@ const struct setting settings_table[SETTINGS_COUNT] = {
     FIXED("runs.drain_s", drain_ms, 0, 3600000, "30", "runs may go on after SIGTERM for"),
     LIVE("store.age_s", store_age_ms, 0, YEARS_MS, "604800", "runs and files are kept for; 0: for ever"),
     LIVE("store.runs_max", store_runs_max, 0, 1000000000, "100000", "runs that are kept; 0: any number"),
-    LIVE("store.size_max_mb", store_bytes_max, 0, 1024 * TIB, "10240", "all runs and files together, then the oldest go; 0: any"),
+    LIVE("store.size_max_mb", store_bytes_max, 0, 1024 * TIB, "10240", "all runs and files together, then some go; 0: any"),
     LIVE("store.file_max_mb", store_file_bytes_max, MIB, TIB, "64", "an uploaded file"),
     LIVE("store.key_max_mb", store_key_bytes_max, 0, 1024 * TIB, "1024", "uploads of a key together; 0: any"),
     LIVE("store.key_files_max", store_key_files_max, 0, 1000000000, "1000", "uploads of a key; 0: any number"),

@@ -154,6 +154,10 @@ static bool is_consistent(struct store *s)
         ask(s, "SELECT runs - (SELECT count(*) FROM runs) FROM totals") == 0 &&
         ask(s, "SELECT count(*) FROM shares s WHERE files != (SELECT count(*) FROM files f WHERE "
                "f.key = s.key AND upload)") == 0 &&
+        ask(s, "SELECT count(*) FROM holdings h WHERE runs != (SELECT count(*) FROM runs r WHERE "
+               "r.key = h.key) OR bytes != (SELECT coalesce(sum(length(json)), 0) FROM runs r "
+               "WHERE r.key = h.key) + (SELECT coalesce(sum(size), 0) FROM files f WHERE "
+               "f.key = h.key)") == 0 &&
         ask(s, "SELECT count(*) FROM files WHERE run_id IS NULL AND NOT upload") == 0;
     sqlite3_stmt *st = NULL;
     bool whole =
@@ -335,6 +339,37 @@ static void test_retention(void)
            get(s, "k", old.id, text, sizeof text) == ENOENT &&
            get(s, "k", o.id, text, sizeof text) == 0,
        "one more: the oldest go, run or file, until it fits");
+    ok(is_consistent(s), "counts are right");
+    store_close(s);
+}
+
+/* A key that fills the store loses its own, however old those of others are. */
+static void test_fair_retention(void)
+{
+    struct store_settings set = {.runs_max = 3, .bytes_max = 50};
+    struct store_object theirs, first, o;
+    struct store_call c;
+    int64_t t = store_now_ms();
+    char text[64];
+    new_directory();
+    struct store *s = open_store(&set);
+    ok(put(s, "victim", "a file", true, &theirs) == 0 &&
+           put_run(s, "run_v", "victim", t - 9000, "a run", NULL, 0) == 0,
+       "one key has a little");
+    ok(put_run(s, "run_1", "k", t - 3, "", NULL, 0) == 0 &&
+           put_run(s, "run_2", "k", t - 2, "", NULL, 0) == 0 &&
+           put_run(s, "run_3", "k", t - 1, "", NULL, 0) == 0 &&
+           get_run(s, "run_1", "k", &c) == ENOENT,
+       "another has too many runs: its oldest goes");
+    ok(put(s, "k", "12345678901234567890", true, &first) == 0 &&
+           put(s, "k", "1234567890123456789.", true, &o) == 0 &&
+           put(s, "k", "123456789012345678..", true, &o) == 0 &&
+           get(s, "k", first.id, text, sizeof text) == ENOENT &&
+           get(s, "k", o.id, text, sizeof text) == 0,
+       "and too many bytes: likewise");
+    ok(get(s, "victim", theirs.id, text, sizeof text) == 0 &&
+           get_run(s, "run_v", "victim", &c) == 0 && (free_run(&c), true),
+       "what the first key has is older, and stays");
     ok(is_consistent(s), "counts are right");
     store_close(s);
 }
@@ -623,6 +658,7 @@ int main(void)
     test_runs();
     test_shares();
     test_retention();
+    test_fair_retention();
     test_thread();
     test_bound();
     test_damage();
