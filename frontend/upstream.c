@@ -122,6 +122,12 @@ static struct upstream_slot *find_free(struct upstream *u)
     return slot;
 }
 
+/* A shortage of the moment: nothing was sent, and the connection is as it was. */
+static bool is_shortage(int r)
+{
+    return r == -EAGAIN || r == -ENOBUFS || r == -ENOMEM || r == -ETOOMANYREFS || r == -EMFILE;
+}
+
 int upstream_send(struct upstream *u, struct proto_msg *msg, const int *fds, size_t nfds,
                   struct upstream_call *call, uint64_t due_ns, struct err *err)
 {
@@ -130,10 +136,8 @@ int upstream_send(struct upstream *u, struct proto_msg *msg, const int *fds, siz
         return -EAGAIN;
     msg->tag = ++u->generation << SLOT_BITS | (uint64_t)(slot - u->slots);
     int r = proto_send(u->fd, msg, fds, nfds, err);
-    if (r == -ENOBUFS || r == -ENOMEM || r == -ETOOMANYREFS || r == -EMFILE)
-        return -EAGAIN; /* a shortage of the moment */
     if (r < 0)
-        return r;
+        return is_shortage(r) ? -EAGAIN : r;
     *slot =
         (struct upstream_slot){.call = call, .sent = msg->type, .tag = msg->tag, .due_ns = due_ns};
     u->open++;
@@ -153,8 +157,9 @@ static void send_cancel(struct upstream *u, struct upstream_slot *slot)
 {
     struct proto_msg msg = {.type = PROTO_CANCEL, .tag = slot->tag};
     struct err err = {0};
-    /* Any other failure shows itself when the connection is read. */
-    slot->cancel = proto_send(u->fd, &msg, NULL, 0, &err) == -EAGAIN;
+    /* Tried again with the next tick; any other failure shows itself when the connection is read.
+     */
+    slot->cancel = is_shortage(proto_send(u->fd, &msg, NULL, 0, &err));
 }
 
 void upstream_cancel(struct upstream *u, uint64_t tag)
