@@ -158,7 +158,8 @@ sub begin {
 sub settle {
     my ($self) = @_;
     my $brood = $self->{brood};
-    return until_true(8, sub {
+    # Longer than it takes until a policy whose proof failed is tried again (engine_probe.c: 5 s).
+    return until_true(16, sub {
         return 1 if $brood->exited;
         $brood->pids('primordial') or $self->remove('base'); # the next activation starts another
         $brood->sh(base => $self->{answers}[0])->{stdout} eq $self->{answers}[1] or return 0;
