@@ -26,8 +26,6 @@
 #define REMEDY "restore it from a copy, or move it and objects/ away to begin anew"
 
 static const char *const texts[ST_COUNT] = {
-    [ST_SYNC] = "PRAGMA synchronous = FULL",
-    [ST_NO_SYNC] = "PRAGMA synchronous = NORMAL",
     [ST_BEGIN] = "BEGIN",
     [ST_COMMIT] = "COMMIT",
     [ST_ROLLBACK] = "ROLLBACK",

@@ -58,21 +58,26 @@ static bool needs_sync(const struct store_call *list)
     return needs;
 }
 
-/* Between transactions; a no-op when it is so already. */
-static void choose_sync(struct store *s, bool sync)
+/* Between transactions. Such a pragma takes effect when it is compiled, so it cannot be prepared.
+ */
+static int choose_sync(struct store *s, bool sync)
 {
     if (sync != s->lax)
-        return;
-    if (store_step(s, store_statement(s, sync ? ST_SYNC : ST_NO_SYNC)) == 0)
+        return 0;
+    int rc = sqlite3_exec(s->db, sync ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL",
+                          NULL, NULL, NULL);
+    if (rc == SQLITE_OK)
         s->lax = !sync;
+    return rc == SQLITE_OK ? 0 : store_errno(s, rc);
 }
 
 void store_turn(struct store *s, struct store_call *list)
 {
     const struct store_settings settings = settings_of(s);
     s->wrote = s->failed = false;
-    choose_sync(s, needs_sync(list));
-    int error = store_step(s, store_statement(s, ST_BEGIN));
+    int error = choose_sync(s, needs_sync(list));
+    if (error == 0)
+        error = store_step(s, store_statement(s, ST_BEGIN));
     for (struct store_call *c = list; c; c = c->next)
         c->error = error == 0 && is_open(s) ? store_serve(s, c) : EIO;
     if (error == 0 && is_open(s) && (s->wrote || !list))

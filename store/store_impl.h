@@ -8,8 +8,6 @@
 #define STORE_SHA256_BYTES 32u
 
 enum store_statement {
-    ST_SYNC,
-    ST_NO_SYNC,
     ST_BEGIN,
     ST_COMMIT,
     ST_ROLLBACK,
