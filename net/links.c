@@ -269,3 +269,13 @@ int links_attach(struct links *l, const struct net_config *config, const struct 
         (void)remove_link(l, name);
     return r < 0 ? err->code : 0;
 }
+
+int links_detach(struct links *l, const struct net_config *config, uint32_t slot, struct err *err)
+{
+    char name[NETD_NAME_MAX];
+    rules_link_name(config->key, slot, name);
+    int r = remove_link(l, name);
+    if (r < 0 && r != -NLE_NODEV && r != -NLE_OBJ_NOTFOUND)
+        return nl_fail(err, "remove a link", r);
+    return conns_forget(l, net_ns_address(config->subnet, slot), err);
+}

@@ -101,7 +101,7 @@ static int on_detach(struct netd *n, const struct packet *p, struct err *err)
 {
     if (p->order.slot >= n->config.slots)
         return err_set(err, "netd: bad slot");
-    return conns_forget(&n->links, net_ns_address(n->config.subnet, p->order.slot), err);
+    return links_detach(&n->links, &n->config, p->order.slot, err);
 }
 
 /* Does the packet have its verb's size, and has its verb's time come? */

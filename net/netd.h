@@ -58,6 +58,10 @@ int links_check_subnet(struct links *l, uint32_t subnet, uint32_t prefix, struct
 /* Makes the slot's pair with its other end in that netns, and opens the host's counters of it. */
 int links_attach(struct links *l, const struct net_config *config, const struct net_order *order,
                  int netns, int ret_counters[2], struct err *err);
+/* Removes the slot's pair, if it is still there, and forgets its connections. A netns outlives its
+ * last process while a connection in it waits for its peer's word (tcp(7), tcp_orphan_retries), and
+ * its link would with it. */
+int links_detach(struct links *l, const struct net_config *config, uint32_t slot, struct err *err);
 
 /* ---- conns.c: conntrack's entries ---------------------------------------------------------------
  */

@@ -286,6 +286,7 @@ sub survey {
 
 sub problem {
     my ($self, $what, $role, $round) = @_;
+    diag(grep { /"level":"(?:warn|error)"/ } map { "$_\n" } split /\n/, slurp($self->{brood}{log}) // '') if !@{$self->{problems}};
     push @{$self->{problems}}, sprintf '%s: %s, call %d at %s, error %d', $what, $role, $round->[1], $round->[0], $round->[2] // 0;
 }
 
