@@ -8,6 +8,7 @@
 #include "lib/word.h"
 #include <dirent.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <mntent.h>
 #include <poll.h>
@@ -82,6 +83,15 @@ static int open_parent(const char *controller)
                : open(mnt, O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* a path outside our cgroupns */
 }
 
+/* v1: does it hold pages of files? They would keep it, dead, for as long as they are cached. */
+static bool holds_cache(int dir_fd)
+{
+    char text[64] = "";
+    auto_close int fd = openat(dir_fd, "memory.stat", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+    return n > 0 && strncmp(text, "cache ", 6) == 0 && strtoull(text + 6, NULL, 10) > 0;
+}
+
 /* Removes a cgroup and those below it; what lives there is not ours to end here. */
 static int remove_tree(int dir_fd, const char *name)
 {
@@ -94,7 +104,8 @@ static int remove_tree(int dir_fd, const char *name)
         if (e->d_type == DT_DIR && e->d_name[0] != '.')
             (void)remove_tree(fd, e->d_name);
     (void)closedir(dir);
-    (void)write_at(fd, "memory.force_empty", "0"); /* v1; else its page cache keeps a dying one */
+    if (holds_cache(fd)) /* this looks through all that the kernel could give back: a millisecond */
+        (void)write_at(fd, "memory.force_empty", "0");
     return unlinkat(dir_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
 }
 
@@ -122,7 +133,7 @@ static int add_tree(struct cgroup *cg, const char *controller, uint32_t kind, ui
     size_t i = cg->trees++;
     cg->parent_fd[i] = fd_take(&parent);
     cg->base_fd[i] = fd_take(&base);
-    cg->zygotes_fd[i] = -1;
+    cg->zygotes_fd[i] = cg->runs_fd[i] = -1;
     cg->kind[i] = kind;
     return 0;
 }
@@ -135,6 +146,23 @@ static const char *join_file(const struct cgroup *cg)
     return cg->version == 2 ? "cgroup.procs" : "tasks";
 }
 
+static int add_runs(struct cgroup *cg, size_t tree, struct err *err)
+{
+    static const char controllers[] = "+memory +pids +cpu";
+    if (SYS(mkdirat(cg->base_fd[tree], "runs", 0755)) < 0 && errno != EEXIST)
+        return err_sys(err, "make cgroup %s/runs", cg->key);
+    int fd = cg->runs_fd[tree] = open_dir_at(cg->base_fd[tree], "runs");
+    if (fd < 0)
+        return err_sys(err, "open cgroup %s/runs", cg->key);
+    if (cg->version == 1)
+        return 0;
+    (void)write_at(fd, "cgroup.subtree_control", "+io"); /* for weights alone */
+    int r = write_at(fd, "cgroup.subtree_control", controllers);
+    errno = -r;
+    return r < 0 ? err_sys(err, "cgroup v2: enable memory, pids and cpu below %s/runs", cg->key)
+                 : 0;
+}
+
 static int add_zygotes(struct cgroup *cg, struct err *err)
 {
     for (size_t i = 0; i < cg->trees; i++) {
@@ -145,6 +173,9 @@ static int add_zygotes(struct cgroup *cg, struct err *err)
         cg->zygotes_fd[i] = SYS(openat(cg->base_fd[i], path, O_WRONLY | O_CLOEXEC));
         if (cg->zygotes_fd[i] < 0)
             return err_sys(err, "open cgroup %s/%s", cg->key, path);
+        int r = add_runs(cg, i, err);
+        if (r < 0)
+            return r;
     }
     return 0;
 }
@@ -277,6 +308,42 @@ static int apply(struct cgroup *cg, size_t tree, int dir, const struct policy_gr
     return 0;
 }
 
+uint64_t cgroup_machine_pids(void)
+{
+    char text[24];
+    auto_close int fd = SYS(open("/proc/sys/kernel/pid_max", O_RDONLY | O_CLOEXEC));
+    ssize_t n = fd < 0 ? -1 : SYS(read(fd, text, sizeof text - 1));
+    text[n > 0 ? n : 0] = 0;
+    uint64_t max = strtoull(text, NULL, 10);
+    return max ? max : 32768;
+}
+
+int cgroup_bound(struct cgroup *cg, uint64_t memory_bytes, uint64_t pids_max, struct err *err)
+{
+    bool v2 = cg->version == 2;
+    const struct {
+        uint32_t kind;
+        const char *file;
+        uint64_t value;
+    } bounds[] = {
+        {POLICY_CGROUP_MEMORY, v2 ? "memory.max" : "memory.limit_in_bytes", memory_bytes},
+        {POLICY_CGROUP_PIDS, "pids.max", pids_max},
+    };
+    for (size_t i = 0; i < cg->trees; i++)
+        for (size_t k = 0; k < ARRAY_LEN(bounds); k++) {
+            char text[24];
+            if (!(cg->kind[i] & bounds[k].kind))
+                continue;
+            (void)snprintf(text, sizeof text, "%" PRIu64, bounds[k].value);
+            int r = write_at(cg->runs_fd[i], bounds[k].file, text);
+            if (r < 0) {
+                errno = -r;
+                return err_sys(err, "cgroup: write %s to %s of %s", text, bounds[k].file, cg->key);
+            }
+        }
+    return 0;
+}
+
 static int fill(struct cgroup *cg, size_t tree, int dir, const struct policy_group *limits,
                 int *ret_procs, int counters[], struct err *err)
 {
@@ -318,14 +385,14 @@ int cgroup_make(struct cgroup *cg, uint32_t slot, const struct policy_group *lim
         counters[i] = -1;
     for (size_t i = 0; r == 0 && i < cg->trees; i++) {
         auto_close int dir = -1;
-        int made = SYS(mkdirat(cg->base_fd[i], name, 0755));
-        if (made < 0 && errno == EEXIST && remove_tree(cg->base_fd[i], name) == 0)
+        int made = SYS(mkdirat(cg->runs_fd[i], name, 0755));
+        if (made < 0 && errno == EEXIST && remove_tree(cg->runs_fd[i], name) == 0)
             made =
-                SYS(mkdirat(cg->base_fd[i], name, 0755)); /* its counters were another tenant's */
+                SYS(mkdirat(cg->runs_fd[i], name, 0755)); /* its counters were another tenant's */
         if (made < 0)
-            r = err_sys(err, "make cgroup %s/%s", cg->key, name);
-        else if ((dir = open_dir_at(cg->base_fd[i], name)) < 0)
-            r = err_sys(err, "open cgroup %s/%s", cg->key, name);
+            r = err_sys(err, "make cgroup %s/runs/%s", cg->key, name);
+        else if ((dir = open_dir_at(cg->runs_fd[i], name)) < 0)
+            r = err_sys(err, "open cgroup %s/runs/%s", cg->key, name);
         else
             r = fill(cg, i, dir, limits, &procs[i], counters, err);
     }
@@ -366,7 +433,7 @@ bool cgroup_holds_more(struct cgroup *cg, uint32_t slot, uint64_t bytes)
         char text[32] = "";
         if (!(cg->kind[i] & POLICY_CGROUP_MEMORY))
             continue;
-        auto_close int dir = open_dir_at(cg->base_fd[i], name);
+        auto_close int dir = open_dir_at(cg->runs_fd[i], name);
         const char *file = cg->version == 2 ? "memory.current" : "memory.usage_in_bytes";
         auto_close int fd = dir < 0 ? -1 : openat(dir, file, O_RDONLY | O_CLOEXEC);
         if (fd >= 0 && read(fd, text, sizeof text - 1) > 0)
@@ -382,9 +449,9 @@ int cgroup_limit(struct cgroup *cg, uint32_t slot, const struct policy_group *li
     int r = 0;
     (void)snprintf(name, sizeof name, "s%u", slot);
     for (size_t i = 0; r == 0 && i < cg->trees; i++) {
-        auto_close int dir = open_dir_at(cg->base_fd[i], name);
+        auto_close int dir = open_dir_at(cg->runs_fd[i], name);
         if (dir < 0)
-            r = err_sys(err, "open cgroup %s/%s", cg->key, name);
+            r = err_sys(err, "open cgroup %s/runs/%s", cg->key, name);
         else if (cg->version == 2)
             r = make_room(dir, limits->memory_bytes, err);
         if (r == 0)
@@ -427,7 +494,7 @@ uint32_t cgroup_find_broken(struct cgroup *cg, uint32_t slot, const struct polic
     char name[16], text[64];
     (void)snprintf(name, sizeof name, "s%u", slot);
     for (size_t i = 0; i < cg->trees; i++) {
-        auto_close int dir = open_dir_at(cg->base_fd[i], name);
+        auto_close int dir = open_dir_at(cg->runs_fd[i], name);
         if (dir < 0 || !read_line_at(dir, join_file(cg), text, sizeof text) || !*text) {
             (void)err_set(err, "no process of the run is in its cgroup");
             broken |= cg->kind[i];
@@ -440,13 +507,27 @@ uint32_t cgroup_find_broken(struct cgroup *cg, uint32_t slot, const struct polic
     return broken;
 }
 
+int cgroup_remove_unused(struct cgroup *cg, uint32_t slot)
+{
+    char name[16];
+    (void)snprintf(name, sizeof name, "s%u", slot);
+    for (size_t i = 0; i < cg->trees; i++) {
+        auto_close int dir = open_dir_at(cg->runs_fd[i], name);
+        if (dir >= 0 && holds_cache(dir))
+            return -EBUSY;
+        if (dir >= 0 && unlinkat(cg->runs_fd[i], name, AT_REMOVEDIR) < 0)
+            return -errno;
+    }
+    return 0;
+}
+
 int cgroup_remove(struct cgroup *cg, uint32_t slot)
 {
     char name[16];
     int r = 0;
     (void)snprintf(name, sizeof name, "s%u", slot);
     for (size_t i = 0; i < cg->trees; i++) {
-        int one = remove_tree(cg->base_fd[i], name);
+        int one = remove_tree(cg->runs_fd[i], name);
         r = one < 0 ? one : r;
     }
     return r;
@@ -482,6 +563,7 @@ void cgroup_stop(struct cgroup *cg, unsigned wait_ms)
             (void)poll(NULL, 0, 5); /* zombies leave their cgroup when they are reaped */
             leave_leaf(cg);
         }
+        fd_close(&cg->runs_fd[i]);
         fd_close(&cg->base_fd[i]);
         fd_close(&cg->parent_fd[i]);
         fd_close(&cg->zygotes_fd[i]);

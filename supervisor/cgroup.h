@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* supervisor/cgroup - the limited cgroup of each slot, with two back ends: v1 (one tree a
  * controller) and v2 (unified), chosen at start by what is mounted. Everything lies below the
- * cgroup that the service was started in: <own>/brood-<key>/{zygotes,s<slot>}. Called by priv only,
- * as root.
+ * cgroup that the service was started in: <own>/brood-<key>/{zygotes,runs/s<slot>}. Called by priv
+ * only, as root.
  *
- * A zygote stays in `zygotes` (no limits), its children join s<slot>: see DESIGN.md 4. The counters
- * are opened here and read by the engine through the descriptors.
+ * A zygote stays in `zygotes` (no limits), its children join s<slot>; `runs` limits all together:
+ * see DESIGN.md 4. The counters are opened here and read by the engine through the descriptors.
  */
 #pragma once
 #include "policy/policy.h"
@@ -28,6 +28,7 @@ struct cgroup {
     int version; /* 1 or 2 */
     size_t trees;
     int base_fd[CGROUP_TREES_MAX];    /* brood-<key> */
+    int runs_fd[CGROUP_TREES_MAX];    /* `runs` in it */
     int parent_fd[CGROUP_TREES_MAX];  /* the cgroup we were started in */
     int zygotes_fd[CGROUP_TREES_MAX]; /* cgroup.procs of `zygotes` */
     bool in_leaf; /* v2: we moved ourselves out of the cgroup we were started in */
@@ -38,6 +39,10 @@ struct cgroup {
 /* Finds the trees, removes what an earlier service of the same key left, makes the base. `need`:
  * layers that must be there. <0: err names layer and remedy. */
 int cgroup_start(struct cgroup *cg, const char *key, uint32_t need, struct err *err);
+/* kernel.pid_max: how many processes and threads there can be. */
+uint64_t cgroup_machine_pids(void);
+/* The most that all slots may take together. <0: a limit that is needed could not be set. */
+int cgroup_bound(struct cgroup *cg, uint64_t memory_bytes, uint64_t pids_max, struct err *err);
 /* Makes s<slot> with these limits. procs[trees]: cgroup.procs for the child;
  * counters[CGROUP_COUNTERS]: -1 where there is none. All become the caller's. */
 int cgroup_make(struct cgroup *cg, uint32_t slot, const struct policy_group *limits,
@@ -56,5 +61,8 @@ uint32_t cgroup_find_broken(struct cgroup *cg, uint32_t slot, const struct polic
 /* Removes s<slot>, dropping its page cache first. May take long: call it from a process of its own.
  * 0, or -EBUSY while something lives there. */
 int cgroup_remove(struct cgroup *cg, uint32_t slot);
+/* The same where it takes no time: nothing lives there and no page cache is to be dropped. Else
+ * -EBUSY, and some of its trees may be gone. */
+int cgroup_remove_unused(struct cgroup *cg, uint32_t slot);
 /* Removes everything below and including the base; tries for up to wait_ms. */
 void cgroup_stop(struct cgroup *cg, unsigned wait_ms);

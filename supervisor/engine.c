@@ -421,16 +421,6 @@ void engine_fill_hello(const struct engine *e, unsigned rights, struct proto_hel
 }
 
 /* Before files are renounced. The kernel's own default where it does not say. */
-static uint64_t read_pid_max(void)
-{
-    char text[24];
-    auto_close int fd = SYS(open("/proc/sys/kernel/pid_max", O_RDONLY | O_CLOEXEC));
-    ssize_t n = fd < 0 ? -1 : SYS(read(fd, text, sizeof text - 1));
-    text[n > 0 ? n : 0] = 0;
-    uint64_t max = strtoull(text, NULL, 10);
-    return max ? max : 32768;
-}
-
 int engine_run(const struct engine_start *start)
 {
     static struct engine *e; /* static: what a process ends with is no leak */
@@ -449,7 +439,7 @@ int engine_run(const struct engine_start *start)
     e->slot_count = start->slot_count;
     e->next_run_id = 1;
     e->cpu_count = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
-    e->pids_half = read_pid_max() / 2;
+    e->pids_half = cgroup_machine_pids() / 2;
     struct rlimit nofile = {.rlim_cur = INT_MAX};
     (void)getrlimit(RLIMIT_NOFILE, &nofile);
     e->fds_end = (int)(nofile.rlim_cur < INT_MAX ? nofile.rlim_cur : INT_MAX) - FDS_KEPT;

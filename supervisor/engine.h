@@ -74,6 +74,8 @@ struct slot {
 struct ns {
     char id[PROTO_NS_ID_MAX + 1]; /* of a fresh one: what no client can name */
     bool is_fresh;                /* no volume; ends with its one request */
+    bool made_ahead, is_ahead;    /* before that came; and it has not come yet */
+    bool had_run;
     struct engine *engine;
     struct ns *next; /* hash chain */
     struct slot *slot;
@@ -88,7 +90,7 @@ struct ns {
     bool over; /* a probe's, which is done: its zygote is ended as soon as it can be */
     char key[PROTO_KEY_LABEL_MAX + 1]; /* whose run made it active; "": nobody's */
     uint64_t idle_since_ns;
-    TAILQ_ENTRY(ns) in_waiting, in_idle;
+    TAILQ_ENTRY(ns) in_waiting, in_idle, in_ahead;
 };
 
 /* What a zygote is sent at once: a command, a program, an operation on files. */
@@ -192,10 +194,11 @@ struct engine {
 
     struct ns *hash[ENGINE_HASH];
     uint64_t hash_seed;
-    struct ns_list waiting, idle;
-    size_t ns_count, waiting_count;
-    size_t fresh_count; /* bound ones that are fresh */
-    uint64_t turn;      /* of the namespace that was served last */
+    struct ns_list waiting, idle, ahead;
+    size_t ns_count, waiting_count, ahead_count;
+    uint64_t fresh_used_ns; /* when a fresh one was asked for last; 0: never */
+    size_t fresh_count;     /* bound ones that are fresh */
+    uint64_t turn;          /* of the namespace that was served last */
     struct loop_timer idle_sweep;
     struct removal removals[ENGINE_REMOVALS_MAX];
 
@@ -265,6 +268,10 @@ void slots_init(struct engine *e);
 /* Starts zygotes until the pool and the waiting namespaces have what they want, as far as allowed.
  */
 void slots_refill(struct engine *e);
+/* The same after a pause, because somebody is being served now. */
+void slots_refill_later(struct engine *e);
+/* A spare of the kind that this policy needs; NULL: there is none. */
+struct slot *slots_find_spare(const struct engine *e, uint32_t policy);
 /* Gives a spare to the namespace: it will be READY or its runs will be told. */
 void slot_attach(struct slot *s, struct ns *ns);
 /* Sends the namespace's next run, if the slot is READY and there is one. */
@@ -277,6 +284,25 @@ void slot_end(struct slot *s);
 void slot_cancel_run(struct slot *s);
 void slot_on_priv_reply(struct engine *e, const struct priv_reply *reply, int *fds, size_t nfds);
 const char *slot_state_name(enum slot_state state);
+
+/* ---- engine_fresh.c: namespaces for one request ------------------------------------------------
+ */
+
+/* One without a volume, under a name that nobody else can have; NULL: out of memory. */
+struct ns *fresh_new(struct engine *e);
+/* The same for a request of this key, at best one that is READY already. policy "": it asks for
+ * none. Where the request comes to nothing, fresh_keep() takes it back. */
+struct ns *fresh_take(struct engine *e, const char *policy, const char *key);
+/* It is READY and has had no run. True: it was made ahead, and is kept for the next request. */
+bool fresh_keep(struct ns *ns);
+/* It is none of those that are kept (any more). */
+void fresh_leave(struct ns *ns);
+/* Makes some ahead out of spares, when such are asked for and nobody waits. */
+void fresh_prepare(struct engine *e);
+/* Ends one of those that are kept; false: there is none that can be ended now. */
+bool fresh_end_one(struct engine *e);
+/* Now and then: ends all when nobody asks any more. */
+void fresh_sweep(struct engine *e);
 
 /* ---- engine_ns.c: namespaces, their queues, eviction, removal ----------------------------------
  */
@@ -291,8 +317,8 @@ bool ns_list_has(const struct vol_list *list, const char *id);
 void ns_on_volume(const struct ns *ns);
 /* Finds or makes; NULL: out of memory. */
 struct ns *ns_get(struct engine *e, const char *id);
-/* One without a volume, for one request, under a name that nobody else can have. */
-struct ns *ns_new_fresh(struct engine *e);
+/* The policy of its runs that ask for none. */
+uint32_t ns_own_policy(const struct ns *ns);
 /* Puts a run (with its message) at the end of the queue and sees that the namespace becomes active.
  */
 void ns_enqueue(struct ns *ns, struct run *run);
@@ -316,6 +342,8 @@ void ns_serve_waiting(struct engine *e);
 /* Is this one, which waits, not to be served now, because its key has its share of the places?
  * *full: NULL first, then a key that is known to; most of those that wait are of one. */
 bool ns_is_held_back(const struct ns *ns, const char **full);
+/* Have fresh namespaces of this key as many places as they may? */
+bool ns_has_its_share(const struct engine *e, const char *key);
 /* How many of those that wait. */
 size_t ns_count_held_back(const struct engine *e);
 /* How many wait on behalf of this key. */

@@ -240,7 +240,7 @@ static struct run *new_run(struct engine *e, const struct buf *script)
 {
     struct pack pack = {
         .magic = ZYG_RUN_MAGIC, .cmd = script->data, .cmd_len = script->len, .cwd = ""};
-    struct ns *ns = ns_new_fresh(e);
+    struct ns *ns = fresh_new(e);
     struct run *run = ns ? calloc(1, sizeof *run) : NULL;
     if (run) {
         *run = (struct run){.kind = RUN_VERSIONS, .ns = ns, .stage_count = 1, .artifacts_fd = -1};

@@ -13,7 +13,6 @@
 #include "supervisor/engine.h"
 #include "supervisor/verdict.h"
 #include "volumes/volumes.h"
-#include <inttypes.h>
 
 #define SWEEP_MS 1000u
 
@@ -47,14 +46,10 @@ struct ns *ns_get(struct engine *e, const char *id)
     return ns;
 }
 
-struct ns *ns_new_fresh(struct engine *e)
+uint32_t ns_own_policy(const struct ns *ns)
 {
-    char id[PROTO_NS_ID_MAX + 1];
-    (void)snprintf(id, sizeof id, ".fresh-%" PRIu64, ++e->last_fresh);
-    struct ns *ns = ns_get(e, id);
-    if (ns)
-        ns->is_fresh = true;
-    return ns;
+    const struct policy_match *m = policy_find_match(ns->engine->policies, ns->id);
+    return m ? m->policy : 0;
 }
 
 static void leave_idle(struct ns *ns)
@@ -158,7 +153,7 @@ size_t ns_count_waiting(const struct engine *e, const char *key)
     return n;
 }
 
-static bool has_its_share(const struct engine *e, const char *key)
+bool ns_has_its_share(const struct engine *e, const char *key)
 {
     uint64_t pids = e->policies->plans[0].limits.group.pids_max;
     uint64_t most = (e->set.active_max + 1) / 2, n = 0, fit = pids ? e->pids_half / pids : most;
@@ -167,7 +162,7 @@ static bool has_its_share(const struct engine *e, const char *key)
         return false;
     for (uint32_t i = 0; i < e->slot_count && n < most; i++) {
         const struct ns *ns = e->slots[i].ns;
-        n += ns && ns->is_fresh && is_of(ns, key);
+        n += ns && ns->is_fresh && !ns->is_ahead && is_of(ns, key);
     }
     return n >= most;
 }
@@ -178,7 +173,7 @@ bool ns_is_held_back(const struct ns *ns, const char **full)
         return false;
     if (*full && is_of(ns, *full))
         return true;
-    if (!has_its_share(ns->engine, ns->key))
+    if (!ns_has_its_share(ns->engine, ns->key))
         return false;
     *full = ns->key;
     return true;
@@ -215,10 +210,13 @@ static void join_waiting(struct ns *ns)
     e->waiting_count++;
 }
 
-/* Ends as many idle namespaces as others wait for a place. False: none is idle. */
+/* Ends as many namespaces that were made ahead, then idle ones, as others wait for a place. False:
+ * there is none. */
 static bool make_room(struct engine *e)
 {
     size_t leaving = e->dying_count, wanted = e->waiting_count - ns_count_held_back(e);
+    while (leaving < wanted && fresh_end_one(e))
+        leaving++;
     for (struct ns *ns; leaving < wanted && (ns = TAILQ_FIRST(&e->idle)); leaving++) {
         leave_idle(ns);
         e->total.evictions++;
@@ -230,14 +228,10 @@ static bool make_room(struct engine *e)
 /* A spare of the kind that its next run needs; NULL: none, or that kind is not proven yet. */
 static struct slot *find_spare(const struct ns *ns)
 {
-    const struct engine *e = ns->engine;
     const struct run *run = TAILQ_FIRST(&ns->queue);
-    struct slot *s = TAILQ_FIRST(&e->spares);
-    if (run && !probe_lets(run))
-        return NULL;
-    while (s && run && s->box != e->policies->plans[run->policy].box)
-        s = TAILQ_NEXT(s, in_list);
-    return s;
+    if (!run)
+        return TAILQ_FIRST(&ns->engine->spares);
+    return probe_lets(run) ? slots_find_spare(ns->engine, run->policy) : NULL;
 }
 
 void ns_serve_waiting(struct engine *e)
@@ -258,6 +252,7 @@ void ns_serve_waiting(struct engine *e)
         leave_waiting(ns);
         e->turn = ns->turn > e->turn ? ns->turn : e->turn;
         slot_attach(spare, ns);
+        slots_refill_later(e);
     }
 }
 
@@ -278,6 +273,7 @@ void ns_on_slot_gone(struct ns *ns)
     struct run *next;
     ns->slot = NULL;
     leave_idle(ns);
+    fresh_leave(ns);
     while ((next = TAILQ_FIRST(&ns->queue)) && run_goes_on(next)) {
         ns_dequeue(next);
         run_fail(next, PROTO_INTERNAL, "the namespace's zygote died between two stages");
@@ -369,6 +365,7 @@ struct run *ns_take_next(struct ns *ns)
     if (!run_goes_on(run))
         run->start = ns->engine->zygote_execs ? PROTO_START_EXEC : ns->start;
     ns->start = PROTO_START_WARM;
+    ns->had_run = true;
     return run;
 }
 
@@ -387,8 +384,9 @@ void ns_settle(struct ns *ns)
     }
     if (ns->slot->state == SLOT_DYING)
         return;
-    if (ns->is_fresh) { /* it has had its one request */
-        slot_end(ns->slot);
+    if (ns->is_fresh) { /* it has had its one request, or waits for it */
+        if (!fresh_keep(ns))
+            slot_end(ns->slot);
         return;
     }
     leave_idle(ns);
@@ -471,6 +469,7 @@ static void on_idle_sweep(struct loop_timer *t)
     struct engine *e = CONTAINER_OF(t, struct engine, idle_sweep);
     uint64_t now = clock_now_ns(), idle_ns = e->set.idle_ms * CLOCK_NS_PER_MS;
     struct ns *ns;
+    fresh_sweep(e);
     while ((ns = TAILQ_FIRST(&e->idle)) &&
            (now - ns->idle_since_ns > idle_ns || e->bound_count > e->set.active_max)) {
         leave_idle(ns);
@@ -487,6 +486,7 @@ void ns_init(struct engine *e)
 {
     TAILQ_INIT(&e->waiting);
     TAILQ_INIT(&e->idle);
+    TAILQ_INIT(&e->ahead);
     e->idle_sweep.on_due = on_idle_sweep;
     on_idle_sweep(&e->idle_sweep);
 }

@@ -166,7 +166,7 @@ static uint64_t at_most(uint64_t value, uint64_t most)
 const char *run_choose_policy(struct engine *e, struct run *run)
 {
     const struct policy_match *m = policy_find_match(e->policies, run->ns->id);
-    uint32_t own = m ? m->policy : 0;
+    uint32_t own = ns_own_policy(run->ns);
     int asked = *run->policy_asked ? policy_find(e->policies, run->policy_asked) : (int)own;
     /* One answer for what is not there and what is not allowed: names are the operator's. */
     if (asked < 0 || ((uint32_t)asked != own && !(m && m->may_ask & 1u << asked)))
@@ -422,7 +422,9 @@ void run_accept(struct client *c, const struct proto_execute *exec, int fds[], s
         return;
     }
     struct run *run = calloc(1, sizeof *run);
-    struct ns *ns = !run ? NULL : *exec->ns_id ? ns_get(e, exec->ns_id) : ns_new_fresh(e);
+    struct ns *ns = !run           ? NULL
+                    : *exec->ns_id ? ns_get(e, exec->ns_id)
+                                   : fresh_take(e, exec->policy, c->is_frontend ? exec->key : "");
     if (ns)
         *run = (struct run){.id = e->next_run_id++,
                             .tag = exec->tag,
@@ -435,7 +437,8 @@ void run_accept(struct client *c, const struct proto_execute *exec, int fds[], s
         refuse(c, exec, why.outcome, why.field, why.text ? why.text : "out of memory");
         if (ns) {
             release(e, run);
-            ns_drop_if_unused(ns);
+            if (!fresh_keep(ns))
+                ns_drop_if_unused(ns);
         } else {
             free(run);
         }
@@ -448,6 +451,8 @@ void run_accept(struct client *c, const struct proto_execute *exec, int fds[], s
     if (exec->work && c->is_frontend && (ns->running || ns->queued > 0))
         run_tell_waiting(run, true);
     ns_enqueue(ns, run);
+    if (ns->is_fresh) /* for the next one, beside this one */
+        fresh_prepare(e);
 }
 
 void run_tell_waiting(struct run *run, bool waiting)

@@ -218,7 +218,8 @@ static void assign_fresh(struct slot *s)
 {
     struct zyg_order order = {.verb = ZYG_ASSIGN, .flags = ZYG_FRESH, .ns_id = "fresh"};
     const struct run *next = ns_peek_next(s->ns);
-    const struct policy_limits *l = &s->engine->policies->plans[next ? next->policy : 0].limits;
+    uint32_t policy = next ? next->policy : ns_own_policy(s->ns);
+    const struct policy_limits *l = &s->engine->policies->plans[policy].limits;
     uint64_t most = (l->group.memory_bytes - l->tmp_bytes) / 2;
     int none = -1;
     order.fresh_bytes = s->engine->set.fresh_bytes < most ? s->engine->set.fresh_bytes : most;
@@ -240,7 +241,10 @@ static void act_greet(struct slot *s, struct event *ev)
 {
     (void)ev;
     set_standby(s, true);
-    arm(s, s->engine->set.standby_idle_ms);
+    if (s->ns->is_ahead) /* its standby is what it was made for */
+        loop_timer_cancel(&s->engine->loop, &s->timer);
+    else
+        arm(s, s->engine->set.standby_idle_ms);
     ns_settle(s->ns);
 }
 
@@ -637,10 +641,25 @@ static size_t start_others(struct engine *e)
     return waiting;
 }
 
+void slots_refill_later(struct engine *e)
+{
+    e->refill_after_ns = clock_now_ns() + REFILL_PAUSE_MS * CLOCK_NS_PER_MS;
+    (void)loop_timer_set(&e->loop, &e->refill, e->refill_after_ns);
+}
+
+struct slot *slots_find_spare(const struct engine *e, uint32_t policy)
+{
+    struct slot *s = TAILQ_FIRST(&e->spares);
+    while (s && s->box != e->policies->plans[policy].box)
+        s = TAILQ_NEXT(s, in_list);
+    return s;
+}
+
 void slots_refill(struct engine *e)
 {
     uint64_t now = clock_now_ns();
     size_t others = e->stopping ? 0 : start_others(e);
+    fresh_prepare(e);
     size_t room = e->set.active_max > e->bound_count ? e->set.active_max - e->bound_count : 0;
     size_t waiting = e->waiting_count - ns_count_held_back(e) - others;
     size_t want = (e->draining ? 0 : e->set.spares) + (waiting < room ? waiting : room);
@@ -667,6 +686,8 @@ void slots_refill(struct engine *e)
 void slots_on_policies(struct engine *e)
 {
     struct slot *s, *next;
+    while (fresh_end_one(e))
+        ;
     for (s = TAILQ_FIRST(&e->spares); s; s = next) {
         next = TAILQ_NEXT(s, in_list);
         if (s->box != default_box(e))
@@ -688,8 +709,6 @@ void slot_attach(struct slot *s, struct ns *ns)
     e->total.activations++;
     s->ns = ns;
     ns->slot = s;
-    e->refill_after_ns = clock_now_ns() + REFILL_PAUSE_MS * CLOCK_NS_PER_MS;
-    (void)loop_timer_set(&e->loop, &e->refill, e->refill_after_ns);
     if (ns->is_fresh) {
         assign_fresh(s);
         return;

@@ -113,6 +113,16 @@ static int listen_unix(const char *path, int type, mode_t mode, int *ret, struct
     return 0;
 }
 
+/* However many namespaces there are, what is not theirs keeps a quarter of the machine. */
+static int bound_all(struct priv *p, struct err *err)
+{
+    const struct settings *set = p->set;
+    uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 4 * 3;
+    uint64_t pids = cgroup_machine_pids() / 4 * 3;
+    return cgroup_bound(&p->cg, set->memory_total_bytes ? set->memory_total_bytes : memory,
+                        set->pids_total ? set->pids_total : pids, err);
+}
+
 static int start_cgroups(struct priv *p, uint32_t optional, struct err *err)
 {
     const uint32_t all = POLICY_CGROUP_MEMORY | POLICY_CGROUP_PIDS | POLICY_CGROUP_CPU;
@@ -125,7 +135,8 @@ static int start_cgroups(struct priv *p, uint32_t optional, struct err *err)
     else
         (void)snprintf(key, sizeof key, "brood-%llx-%llx", (unsigned long long)st.st_dev,
                        (unsigned long long)st.st_ino);
-    return cgroup_start(&p->cg, key, all & ~optional, err);
+    int r = cgroup_start(&p->cg, key, all & ~optional, err);
+    return r < 0 ? r : bound_all(p, err);
 }
 
 static int prepare_process(struct priv *p, struct err *err)

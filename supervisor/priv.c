@@ -309,6 +309,23 @@ static bool removes_a_volume(const struct priv *p)
     return false;
 }
 
+static void on_removed(struct priv *p, uint32_t slot)
+{
+    vol_drop_blank(p->root_fd, p->slots[slot].blank);
+    p->slots[slot] = (struct priv_slot){.pidfd = -1, .userns = -1};
+    tell(p, &(struct priv_reply){.verb = PRIV_END_ZYGOTE, .slot = slot}, NULL, 0);
+}
+
+/* One that had no volume mostly leaves cgroups that can go at once. */
+static bool remove_at_once(struct priv *p, uint32_t slot)
+{
+    const struct priv_slot *s = &p->slots[slot];
+    if (*s->ns_id || s->blank || s->limiter || cgroup_remove_unused(&p->cg, slot) < 0)
+        return false;
+    on_removed(p, slot);
+    return true;
+}
+
 /* A copy of priv removes the cgroups of all slots that are ready for it; one copy at a time. */
 static void start_remover(struct priv *p)
 {
@@ -352,13 +369,9 @@ static void on_remover_done(struct priv *p, int status)
     p->remover = 0;
     if (status != 0)
         LOG(WARN, "cgroups_left", F_I64("status", status));
-    for (uint32_t i = 0; i < p->slot_count; i++) {
-        if (!p->slots[i].removing)
-            continue;
-        vol_drop_blank(p->root_fd, p->slots[i].blank);
-        p->slots[i] = (struct priv_slot){.pidfd = -1, .userns = -1};
-        tell(p, &(struct priv_reply){.verb = PRIV_END_ZYGOTE, .slot = i}, NULL, 0);
-    }
+    for (uint32_t i = 0; i < p->slot_count; i++)
+        if (p->slots[i].removing)
+            on_removed(p, i);
     start_remover(p);
 }
 
@@ -549,7 +562,7 @@ static void on_zygote_gone(struct priv *p, pid_t pid, int status)
         fd_close(&s->userns);
         if (p->net && s->net < NET_POLICIES_MAX)
             priv_net_detach(p, i);
-        if (s->ending)
+        if (s->ending && (p->going_down || !remove_at_once(p, i)))
             start_remover(p);
         return;
     }

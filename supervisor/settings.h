@@ -75,6 +75,8 @@ struct settings {
     enum settings_memory memory; /* runs.memory: recycled|fresh */
     uint64_t standby_idle_ms;    /* a standby child is kept this long after a run; 2 s */
     uint64_t spares;             /* 8 */
+    uint64_t memory_total_bytes; /* of all namespaces; three quarters of the machine's */
+    uint64_t pids_total;         /* likewise; three quarters of kernel.pid_max */
     uint64_t fresh_bytes;        /* /work of a fresh one; 64 MiB, less where memory is short */
 
     /* limits of a namespace (fixed at start) */

@@ -113,6 +113,8 @@ const struct setting settings_table[SETTINGS_COUNT] = {
     LIVE("namespaces.idle_s", idle_ms, 1, MS_MAX, "600", "an idle zygote is ended after"),
     LIVE("namespaces.standby_idle_ms", standby_idle_ms, 1, MS_MAX, "2000", "a standby child is kept after a run for"),
     LIVE("namespaces.spares", spares, 0, 1024, "8", "zygotes kept ready for cold namespaces"),
+    FIXED("namespaces.memory_total_mb", memory_total_bytes, 0, 1024 * TIB, "0", "memory of all namespaces together; 0: three quarters of the machine's"),
+    FIXED("namespaces.pids_total", pids_total, 0, 4194304, "0", "processes and threads of all together; 0: three quarters of kernel.pid_max"),
     LIVE("namespaces.fresh_mb", fresh_bytes, MIB, TIB, "64", "files of a fresh namespace, in memory; below half of it"),
     FIXED("limits.memory_mb", memory_bytes, 16 * MIB, TIB, "512", "memory of a namespace"),
     FIXED("limits.pids", pids_max, 4, 32768, "256", "processes and threads of a namespace"),

@@ -139,7 +139,7 @@ static void judge(struct zyg *z, const struct zyg_report *done)
     z->patience = z->patience > ZYG_CLEAN_RUNS ? z->patience : ZYG_CLEAN_RUNS;
 }
 
-static void finish_run(struct zyg *z, struct tally *t)
+static void end_run(struct zyg *z, struct tally *t)
 {
     uint64_t run_id = z->note->run_id;
     z->standby = 0;
@@ -153,6 +153,8 @@ static void finish_run(struct zyg *z, struct tally *t)
         report_done(z, &t->report, run_id);
         stop_clock(z);
         z->unread_deaths = 0;
+        if (z->one_request) /* the next stage, if there is one, gets its child when it comes */
+            return;
         children_prepare_standby(z);
         children_prepare_reserve(z);
         children_prepare_mould(z);
@@ -167,7 +169,6 @@ static void finish_run(struct zyg *z, struct tally *t)
             kill_leftovers(z, t); /* among them whom it may have cast since */
         replace_standby(z, status);
     }
-    *t = (struct tally){0};
 }
 
 static void on_child(struct zyg *z, struct tally *t)
@@ -184,7 +185,8 @@ static void on_child(struct zyg *z, struct tally *t)
         return;
     if (left && has_leftovers(z))
         kill_leftovers(z, t);
-    finish_run(z, t);
+    end_run(z, t);
+    *t = (struct tally){0};
 }
 
 /* The deadline: TERM to all (and CONT, so that stopped ones take it), after the grace KILL. */
@@ -307,6 +309,7 @@ void zyg_serve(struct zyg *z)
         order.flags & ~ZYG_FRESH || is_fresh != (order.fresh_bytes > 0))
         _exit(1);
     order.ns_id[ZYG_NS_ID_ROOM - 1] = 0;
+    z->one_request = is_fresh;
     zyg_assign(z, &order, is_fresh ? -1 : fds[0]);
     serve(z);
 }

@@ -82,13 +82,14 @@ struct zyg {
     int clock_fd; /* timerfd: the run's deadline; armed by the child, read by pid 1 */
     int procs_fd[ZYG_PROCS_MAX], own_procs_fd[ZYG_PROCS_MAX];
     size_t procs_count, joins_count;
-    pid_t standby; /* or the run it has become; 0: none */
-    pid_t reserve; /* 0: none */
-    pid_t mould;   /* 0: none */
-    bool casting;  /* the standby is the mould's: note->pid, not standby */
-    bool moulds;   /* may be made */
-    unsigned runs; /* since the last retirement */
-    int patience;  /* clean runs that it takes until the next one is made */
+    pid_t standby;    /* or the run it has become; 0: none */
+    pid_t reserve;    /* 0: none */
+    pid_t mould;      /* 0: none */
+    bool casting;     /* the standby is the mould's: note->pid, not standby */
+    bool moulds;      /* may be made */
+    bool one_request; /* fresh: no child is made for what will hardly come */
+    unsigned runs;    /* since the last retirement */
+    int patience;     /* clean runs that it takes until the next one is made */
     int note_fd;
     int pids_current; /* how many live in the child's cgroup; -1: unknown, then there is no reserve
                        */
