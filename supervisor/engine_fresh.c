@@ -49,7 +49,7 @@ struct ns *fresh_take(struct engine *e, const char *policy, const char *key)
     e->fresh_used_ns = clock_now_ns();
     while (ns && ns->slot->state != SLOT_READY)
         ns = TAILQ_NEXT(ns, in_ahead);
-    if (!ns || ns_has_its_share(e, key))
+    if (!ns || e->waiting_count > 0 || ns_has_its_share(e, key)) /* it has to take its turn */
         return fresh_new(e);
     fresh_leave(ns);
     (void)snprintf(ns->key, sizeof ns->key, "%s", key);

@@ -401,6 +401,13 @@ static enum run_kind kind_of(const struct proto_execute *exec)
                                        : RUN_COMMAND;
 }
 
+/* None can be had at once. */
+static bool lacks_zygote(const struct ns *ns)
+{
+    const struct engine *e = ns->engine;
+    return !ns->slot && (TAILQ_EMPTY(&e->spares) || e->bound_count >= e->set.active_max);
+}
+
 void run_accept(struct client *c, const struct proto_execute *exec, int fds[], size_t nfds)
 {
     struct engine *e = c->engine;
@@ -448,7 +455,7 @@ void run_accept(struct client *c, const struct proto_execute *exec, int fds[], s
     TAILQ_INSERT_TAIL(&c->runs, run, in_client);
     c->open_runs++;
     e->open_runs++;
-    if (exec->work && c->is_frontend && (ns->running || ns->queued > 0))
+    if (exec->work && c->is_frontend && (ns->running || ns->queued > 0 || lacks_zygote(ns)))
         run_tell_waiting(run, true);
     ns_enqueue(ns, run);
     if (ns->is_fresh) /* for the next one, beside this one */

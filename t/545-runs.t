@@ -198,7 +198,8 @@ subtest 'without waiting' => sub {
     my $r = ask(POST => '/v1/runs', {cmd => 'sleep 1; echo late'}, Prefer => 'respond-async');
     ok($r->{http} == 202 && $r->{status} eq 'running' && time - $begin < 1, '202 at once') or diag(encode_json($r));
     is($r->{headers}{location}, "/v1/runs/$r->{id}", 'with its place');
-    is(ask(GET => "/v1/runs/$r->{id}")->{status}, 'running', 'GET: running');
+    my $state;
+    ok(until_true(10, sub { ($state = ask(GET => "/v1/runs/$r->{id}")->{status}) ne 'queued' }) && $state eq 'running', 'GET: running');
     my $end = ended($r->{id});
     is_deeply([@$end{qw(id status stdout)}], [$r->{id}, 'succeeded', "late\n"], 'and then what it did') or diag(encode_json($end));
 
@@ -224,6 +225,19 @@ subtest 'without waiting' => sub {
     ok(until_true(10, sub { $status->() eq 'running' }), 'gets it');
     spew("$home/end", '');
     is(ended($r->{id})->{stdout}, "done\n", 'and ends');
+};
+
+subtest 'more than may be active' => sub {
+    my $small = Brood->start('namespaces-active-max' => 1, 'namespaces-spares' => 1);
+    my $run = sub { return $small->request(POST => '/v1/runs', body => {cmd => $_[0]}, headers => {Prefer => 'respond-async'})->{json}{id} };
+    my $status = sub { return $small->request(GET => "/v1/runs/$_[0]")->{json}{status} };
+    my $first = $run->('sleep 60');
+    ok(until_true(10, sub { $status->($first) eq 'running' }), 'one is running');
+    my $second = $run->('echo second');
+    ok(until_true(10, sub { $status->($second) eq 'queued' }), 'one that waits for a zygote is queued');
+    $small->request(DELETE => "/v1/runs/$first");
+    ok(until_true(10, sub { $status->($second) eq 'succeeded' }), 'and runs when there is one');
+    $small->stop;
 };
 
 subtest 'a client that leaves' => sub {
