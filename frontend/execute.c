@@ -136,6 +136,7 @@ static void answer_outcome(struct run *run, const struct proto_result *r)
         [PROTO_DRAINING] = {503, true},   [PROTO_ACTIVATION_FAILED] = {503, true},
         [PROTO_NOT_FOUND] = {500, false}, [PROTO_BUSY] = {503, true},
         [PROTO_INTERNAL] = {500, false},  [PROTO_FORBIDDEN] = {500, false},
+        [PROTO_TOO_MANY] = {429, true},
     };
     bool named = r->field[0] != 0;
     struct answer_error e = {.status = table[r->outcome].status,

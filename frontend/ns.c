@@ -101,6 +101,7 @@ void ns_answer_outcome(struct http_request *req, enum proto_outcome outcome, con
         [PROTO_DRAINING] = {503, true},   [PROTO_ACTIVATION_FAILED] = {503, true},
         [PROTO_NOT_FOUND] = {404, false}, [PROTO_BUSY] = {409, true},
         [PROTO_INTERNAL] = {500, false},  [PROTO_FORBIDDEN] = {500, false},
+        [PROTO_TOO_MANY] = {429, true},
     };
     struct answer_error e = {.status = table[outcome].status, .code = proto_outcome_name(outcome)};
     if (table[outcome].retry)

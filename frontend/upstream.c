@@ -29,7 +29,8 @@ static bool answers(enum proto_type sent, enum proto_type reply)
         return true;
     if (sent == PROTO_EXECUTE)
         return reply == PROTO_RESULT;
-    return reply == PROTO_DONE || (sent == PROTO_NS_LIST_REQUEST && reply == PROTO_NS_LIST);
+    return reply == PROTO_DONE || (sent == PROTO_NS_LIST_REQUEST && reply == PROTO_NS_LIST) ||
+           (sent == PROTO_SESSION_LIST_REQUEST && reply == PROTO_SESSION_LIST);
 }
 
 static void take_reply(struct upstream *u, const struct proto_msg *msg)

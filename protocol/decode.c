@@ -93,6 +93,15 @@ static int check_ns_id(const char *id, struct err *err)
                PROTO_NS_ID_MAX);
 }
 
+static int check_session(const char *name, uint32_t companion, struct err *err)
+{
+    if (companion == PROTO_COMPANION_NONE || companion >= PROTO_COMPANIONS)
+        return bad(err, "companion: unknown");
+    if (proto_session_is_valid(name, strlen(name)))
+        return 0;
+    return bad(err, "session: expected 1-%u characters of [A-Za-z0-9._-]", PROTO_SESSION_MAX);
+}
+
 static int take_env(const Brood__Wire__Execute *m, struct arena *arena, struct proto_execute *x,
                     struct err *err)
 {
@@ -198,6 +207,22 @@ static int take_kind(const Brood__Wire__Execute *m, struct arena *arena, struct 
     return r == 0 && x->kind == PROTO_FILES ? take_files_ask(m->files, arena, &x->files, err) : r;
 }
 
+/* A companion is of a namespace that stays; a terminal is always in one. */
+static int take_companion(const Brood__Wire__Execute *m, struct proto_execute *x, struct err *err)
+{
+    x->companion = (enum proto_companion)m->companion;
+    x->session = m->session;
+    if (m->kind == PROTO_TERMINAL && m->companion != PROTO_COMPANION_TERMINAL)
+        return bad(err, "companion: a terminal is in one");
+    if (m->companion == PROTO_COMPANION_NONE && !*m->session)
+        return 0;
+    if (check_session(m->session, m->companion, err) < 0)
+        return err->code;
+    if (m->work || (m->kind != PROTO_COMMAND && m->kind != PROTO_TERMINAL))
+        return bad(err, "companion: for commands and terminals");
+    return check_ns_id(m->namespace_id, err);
+}
+
 static int take_execute(const Brood__Wire__Execute *m, struct arena *arena, struct proto_msg *ret,
                         struct err *err)
 {
@@ -221,6 +246,8 @@ static int take_execute(const Brood__Wire__Execute *m, struct arena *arena, stru
         r = take_env(m, arena, x, err);
     if (r == 0)
         r = take_kind(m, arena, x, err);
+    if (r == 0)
+        r = take_companion(m, x, err);
     x->ns_id = m->namespace_id;
     x->cmd = text_of(&m->cmd, arena);
     x->cmd_len = m->cmd.len;
@@ -307,6 +334,7 @@ static int take_result(const Brood__Wire__Result *m, struct proto_msg *ret, stru
         .timeout_ms = m->timeout_ms,
         .memory_bytes = m->memory_bytes,
         .cpu_ms = m->cpu_ms,
+        .companion_ended = m->companion_ended,
     };
     int r = take_denied(m, &ret->result, err);
     return r == 0 ? take_stages(m, &ret->result, err) : r;
@@ -368,6 +396,16 @@ static void take_store(const Brood__Wire__StoreSettings *s, struct proto_store *
                                     .public_base_url = s->public_base_url};
 }
 
+static void take_companions(const Brood__Wire__CompanionLimits *l,
+                            struct proto_companion_limits *ret)
+{
+    if (l)
+        *ret = (struct proto_companion_limits){.per_namespace = l->per_namespace,
+                                               .max = l->max,
+                                               .idle_s = l->idle_s,
+                                               .max_life_s = l->max_life_s};
+}
+
 static int take_layers(const Brood__Wire__Hello *m, struct arena *arena, struct proto_hello *h,
                        struct err *err)
 {
@@ -421,6 +459,8 @@ static int take_hello(const Brood__Wire__Hello *m, struct arena *arena, struct p
     };
     take_run_limits(m->run_limits, &ret->hello.run_limits);
     take_store(m->store, &ret->hello.store);
+    take_companions(m->sessions, &ret->hello.sessions);
+    take_companions(m->terminals, &ret->hello.terminals);
     int r = take_layers(m, arena, &ret->hello, err);
     return r == 0 ? take_languages(m, arena, &ret->hello, err) : r;
 }
@@ -458,6 +498,31 @@ static int take_ns_list(const Brood__Wire__NamespaceList *m, struct arena *arena
     return 0;
 }
 
+static int take_session_list(const Brood__Wire__SessionList *m, struct arena *arena,
+                             struct proto_msg *ret, struct err *err)
+{
+    if (m->n_entries > 2 * PROTO_SESSIONS_MAX)
+        return bad(err, "sessions: %zu entries, allowed are %u", m->n_entries,
+                   2 * PROTO_SESSIONS_MAX);
+    struct proto_session_entry *entries = arena_alloc(arena, (m->n_entries + 1) * sizeof *entries);
+    ret->tag = m->tag;
+    for (size_t i = 0; entries && i < m->n_entries; i++) {
+        const Brood__Wire__SessionEntry *from = m->entries[i];
+        if (check_session(from->session, from->companion, err) < 0)
+            return err->code;
+        entries[i] =
+            (struct proto_session_entry){.session = from->session,
+                                         .companion = (enum proto_companion)from->companion,
+                                         .busy = from->busy,
+                                         .queued = from->queued,
+                                         .idle_ms = from->idle_ms,
+                                         .age_ms = from->age_ms};
+    }
+    ret->session_list.entries = entries;
+    ret->session_list.count = m->n_entries;
+    return 0;
+}
+
 static const ProtobufCMessageDescriptor *descriptor_of(enum proto_type type)
 {
     switch (type) {
@@ -485,6 +550,12 @@ static const ProtobufCMessageDescriptor *descriptor_of(enum proto_type type)
         return &brood__wire__policy_request__descriptor;
     case PROTO_WAITING:
         return &brood__wire__waiting__descriptor;
+    case PROTO_SESSION_LIST_REQUEST:
+        return &brood__wire__session_list_request__descriptor;
+    case PROTO_SESSION_LIST:
+        return &brood__wire__session_list__descriptor;
+    case PROTO_SESSION_CLOSE:
+        return &brood__wire__session_close__descriptor;
     }
     return NULL;
 }
@@ -530,6 +601,25 @@ static int take(enum proto_type type, const void *m, struct arena *arena, struct
         return strlen(r->name) <= PROTO_POLICY_NAME_MAX
                    ? 0
                    : bad(err, "name: longer than %u bytes", PROTO_POLICY_NAME_MAX);
+    }
+    case PROTO_SESSION_LIST:
+        return take_session_list(m, arena, ret, err);
+    case PROTO_SESSION_LIST_REQUEST: {
+        const Brood__Wire__SessionListRequest *r = m;
+        ret->tag = r->tag;
+        ret->session_list_request.ns_id = r->namespace_id;
+        ret->session_list_request.companion = (enum proto_companion)r->companion;
+        return r->companion >= PROTO_COMPANIONS ? bad(err, "companion: unknown")
+                                                : check_ns_id(r->namespace_id, err);
+    }
+    case PROTO_SESSION_CLOSE: {
+        const Brood__Wire__SessionClose *c = m;
+        ret->tag = c->tag;
+        ret->session_close.ns_id = c->namespace_id;
+        ret->session_close.session = c->session;
+        ret->session_close.companion = (enum proto_companion)c->companion;
+        int r = check_session(c->session, c->companion, err);
+        return r < 0 ? r : check_ns_id(c->namespace_id, err);
     }
     case PROTO_WAITING:
         ret->tag = ((const Brood__Wire__Waiting *)m)->tag;

@@ -77,6 +77,8 @@ static ssize_t encode_execute(const struct proto_msg *msg, size_t head, char *sc
     m.memory_bytes_ceiling = x->memory_bytes_ceiling;
     m.cpu_ms_ceiling = x->cpu_ms_ceiling;
     m.usual = x->usual;
+    m.session = TEXT(x->session);
+    m.companion = x->companion;
     m.kind = x->kind;
     m.language = TEXT(x->language);
     m.n_args = x->arg_count;
@@ -157,6 +159,7 @@ static ssize_t encode_result(const struct proto_msg *msg, size_t head, char *scr
     m.output_bytes_max = r->output_bytes_max;
     m.net_rx_bytes = r->net_rx_bytes;
     m.net_tx_bytes = r->net_tx_bytes;
+    m.companion_ended = r->companion_ended;
     return pack(&m.base, head, scratch, room, ret, err);
 }
 
@@ -192,6 +195,16 @@ static void fill_store(const struct proto_store *from, Brood__Wire__StoreSetting
     to->file_bytes_max = from->file_bytes_max;
     to->url_lifetime_s = from->url_lifetime_s;
     to->public_base_url = TEXT(from->public_base_url);
+}
+
+static void fill_companions(const struct proto_companion_limits *from,
+                            Brood__Wire__CompanionLimits *to)
+{
+    brood__wire__companion_limits__init(to);
+    to->per_namespace = from->per_namespace;
+    to->max = from->max;
+    to->idle_s = from->idle_s;
+    to->max_life_s = from->max_life_s;
 }
 
 static ssize_t encode_hello(const struct proto_msg *msg, size_t head, char *scratch, size_t room,
@@ -240,6 +253,13 @@ static ssize_t encode_hello(const struct proto_msg *msg, size_t head, char *scra
     fill_store(&h->store, &store);
     if (h->store.public_base_url) /* the engine always has one, perhaps "" */
         m.store = &store;
+    Brood__Wire__CompanionLimits sessions, terminals;
+    fill_companions(&h->sessions, &sessions);
+    fill_companions(&h->terminals, &terminals);
+    if (h->sessions.max)
+        m.sessions = &sessions;
+    if (h->terminals.max)
+        m.terminals = &terminals;
     m.n_languages = h->language_count;
     m.languages = language_list;
     m.version = h->version;
@@ -319,6 +339,32 @@ static ssize_t encode_ns_list(const struct proto_msg *msg, size_t head, char *sc
     return pack(&m.base, head, scratch, room, ret, err);
 }
 
+static ssize_t encode_session_list(const struct proto_msg *msg, size_t head, char *scratch,
+                                   size_t room, char **ret, struct err *err)
+{
+    size_t n = msg->session_list.count;
+    Brood__Wire__SessionEntry entries[2 * PROTO_SESSIONS_MAX], *list[2 * PROTO_SESSIONS_MAX];
+    Brood__Wire__SessionList m;
+    brood__wire__session_list__init(&m);
+    if (n > ARRAY_LEN(entries))
+        return err_set(err, "%zu sessions, allowed are %zu", n, ARRAY_LEN(entries));
+    for (size_t i = 0; i < n; i++) {
+        const struct proto_session_entry *from = &msg->session_list.entries[i];
+        brood__wire__session_entry__init(&entries[i]);
+        entries[i].session = TEXT(from->session);
+        entries[i].companion = from->companion;
+        entries[i].busy = from->busy;
+        entries[i].queued = from->queued;
+        entries[i].idle_ms = from->idle_ms;
+        entries[i].age_ms = from->age_ms;
+        list[i] = &entries[i];
+    }
+    m.tag = msg->tag;
+    m.n_entries = n;
+    m.entries = list;
+    return pack(&m.base, head, scratch, room, ret, err);
+}
+
 ssize_t encode(const struct proto_msg *msg, size_t head, char *scratch, size_t room, char **ret,
                struct err *err)
 {
@@ -333,6 +379,25 @@ ssize_t encode(const struct proto_msg *msg, size_t head, char *scratch, size_t r
         return encode_stats(msg, head, scratch, room, ret, err);
     case PROTO_NS_LIST:
         return encode_ns_list(msg, head, scratch, room, ret, err);
+    case PROTO_SESSION_LIST:
+        return encode_session_list(msg, head, scratch, room, ret, err);
+    case PROTO_SESSION_LIST_REQUEST: {
+        Brood__Wire__SessionListRequest m;
+        brood__wire__session_list_request__init(&m);
+        m.tag = msg->tag;
+        m.namespace_id = TEXT(msg->session_list_request.ns_id);
+        m.companion = msg->session_list_request.companion;
+        return pack(&m.base, head, scratch, room, ret, err);
+    }
+    case PROTO_SESSION_CLOSE: {
+        Brood__Wire__SessionClose m;
+        brood__wire__session_close__init(&m);
+        m.tag = msg->tag;
+        m.namespace_id = TEXT(msg->session_close.ns_id);
+        m.session = TEXT(msg->session_close.session);
+        m.companion = msg->session_close.companion;
+        return pack(&m.base, head, scratch, room, ret, err);
+    }
     case PROTO_CANCEL: {
         Brood__Wire__Cancel m;
         brood__wire__cancel__init(&m);

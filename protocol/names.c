@@ -30,6 +30,7 @@ static const char *const outcomes[PROTO_OUTCOMES] = {
     [PROTO_BUSY] = "busy",
     [PROTO_INTERNAL] = "internal",
     [PROTO_FORBIDDEN] = "forbidden",
+    [PROTO_TOO_MANY] = "too_many",
 };
 
 const char *proto_reason_name(enum proto_reason reason)
@@ -59,6 +60,12 @@ const char *proto_network_name(enum proto_network network)
     return (unsigned)network < PROTO_NETWORKS ? names[network] : "none";
 }
 
+const char *proto_companion_name(enum proto_companion companion)
+{
+    static const char *const names[PROTO_COMPANIONS] = {"none", "session", "terminal"};
+    return (unsigned)companion < PROTO_COMPANIONS ? names[companion] : "none";
+}
+
 const char *proto_signal_name(int signal)
 {
     static _Thread_local char text[24];
@@ -75,16 +82,24 @@ const char *proto_signal_name(int signal)
     return text;
 }
 
-bool proto_ns_id_is_valid(const char *id, size_t len)
+static bool is_of_word_characters(const char *text, size_t len)
 {
     static const char allowed[] =
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-    if (len == 0 || len > PROTO_NS_ID_MAX || id[0] == '.' || id[0] == '-')
-        return false;
     for (size_t i = 0; i < len; i++)
-        if (id[i] == 0 || !strchr(allowed, id[i]))
+        if (text[i] == 0 || !strchr(allowed, text[i]))
             return false;
-    return true;
+    return len > 0;
+}
+
+bool proto_ns_id_is_valid(const char *id, size_t len)
+{
+    return len <= PROTO_NS_ID_MAX && is_of_word_characters(id, len) && id[0] != '.' && id[0] != '-';
+}
+
+bool proto_session_is_valid(const char *name, size_t len)
+{
+    return len <= PROTO_SESSION_MAX && is_of_word_characters(name, len);
 }
 
 static const struct {

@@ -27,6 +27,8 @@ struct err;
 #define PROTO_POLICY_NAME_MAX 32u
 #define PROTO_KEY_LABEL_MAX 64u
 #define PROTO_LIST_MAX 1000u
+#define PROTO_SESSION_MAX 64u
+#define PROTO_SESSIONS_MAX 64u /* of one namespace, and as many terminals */
 #define PROTO_DENIED_MAX 16u
 #define PROTO_SYSCALL_ROOM 32u
 #define PROTO_PLACES_MAX 16u       /* files that are placed before a run */
@@ -53,6 +55,9 @@ enum proto_type {
     PROTO_DONE,
     PROTO_POLICY_REQUEST = 20,
     PROTO_WAITING,
+    PROTO_SESSION_LIST_REQUEST = 31,
+    PROTO_SESSION_LIST,
+    PROTO_SESSION_CLOSE,
 };
 
 enum proto_outcome {
@@ -62,10 +67,11 @@ enum proto_outcome {
     PROTO_QUEUE_TIMEOUT,     /* waited longer than max_wait; retry_after_ms */
     PROTO_ACTIVATION_FAILED, /* the namespace could not be made ready; retry_after_ms */
     PROTO_DRAINING,          /* the service is stopping */
-    PROTO_NOT_FOUND,         /* remove: no such namespace */
+    PROTO_NOT_FOUND,         /* remove: no such namespace; close: no such session */
     PROTO_BUSY,              /* remove: runs are queued or running; retry_after_ms */
     PROTO_INTERNAL,          /* our own fault */
     PROTO_FORBIDDEN,         /* this peer may not ask for that; nothing happened */
+    PROTO_TOO_MANY,          /* sessions or terminals, of the namespace or in all; retry_after_ms */
     PROTO_OUTCOMES,
 };
 
@@ -145,8 +151,23 @@ struct proto_files_answer {
  *            a memfd with the code; no `cmd`
  *   FILES    `files`: the bytes to put (or /dev/null), the far end of a SOCK_SEQPACKET pair for the
  *            answers, /dev/null; no `cmd`
+ *   TERMINAL a login bash on a pty of its own, in a TERMINAL companion: /dev/null, the far end of a
+ *            SOCK_SEQPACKET pair over which the pty's master comes, /dev/null; no `cmd`. Its
+ *            deadline is terminals.max_life_s
  * then, with `work`, the far end of such a pair for artifacts; then one for each of `places`. */
-enum proto_kind { PROTO_COMMAND, PROTO_CODE, PROTO_FILES, PROTO_KINDS };
+enum proto_kind { PROTO_COMMAND, PROTO_CODE, PROTO_FILES, PROTO_TERMINAL, PROTO_KINDS };
+
+/* Where it runs: in the namespace's own zygote, one after the other; or beside that, in a
+ * *companion*: a zygote of its own in the same kernel namespaces but the pidns, so with the same
+ * files, loopback and users. A companion is made by the first run that names it, and takes its runs
+ * one after the other. A session stays until it is closed or idle, a terminal for one run. COMMAND
+ * and TERMINAL only, and in a namespace that has a name. */
+enum proto_companion {
+    PROTO_COMPANION_NONE,
+    PROTO_COMPANION_SESSION,
+    PROTO_COMPANION_TERMINAL,
+    PROTO_COMPANIONS
+};
 
 /* Limits that nobody asked for: where the policy allows less, less is what the run gets. */
 enum proto_usual {
@@ -181,6 +202,8 @@ struct proto_execute {
     const char *request_id;
     const char *key; /* whose request it is, for the log; "": nobody's (frontend only) */
     uint64_t timeout_ms_ceiling, memory_bytes_ceiling, cpu_ms_ceiling; /* that key's; 0: none */
+    enum proto_companion companion;
+    const char *session; /* the companion's name, proto_session_is_valid; "": there is none */
 };
 
 struct proto_denied {                 /* a system call that the policy refused to a run */
@@ -217,6 +240,9 @@ struct proto_result {
     /* What it was given, of CODE its last stage. All 0: not known, or it never began; cpu_ms 0: no
      * limit of its own. */
     uint64_t timeout_ms, memory_bytes, cpu_ms;
+    /* Of a run in a companion, whose `start` is warm unless it was made for this run: that is gone
+     * with it, and the next run of that name gets another. */
+    bool companion_ended;
 };
 
 /* A layer of isolation, as it was found by attacking it at the service's start. */
@@ -254,6 +280,10 @@ struct proto_store {
     const char *public_base_url; /* without a slash at its end; may be "" */
 };
 
+struct proto_companion_limits {
+    uint64_t per_namespace, max, idle_s, max_life_s; /* max_life_s: of terminals */
+};
+
 /* Bits of proto_hello.networks. */
 enum proto_network { PROTO_NETWORK_NONE, PROTO_NETWORK_EGRESS, PROTO_NETWORKS };
 
@@ -276,6 +306,7 @@ struct proto_hello {
     size_t language_count;
     struct proto_run_limits run_limits;
     struct proto_store store;
+    struct proto_companion_limits sessions, terminals;
     uint64_t keys_generation; /* 0: no keys are configured; else a descriptor comes with it, the
                                  keys (keys_load): to the frontend only */
 };
@@ -288,6 +319,14 @@ struct proto_ns_entry {
     const char *ns_id;
     bool active;
     uint32_t queued;
+};
+
+struct proto_session_entry {
+    const char *session;
+    enum proto_companion companion;
+    bool busy; /* a run is on */
+    uint32_t queued;
+    uint64_t idle_ms, age_ms; /* idle: since its last run; 0 while busy */
 };
 
 /* Any message. The tag of the union is `type`; for CANCEL and STATS_REQUEST only `tag` counts. */
@@ -314,6 +353,18 @@ struct proto_msg {
         struct {
             const char *ns_id;
         } ns_remove;
+        struct {
+            const char *ns_id;
+            enum proto_companion companion; /* only these; NONE: all */
+        } session_list_request;
+        struct {
+            const struct proto_session_entry *entries;
+            size_t count;
+        } session_list;
+        struct {
+            const char *ns_id, *session;
+            enum proto_companion companion;
+        } session_close;
         struct {
             const char *name;
         } policy_request;
@@ -357,6 +408,10 @@ const char *proto_signal_name(int signal);
 
 /* 1-64 characters of [A-Za-z0-9._-], not starting with . or - */
 bool proto_ns_id_is_valid(const char *id, size_t len);
+/* 1-64 characters of [A-Za-z0-9._-] */
+bool proto_session_is_valid(const char *name, size_t len);
+/* "none", "session", "terminal" */
+const char *proto_companion_name(enum proto_companion companion);
 /* May this environment variable be set by a request? NULL: yes; otherwise why not (for people).
  * The rule and its reasons: SECURITY.md, "Environment from a request". */
 const char *proto_env_name_refused(const char *name, size_t len);

@@ -207,6 +207,7 @@ static void drain(struct engine *e, uint32_t times)
     engine_ask_priv(e, &(struct priv_request){.verb = PRIV_BEGIN_DRAIN}, NULL, 0);
     engine_say_hello(e);
     engine_stop_versions();
+    companions_end_terminals(e, "the service is stopping");
     engine_check_drained(e);
 }
 
@@ -219,7 +220,8 @@ static void reload(struct engine *e, uint32_t detail, int *fds)
     files.yaml_fd = detail & 1 ? fds[n++] : -1;
     files.dotenv_fd = detail & 2 ? fds[n] : -1;
     int r = settings_reload(&files, &set, &err);
-    if (r == 0 && set.active_max + set.spares > e->slot_count)
+    if (r == 0 &&
+        set.active_max + set.spares + e->set.sessions.max + e->set.terminals.max > e->slot_count)
         r = err_set(
             &err,
             "namespaces: active_max + spares is beyond what this service started with; restart it");
@@ -378,6 +380,14 @@ static uint64_t longest_timeout_ms(const struct engine *e)
     return ms;
 }
 
+static struct proto_companion_limits companion_limits(const struct settings_companions *c)
+{
+    return (struct proto_companion_limits){.per_namespace = c->per_namespace,
+                                           .max = c->max,
+                                           .idle_s = c->idle_ms / 1000,
+                                           .max_life_s = c->max_life_ms / 1000};
+}
+
 void engine_fill_hello(const struct engine *e, unsigned rights, struct proto_hello *ret)
 {
     const struct settings *s = &e->set;
@@ -407,6 +417,8 @@ void engine_fill_hello(const struct engine *e, unsigned rights, struct proto_hel
                   .file_bytes_max = s->store_file_bytes_max,
                   .url_lifetime_s = s->store_url_lifetime_ms / 1000,
                   .public_base_url = s->public_base_url},
+        .sessions = companion_limits(&s->sessions),
+        .terminals = companion_limits(&s->terminals),
         .draining = e->draining,
         .queue_max = s->queue_max,
         .max_wait_ms = s->max_wait_ms,

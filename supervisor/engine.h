@@ -39,6 +39,7 @@ TAILQ_HEAD(call_list, call);
 enum slot_state {
     SLOT_FREE,
     SLOT_STARTING,  /* priv was asked; neither or one of its reply and ZYG_SPARE came */
+    SLOT_JOINING,   /* likewise, of a companion: it has its namespace already */
     SLOT_SPARE,     /* belongs to no namespace yet */
     SLOT_ATTACHING, /* priv was asked for the volume */
     SLOT_ASSIGNING, /* the zygote mounts it and restricts itself */
@@ -54,10 +55,11 @@ struct slot {
     struct engine *engine;
     uint32_t index;
     enum slot_state state;
-    struct ns *ns;                    /* from ATTACHING on */
+    struct ns *ns;                    /* from ATTACHING, or JOINING, on */
     struct loop_io ctl;               /* to the zygote */
     int run_fd;                       /* to its standbys */
     bool has_standby;                 /* not retired */
+    bool greeted;                     /* it is set up, and can be joined */
     uint64_t box;                     /* of the policy it was started with */
     struct policy_group group, asked; /* limits in force; those that priv was asked for */
     uint64_t asked_for;               /* id of the run that needs them */
@@ -67,15 +69,23 @@ struct slot {
     uint64_t cpu_seen_ns;
     struct loop_timer cpu_limit;          /* when the run can have used up its processor time */
     struct loop_timer timer;              /* the state's deadline */
-    bool spare_came, reply_came, hung_up; /* STARTING: what was heard of it so far */
+    bool spare_came, reply_came, hung_up; /* STARTING, JOINING: what was heard of it so far */
     TAILQ_ENTRY(slot) in_list;            /* free or spare */
 };
 
+/* NAME, or of a companion NAME/KIND/SESSION. */
+#define NS_NAME_ROOM (PROTO_NS_ID_MAX + sizeof "/terminal/" + PROTO_SESSION_MAX)
+
 struct ns {
-    char id[PROTO_NS_ID_MAX + 1]; /* of a fresh one: what no client can name */
-    bool is_fresh;                /* no volume; ends with its one request */
-    bool made_ahead, is_ahead;    /* before that came; and it has not come yet */
+    char id[NS_NAME_ROOM];     /* of a fresh one, or a companion: what no client can name */
+    bool is_fresh;             /* no volume; ends with its one request */
+    bool made_ahead, is_ahead; /* before that came; and it has not come yet */
     bool had_run;
+    struct ns *parent; /* of a companion: the namespace it is beside */
+    enum proto_companion companion;
+    uint64_t born_ns;       /* companion */
+    size_t companion_count; /* those that are beside it: it is neither freed nor evicted */
+    bool held;              /* is not freed just now */
     struct engine *engine;
     struct ns *next; /* hash chain */
     struct slot *slot;
@@ -87,10 +97,10 @@ struct ns {
     uint64_t turn;          /* its place in there */
     bool in_lru;            /* active and without a run, in engine.idle */
     bool removing;
-    bool over; /* a probe's, which is done: its zygote is ended as soon as it can be */
+    bool over; /* a probe's or a session, which is done: its zygote is ended as soon as it can be */
     char key[PROTO_KEY_LABEL_MAX + 1]; /* whose run made it active; "": nobody's */
     uint64_t idle_since_ns;
-    TAILQ_ENTRY(ns) in_waiting, in_idle, in_ahead;
+    TAILQ_ENTRY(ns) in_waiting, in_idle, in_ahead, in_companions;
 };
 
 /* What a zygote is sent at once: a command, a program, an operation on files. */
@@ -109,6 +119,7 @@ enum run_kind {
     RUN_COMMAND,
     RUN_CODE,
     RUN_FILES,
+    RUN_TERMINAL,
     RUN_PROBE,    /* at start: engine_probe.c waits for its result */
     RUN_VERSIONS, /* of languages: engine_languages.c */
     RUN_COLLECT,  /* hands artifacts over, behind the run that left them */
@@ -198,7 +209,10 @@ struct engine {
     size_t ns_count, waiting_count, ahead_count;
     uint64_t fresh_used_ns; /* when a fresh one was asked for last; 0: never */
     size_t fresh_count;     /* bound ones that are fresh */
-    uint64_t turn;          /* of the namespace that was served last */
+    struct ns_list companions;
+    size_t companion_count[PROTO_COMPANIONS];
+    size_t pinned_count; /* namespaces that have any */
+    uint64_t turn;       /* of the namespace that was served last */
     struct loop_timer idle_sweep;
     struct removal removals[ENGINE_REMOVALS_MAX];
 
@@ -280,6 +294,11 @@ void slot_want_run(struct slot *s);
 void slots_on_policies(struct engine *e);
 /* Ends the zygote of a namespace without a run, for eviction and removal. */
 void slot_end(struct slot *s);
+/* Starts a zygote for this companion beside the one in `home`. False: there is no place for it. */
+bool slot_join(struct ns *companion, const struct slot *home, uint32_t policy);
+/* Ends a companion's zygote, whatever it does. Its runs are answered: as cancelled, or as failed
+ * when it was not asked for. */
+void slot_abandon(struct slot *s, const char *text, bool cancelled);
 /* Asks the zygote to kill its run; priv follows if it does not. */
 void slot_cancel_run(struct slot *s);
 void slot_on_priv_reply(struct engine *e, const struct priv_reply *reply, int *fds, size_t nfds);
@@ -315,6 +334,10 @@ int ns_list_volumes(const struct engine *e, const struct vol_list **ret, struct 
 bool ns_list_has(const struct vol_list *list, const char *id);
 /* This namespace has a volume from here on. */
 void ns_on_volume(const struct ns *ns);
+/* The namespace whose policies, and whose files, its runs have: itself, or its parent. */
+const char *ns_home_id(const struct ns *ns);
+/* The run that decides which zygote it needs next: its own, or one of a companion. NULL: none. */
+const struct run *ns_find_wanted(const struct ns *ns);
 /* Finds or makes; NULL: out of memory. */
 struct ns *ns_get(struct engine *e, const char *id);
 /* The policy of its runs that ask for none. */
@@ -335,8 +358,10 @@ void ns_put_back(struct run *run);
 void ns_settle(struct ns *ns);
 /* The namespace's slot is gone; whoever waits gets another. */
 void ns_on_slot_gone(struct ns *ns);
-/* All its queued runs are answered with this. */
+/* All its queued runs are answered with this, and those of companions that wait for its zygote. */
 void ns_fail_queue(struct ns *ns, enum proto_outcome outcome, const char *text);
+/* The same as cancelled. */
+void ns_cancel_queue(struct ns *ns, const char *text);
 /* Gives spares to waiting namespaces, evicting idle ones where the limit demands it. */
 void ns_serve_waiting(struct engine *e);
 /* Is this one, which waits, not to be served now, because its key has its share of the places?
@@ -352,10 +377,42 @@ size_t ns_count_waiting(const struct engine *e, const char *key);
 void ns_fail_waiting(struct engine *e, const char *text);
 /* Boxes were asked: runs of those that do not hold are told. */
 void ns_on_verdict(struct engine *e, const char *text);
+/* It is not to be evicted. */
+void ns_leave_idle(struct ns *ns);
 /* Frees it when nothing needs it. */
 void ns_drop_if_unused(struct ns *ns);
 void ns_remove(struct engine *e, struct client *client, uint64_t tag, const char *id);
 void ns_on_discarded(struct engine *e, const struct priv_reply *reply);
+
+/* ---- engine_companions.c: sessions and terminals -----------------------------------------------
+ */
+
+/* The companion that this request names, made if need be; key: whose request it is. NULL: why not,
+ * or out of memory.
+ */
+struct ns *companion_get(struct engine *e, const struct proto_execute *exec, const char *key,
+                         enum proto_outcome *ret_outcome, const char **ret_text);
+/* One that there is not yet, whatever the limits say. NULL: out of memory. */
+struct ns *companion_new(struct ns *parent, enum proto_companion kind, const char *session);
+/* It is about to be freed. */
+void companion_leave(struct ns *c);
+/* As its client calls it. */
+const char *companion_name(const struct ns *c);
+/* Of the companions of this namespace that wait for a zygote: a run. NULL: none waits. */
+const struct run *companions_find_run(const struct ns *parent);
+/* Starts those that wait, if its zygote can be joined. */
+void companions_serve(struct ns *parent);
+/* Answers the runs of those that wait. */
+void companions_fail(struct ns *parent, enum proto_outcome outcome, const char *text);
+/* Ends all that have a zygote; cancelled NULL: because its own ends, else why. */
+void companions_end(struct ns *parent, const char *cancelled);
+void companions_end_terminals(struct engine *e, const char *cancelled);
+/* Has any of them a run that would be lost? A terminal's is not counted, but when it waits. */
+bool companions_are_busy(const struct ns *parent);
+/* Ends idle sessions. */
+void companions_sweep(struct engine *e, uint64_t now);
+void companions_answer_list(struct client *client, const struct proto_msg *request);
+void companions_close(struct client *client, const struct proto_msg *request);
 
 /* ---- engine_runs.c: from Execute to Result -----------------------------------------------------
  */
@@ -376,6 +433,8 @@ void run_fail(struct run *run, enum proto_outcome outcome, const char *text);
 /* The same, naming a field of the request ("": none). */
 void run_fail_field(struct run *run, enum proto_outcome outcome, const char *field,
                     const char *text);
+/* Answers it as cancelled; the text says by what. */
+void run_end(struct run *run, const char *text);
 /* It never ended in time although its zygote was told: answered as a timeout or a cancel. */
 void run_overdue(struct run *run);
 /* Its policy is no longer to be had. */

@@ -214,6 +214,8 @@ static size_t fill_stats(const struct engine *e, struct proto_stat s[STATS_MAX])
         {"queued", e->queued_runs},
         {"open", e->open_runs},
         {"clients", e->client_count},
+        {"sessions", e->companion_count[PROTO_COMPANION_SESSION]},
+        {"terminals", e->companion_count[PROTO_COMPANION_TERMINAL]},
         {"zygote_execs", e->zygote_execs},
         {"draining", e->draining},
         {"runs_total", e->total.runs},
@@ -325,6 +327,8 @@ static unsigned needed_for(enum proto_type type)
     switch (type) {
     case PROTO_EXECUTE:
     case PROTO_CANCEL:
+    case PROTO_SESSION_LIST_REQUEST:
+    case PROTO_SESSION_CLOSE:
         return PEER_MAY_RUN;
     case PROTO_POLICY_REQUEST:
     case PROTO_STATS_REQUEST:
@@ -338,6 +342,7 @@ static unsigned needed_for(enum proto_type type)
     case PROTO_NS_LIST:
     case PROTO_DONE:
     case PROTO_WAITING:
+    case PROTO_SESSION_LIST:
         break;
     }
     return 0;
@@ -379,12 +384,19 @@ static bool on_message(struct client *c, const struct proto_msg *msg, int *fds, 
     case PROTO_NS_REMOVE:
         ns_remove(c->engine, c, msg->tag, msg->ns_remove.ns_id);
         return true;
+    case PROTO_SESSION_LIST_REQUEST:
+        companions_answer_list(c, msg);
+        return true;
+    case PROTO_SESSION_CLOSE:
+        companions_close(c, msg);
+        return true;
     case PROTO_HELLO:
     case PROTO_RESULT:
     case PROTO_STATS:
     case PROTO_NS_LIST:
     case PROTO_DONE:
     case PROTO_WAITING:
+    case PROTO_SESSION_LIST:
         break;
     }
     return false;

@@ -46,13 +46,24 @@ struct ns *ns_get(struct engine *e, const char *id)
     return ns;
 }
 
+const char *ns_home_id(const struct ns *ns)
+{
+    return ns->parent ? ns->parent->id : ns->id;
+}
+
+const struct run *ns_find_wanted(const struct ns *ns)
+{
+    const struct run *run = TAILQ_FIRST(&ns->queue);
+    return run ? run : companions_find_run(ns);
+}
+
 uint32_t ns_own_policy(const struct ns *ns)
 {
-    const struct policy_match *m = policy_find_match(ns->engine->policies, ns->id);
+    const struct policy_match *m = policy_find_match(ns->engine->policies, ns_home_id(ns));
     return m ? m->policy : 0;
 }
 
-static void leave_idle(struct ns *ns)
+void ns_leave_idle(struct ns *ns)
 {
     if (ns->in_lru)
         TAILQ_REMOVE(&ns->engine->idle, ns, in_idle);
@@ -70,7 +81,8 @@ static void leave_waiting(struct ns *ns)
 
 void ns_drop_if_unused(struct ns *ns)
 {
-    if (!TAILQ_EMPTY(&ns->queue) || ns->running || ns->removing)
+    struct ns *parent = ns->parent;
+    if (!TAILQ_EMPTY(&ns->queue) || ns->running || ns->removing || ns->companion_count || ns->held)
         return;
     leave_waiting(ns); /* whoever wanted it is gone */
     if (ns->slot)
@@ -80,7 +92,26 @@ void ns_drop_if_unused(struct ns *ns)
         at = &(*at)->next;
     *at = ns->next;
     ns->engine->ns_count--;
+    if (parent)
+        companion_leave(ns);
     free(ns);
+    if (!parent || parent->companion_count)
+        return;
+    if (parent->slot)
+        ns_settle(parent); /* it may be evicted from now on */
+    else
+        ns_drop_if_unused(parent);
+}
+
+/* One that goes may take another of its chain along. */
+static void drop_unused(struct engine *e)
+{
+    for (size_t i = 0; i < ENGINE_HASH; i++)
+        for (struct ns *ns = e->hash[i]; ns;) {
+            size_t count = e->ns_count;
+            ns_drop_if_unused(ns);
+            ns = e->ns_count == count ? ns->next : e->hash[i];
+        }
 }
 
 /* ---- volumes -----------------------------------------------------------------------------------
@@ -192,7 +223,7 @@ size_t ns_count_held_back(const struct engine *e)
 static void join_waiting(struct ns *ns)
 {
     struct engine *e = ns->engine;
-    const struct run *run = TAILQ_FIRST(&ns->queue);
+    const struct run *run = ns_find_wanted(ns);
     struct ns *other;
     (void)snprintf(ns->key, sizeof ns->key, "%s", run ? run->key : "");
     ns->turn = e->turn + 1;
@@ -218,7 +249,7 @@ static bool make_room(struct engine *e)
     while (leaving < wanted && fresh_end_one(e))
         leaving++;
     for (struct ns *ns; leaving < wanted && (ns = TAILQ_FIRST(&e->idle)); leaving++) {
-        leave_idle(ns);
+        ns_leave_idle(ns);
         e->total.evictions++;
         slot_end(ns->slot);
     }
@@ -228,7 +259,7 @@ static bool make_room(struct engine *e)
 /* A spare of the kind that its next run needs; NULL: none, or that kind is not proven yet. */
 static struct slot *find_spare(const struct ns *ns)
 {
-    const struct run *run = TAILQ_FIRST(&ns->queue);
+    const struct run *run = ns_find_wanted(ns);
     if (!run)
         return TAILQ_FIRST(&ns->engine->spares);
     return probe_lets(run) ? slots_find_spare(ns->engine, run->policy) : NULL;
@@ -261,6 +292,14 @@ static void activate(struct ns *ns)
     struct engine *e = ns->engine;
     if (ns->slot || ns->waiting || ns->removing)
         return;
+    if (ns->parent) { /* its zygote is started beside its parent's */
+        ns->start = PROTO_START_COLD;
+        if (ns->parent->slot)
+            companions_serve(ns->parent);
+        else
+            activate(ns->parent);
+        return;
+    }
     ns->start = find_spare(ns) ? PROTO_START_SPARE : PROTO_START_COLD;
     join_waiting(ns);
     ns_serve_waiting(e);
@@ -272,8 +311,12 @@ void ns_on_slot_gone(struct ns *ns)
 {
     struct run *next;
     ns->slot = NULL;
-    leave_idle(ns);
+    ns_leave_idle(ns);
     fresh_leave(ns);
+    if (ns->parent) { /* the next of its name is another */
+        ns->over = false;
+        ns->born_ns = clock_now_ns();
+    }
     while ((next = TAILQ_FIRST(&ns->queue)) && run_goes_on(next)) {
         ns_dequeue(next);
         run_fail(next, PROTO_INTERNAL, "the namespace's zygote died between two stages");
@@ -285,7 +328,7 @@ void ns_on_slot_gone(struct ns *ns)
                 req.slot = i;
         (void)snprintf(req.ns_id, sizeof req.ns_id, "%s", ns->id);
         engine_ask_priv(ns->engine, &req, NULL, 0);
-    } else if (!TAILQ_EMPTY(&ns->queue)) {
+    } else if (ns_find_wanted(ns)) {
         activate(ns);
     } else {
         ns_drop_if_unused(ns);
@@ -322,7 +365,7 @@ void ns_enqueue(struct ns *ns, struct run *run)
 {
     TAILQ_INSERT_TAIL(&ns->queue, run, in_ns);
     count_in(run);
-    leave_idle(ns);
+    ns_leave_idle(ns);
     if (ns->slot && ns->slot->state == SLOT_READY && ns->queued == 1) {
         slot_want_run(ns->slot);
         if (ns->queued > 0 && !run->wait.slot) /* other limits or another zygote come first */
@@ -378,19 +421,29 @@ void ns_settle(struct ns *ns)
         slot_end(ns->slot);
         return;
     }
+    companions_serve(ns);
     if (!TAILQ_EMPTY(&ns->queue)) {
         slot_want_run(ns->slot);
         return;
     }
-    if (ns->slot->state == SLOT_DYING)
+    if (ns->slot->state != SLOT_READY)
         return;
     if (ns->is_fresh) { /* it has had its one request, or waits for it */
         if (!fresh_keep(ns))
             slot_end(ns->slot);
         return;
     }
-    leave_idle(ns);
+    if (ns->companion == PROTO_COMPANION_TERMINAL) { /* it has had its one run */
+        slot_end(ns->slot);
+        return;
+    }
+    ns_leave_idle(ns);
     ns->idle_since_ns = clock_now_ns();
+    if (ns->parent)
+        return;
+    ns->start = PROTO_START_WARM;
+    if (ns->companion_count)
+        return;
     TAILQ_INSERT_TAIL(&e->idle, ns, in_idle);
     ns->in_lru = true;
     if (e->waiting_count > 0)
@@ -403,6 +456,16 @@ void ns_fail_queue(struct ns *ns, enum proto_outcome outcome, const char *text)
     while ((run = TAILQ_FIRST(&ns->queue))) {
         ns_dequeue(run);
         run_fail(run, outcome, text);
+    }
+    companions_fail(ns, outcome, text);
+}
+
+void ns_cancel_queue(struct ns *ns, const char *text)
+{
+    struct run *run;
+    while ((run = TAILQ_FIRST(&ns->queue))) {
+        ns_dequeue(run);
+        run_end(run, text);
     }
 }
 
@@ -431,11 +494,9 @@ static void fail_refused(struct ns *ns, const char *text)
 void ns_on_verdict(struct engine *e, const char *text)
 {
     for (size_t i = 0; i < ENGINE_HASH; i++)
-        for (struct ns *ns = e->hash[i], *next; ns; ns = next) {
-            next = ns->next;
+        for (struct ns *ns = e->hash[i]; ns; ns = ns->next)
             fail_refused(ns, text);
-            ns_drop_if_unused(ns);
-        }
+    drop_unused(e);
 }
 
 static void choose_anew(struct ns *ns)
@@ -454,11 +515,9 @@ static void choose_anew(struct ns *ns)
 void ns_on_policies(struct engine *e)
 {
     for (size_t i = 0; i < ENGINE_HASH; i++)
-        for (struct ns *ns = e->hash[i], *next; ns; ns = next) {
-            next = ns->next;
+        for (struct ns *ns = e->hash[i]; ns; ns = ns->next)
             choose_anew(ns);
-            ns_drop_if_unused(ns);
-        }
+    drop_unused(e);
 }
 
 /* ---- idle eviction, removal --------------------------------------------------------------------
@@ -472,13 +531,14 @@ static void on_idle_sweep(struct loop_timer *t)
     fresh_sweep(e);
     while ((ns = TAILQ_FIRST(&e->idle)) &&
            (now - ns->idle_since_ns > idle_ns || e->bound_count > e->set.active_max)) {
-        leave_idle(ns);
+        ns_leave_idle(ns);
         e->total.evictions++;
         slot_end(ns->slot);
         if (e->bound_count - e->dying_count <= e->set.active_max &&
             now - ns->idle_since_ns <= idle_ns)
             break;
     }
+    companions_sweep(e, now);
     (void)loop_timer_set(&e->loop, t, now + SWEEP_MS * CLOCK_NS_PER_MS);
 }
 
@@ -487,6 +547,7 @@ void ns_init(struct engine *e)
     TAILQ_INIT(&e->waiting);
     TAILQ_INIT(&e->idle);
     TAILQ_INIT(&e->ahead);
+    TAILQ_INIT(&e->companions);
     e->idle_sweep.on_due = on_idle_sweep;
     on_idle_sweep(&e->idle_sweep);
 }
@@ -512,14 +573,15 @@ void ns_remove(struct engine *e, struct client *client, uint64_t tag, const char
         send_done(client, tag, e->draining ? PROTO_DRAINING : PROTO_BUSY, "not now");
         return;
     }
-    if (ns->removing || ns->running || !TAILQ_EMPTY(&ns->queue)) {
+    if (ns->removing || ns->running || !TAILQ_EMPTY(&ns->queue) || companions_are_busy(ns)) {
         send_done(client, tag, PROTO_BUSY, "runs are queued or running in this namespace");
         return;
     }
     *r = (struct removal){.used = true, .client_id = client->id, .tag = tag};
     (void)snprintf(r->ns_id, sizeof r->ns_id, "%s", id);
     ns->removing = true;
-    leave_idle(ns);
+    ns_leave_idle(ns);
+    companions_end(ns, "its namespace is removed");
     if (ns->slot)
         slot_end(ns->slot); /* its end goes on in ns_on_slot_gone */
     else
@@ -545,7 +607,7 @@ void ns_on_discarded(struct engine *e, const struct priv_reply *reply)
     if (!ns)
         return;
     ns->removing = false;
-    if (!TAILQ_EMPTY(&ns->queue))
+    if (ns_find_wanted(ns))
         activate(ns);
     else
         ns_drop_if_unused(ns);

@@ -4,8 +4,9 @@
  * Every kind of box among the policies (verdict.h) is asked, one after the other. A zygote is given
  * to a namespace that no client can name, and is sent two runs that ask an attacker's questions
  * instead of evaluating a command (zygote/probe.c): one by its first child, one by a fork of the
- * zygote as it is when it has restricted itself. The second is kept alive until priv has looked
- * whether its cgroups limit it. The zygote and its volume are thrown away.
+ * zygote as it is when it has restricted itself. A third asks from a companion of that zygote,
+ * where there may be any. The later ones are kept alive until priv has looked whether their cgroups
+ * limit them. The zygotes and their volume are thrown away.
  *
  * At start, a required layer that is broken or missing ends the service with its name, the question
  * that succeeded and the remedy; nobody has been listened to until then. A reload that brings a new
@@ -24,7 +25,7 @@
 #include <sys/utsname.h>
 #include <sys/wait.h>
 
-#define ROUNDS 2
+#define ROUNDS 3 /* the last one in a companion */
 #define ROUND_MS 5000u
 #define RETRY_MS 5000u
 #define ANSWERS_BYTES (ZYG_PROBE_QUESTIONS_MAX * sizeof(struct zyg_probe_answer))
@@ -39,6 +40,7 @@ static struct probe {
     char ns_id[PROTO_NS_ID_MAX + 1];
     struct box asking; /* a copy: the table may change meanwhile */
     int round, hold;   /* hold: the other end of the child's stdin */
+    struct ns *place;  /* of the round that is on */
     struct loop_io answers;
     struct loop_timer next, retry;
     uint64_t started_ns;
@@ -133,21 +135,42 @@ static void close_pipes(void)
 
 static void conclude(void);
 
+static bool has_companions(void)
+{
+    return probe.e->set.sessions.max + probe.e->set.terminals.max > 0;
+}
+
+static bool is_last_round(void)
+{
+    return probe.round == ROUNDS - !has_companions();
+}
+
+/* Where the next round takes place. */
+static struct ns *get_place(void)
+{
+    struct ns *ns = ns_get(probe.e, probe.ns_id);
+    return ns && probe.round == ROUNDS - 1 ? companion_new(ns, PROTO_COMPANION_TERMINAL, "probe")
+                                           : ns;
+}
+
 static void begin_round(void)
 {
     int policy = probe_find_policy();
-    struct ns *ns = policy < 0 ? NULL : ns_get(probe.e, probe.ns_id);
+    struct ns *ns = policy < 0 ? NULL : get_place();
     struct run *run = ns ? new_run(ns, (uint32_t)policy) : NULL;
     if (!run || !open_pipes(run)) {
         fail(policy < 0 ? "the policies have changed" : "out of memory or descriptors");
         if (run)
             stage_drop(probe.e, &run->stages[0]);
         free(run);
+        if (ns)
+            ns_drop_if_unused(ns);
         conclude();
         return;
     }
     probe.round++;
     probe.len = 0;
+    probe.place = ns;
     run_start_own(run);
 }
 
@@ -184,8 +207,8 @@ static void on_answers(struct loop_io *io, uint32_t events)
     loop_io_del(&probe.e->loop, io);
     fd_close(&io->fd);
     take_answers();
-    struct ns *ns = ns_find(probe.e, probe.ns_id);
-    if (probe.round == ROUNDS && ns && ns->slot && ns->slot->state == SLOT_BUSY) {
+    const struct ns *ns = probe.place; /* while its run is on */
+    if (probe.round > 1 && ns && ns->slot && ns->slot->state == SLOT_BUSY) {
         struct priv_request req = {.verb = PRIV_ASK_LIMITS, .slot = ns->slot->index};
         engine_ask_priv(probe.e, &req, NULL, 0);
     } else {
@@ -203,7 +226,7 @@ void probe_on_limits(struct engine *e, const struct priv_reply *reply)
         (void)snprintf(a.question, sizeof a.question, "am I outside of its limit?");
         (void)snprintf(a.detail, sizeof a.detail, "%.*s", (int)sizeof a.detail - 1,
                        broken ? reply->text : "in it, and it reads as set");
-        box_take_answer(&probe.asking, &a, true);
+        box_take_answer(&probe.asking, &a, probe.round == 2);
     }
     fd_close(&probe.hold);
 }
@@ -218,7 +241,7 @@ static void on_next(struct loop_timer *t)
             return;
         }
     }
-    if (probe.round < ROUNDS && !*probe.failure && (probe.e->proven || !probe.e->draining))
+    if (!is_last_round() && !*probe.failure && (probe.e->proven || !probe.e->draining))
         begin_round();
     else
         conclude();
@@ -235,6 +258,7 @@ void probe_on_result(struct engine *e, const struct proto_result *result)
         fail(text);
     }
     fd_close(&probe.hold);
+    probe.place = NULL;
     probe.next.on_due = on_next; /* not from inside of the slot's step */
     (void)loop_timer_set(&e->loop, &probe.next, 0);
 }

@@ -25,6 +25,8 @@ const char *run_kind_name(const struct run *run)
         return run->language;
     case RUN_FILES:
         return "files";
+    case RUN_TERMINAL:
+        return "terminal";
     case RUN_PROBE:
         return "probe";
     case RUN_VERSIONS:
@@ -83,12 +85,20 @@ static void forget(struct run *run)
         engine_check_drained(e);
 }
 
+/* Nothing of it is left for another run. */
+static bool companion_ends(const struct ns *ns)
+{
+    return ns->parent && (!ns->slot || ns->slot->state == SLOT_DYING || ns->over ||
+                          ns->companion == PROTO_COMPANION_TERMINAL);
+}
+
 void run_answer(struct run *run, struct proto_result *result)
 {
     struct engine *e = run->ns->engine;
     struct proto_msg msg = {.type = PROTO_RESULT, .tag = run->tag};
     result->tag = run->tag;
     result->run_id = run->id;
+    result->companion_ended = companion_ends(run->ns);
     msg.result = *result;
     if (run->client)
         client_send(run->client, &msg);
@@ -146,7 +156,8 @@ static void refuse(struct client *c, const struct proto_execute *exec, enum prot
     struct proto_msg msg = {.type = PROTO_RESULT, .tag = exec->tag};
     msg.result =
         (struct proto_result){.tag = exec->tag, .outcome = outcome, .field = field, .text = text};
-    if (outcome == PROTO_QUEUE_FULL || outcome == PROTO_ACTIVATION_FAILED)
+    if (outcome == PROTO_QUEUE_FULL || outcome == PROTO_ACTIVATION_FAILED ||
+        outcome == PROTO_TOO_MANY)
         msg.result.retry_after_ms = RETRY_AFTER_MS;
     c->engine->total.refused++;
     client_send(c, &msg);
@@ -165,7 +176,7 @@ static uint64_t at_most(uint64_t value, uint64_t most)
 
 const char *run_choose_policy(struct engine *e, struct run *run)
 {
-    const struct policy_match *m = policy_find_match(e->policies, run->ns->id);
+    const struct policy_match *m = policy_find_match(e->policies, ns_home_id(run->ns));
     uint32_t own = ns_own_policy(run->ns);
     int asked = *run->policy_asked ? policy_find(e->policies, run->policy_asked) : (int)own;
     /* One answer for what is not there and what is not allowed: names are the operator's. */
@@ -197,7 +208,8 @@ const char *run_choose_anew(struct engine *e, struct run *run)
     for (size_t i = run->stage_at; i < run->stage_count; i++) {
         struct stage *st = &run->stages[i];
         struct zyg_run *head = st->message;
-        st->timeout_ms = at_most(st->timeout_ms, most);
+        if (run->kind != RUN_TERMINAL)
+            st->timeout_ms = at_most(st->timeout_ms, most);
         st->cpu_ms = at_most(st->cpu_ms, l->cpu_ms_max);
         head->timeout_ns = st->timeout_ms * CLOCK_NS_PER_MS;
         head->cpu_s = (st->cpu_ms + 999) / 1000;
@@ -251,6 +263,8 @@ static const char *settle_policy(struct engine *e, struct run *run,
     struct stage *st = &run->stages[0];
     st->timeout_ms =
         at_most(at_most(or_else(exec->timeout_ms, usual), most), exec->timeout_ms_ceiling);
+    if (run->kind == RUN_TERMINAL)
+        st->timeout_ms = e->set.terminals.max_life_ms;
     st->cpu_ms = at_most(at_most(exec->cpu_ms, l->cpu_ms_max), exec->cpu_ms_ceiling);
     st->memory_bytes = at_most(exec->memory_bytes, exec->memory_bytes_ceiling); /* run_limits() */
     st->pids_max = exec->pids_max;
@@ -263,7 +277,9 @@ static int pack_single(struct engine *e, struct run *run, const struct proto_exe
                        int fds[])
 {
     bool files = exec->kind == PROTO_FILES;
-    struct pack pack = {.magic = files ? ZYG_FILES_MAGIC : ZYG_RUN_MAGIC,
+    struct pack pack = {.magic = files                          ? ZYG_FILES_MAGIC
+                                 : exec->kind == PROTO_TERMINAL ? ZYG_TERMINAL_MAGIC
+                                                                : ZYG_RUN_MAGIC,
                         .flags = exec->work ? ZYG_EMPTY_OUTPUTS : 0,
                         .cmd = files ? (const void *)exec->files : exec->cmd,
                         .cmd_len = files ? sizeof *exec->files : exec->cmd_len,
@@ -396,9 +412,23 @@ static bool is_missing(struct engine *e, const struct proto_execute *exec)
 
 static enum run_kind kind_of(const struct proto_execute *exec)
 {
-    return exec->kind == PROTO_CODE    ? RUN_CODE
-           : exec->kind == PROTO_FILES ? RUN_FILES
-                                       : RUN_COMMAND;
+    return exec->kind == PROTO_CODE       ? RUN_CODE
+           : exec->kind == PROTO_FILES    ? RUN_FILES
+           : exec->kind == PROTO_TERMINAL ? RUN_TERMINAL
+                                          : RUN_COMMAND;
+}
+
+/* NULL: it is refused, or out of memory. */
+static struct ns *find_place(const struct client *c, const struct proto_execute *exec,
+                             struct refusal *why)
+{
+    struct engine *e = c->engine;
+    const char *key = c->is_frontend ? exec->key : "";
+    if (exec->companion) {
+        why->field = "session";
+        return companion_get(e, exec, key, &why->outcome, &why->text);
+    }
+    return *exec->ns_id ? ns_get(e, exec->ns_id) : fresh_take(e, exec->policy, key);
 }
 
 /* None can be had at once. */
@@ -429,9 +459,7 @@ void run_accept(struct client *c, const struct proto_execute *exec, int fds[], s
         return;
     }
     struct run *run = calloc(1, sizeof *run);
-    struct ns *ns = !run           ? NULL
-                    : *exec->ns_id ? ns_get(e, exec->ns_id)
-                                   : fresh_take(e, exec->policy, c->is_frontend ? exec->key : "");
+    struct ns *ns = run ? find_place(c, exec, &why) : NULL;
     if (ns)
         *run = (struct run){.id = e->next_run_id++,
                             .tag = exec->tag,
@@ -457,8 +485,9 @@ void run_accept(struct client *c, const struct proto_execute *exec, int fds[], s
     e->open_runs++;
     if (exec->work && c->is_frontend && (ns->running || ns->queued > 0 || lacks_zygote(ns)))
         run_tell_waiting(run, true);
-    ns_enqueue(ns, run);
-    if (ns->is_fresh) /* for the next one, beside this one */
+    bool is_fresh = ns->is_fresh;
+    ns_enqueue(ns, run); /* it may be over at once */
+    if (is_fresh)        /* for the next one, beside this one */
         fresh_prepare(e);
 }
 
@@ -491,6 +520,21 @@ void run_overdue(struct run *run)
     result.signal = SIGKILL;
     result.queue_us = run->queue_us;
     result.wall_us = (clock_now_ns() - run->started_ns) / 1000;
+    run_answer(run, &result);
+}
+
+void run_end(struct run *run, const char *text)
+{
+    uint64_t now = clock_now_ns();
+    struct proto_result result = {.outcome = PROTO_OK,
+                                  .reason = PROTO_REASON_CANCELLED,
+                                  .field = "",
+                                  .text = text,
+                                  .start = run->start,
+                                  .output_bytes_max = run->output_bytes_max};
+    result.queue_us = run->started_ns ? run->queue_us : (now - run->accepted_ns) / 1000;
+    result.wall_us = run->started_ns ? (now - run->started_ns) / 1000 : 0;
+    result.signal = run->started_ns ? SIGKILL : 0;
     run_answer(run, &result);
 }
 

@@ -32,6 +32,7 @@ enum slot_event {
     EV_DONE,
     EV_BROKEN,
     EV_OVERDUE,
+    EV_ABANDONED,
     EV_ENDED,
     SLOT_EVENTS
 };
@@ -39,7 +40,8 @@ enum slot_event {
 struct event {
     enum slot_event what;
     const struct zyg_report *report; /* DONE; BROKEN: NULL or what it said */
-    const char *text;                /* BROKEN: why */
+    const char *text;                /* BROKEN, ABANDONED: why */
+    bool cancelled;                  /* ABANDONED: as somebody wished */
     int fd;                          /* ATTACHED: the act takes it */
 };
 
@@ -49,7 +51,8 @@ static const char out_of_descriptors[] = "the engine is out of descriptors";
 static void step(struct slot *s, struct event *ev);
 
 static const char *const state_names[SLOT_STATES] = {
-    "free", "starting", "spare", "attaching", "assigning", "ready", "limiting", "busy", "dying",
+    "free",      "starting", "joining",  "spare", "attaching",
+    "assigning", "ready",    "limiting", "busy",  "dying",
 };
 
 const char *slot_state_name(enum slot_state state)
@@ -84,18 +87,36 @@ static uint64_t default_box(const struct engine *e)
     return e->policies->plans[0].box;
 }
 
+static bool is_companions(const struct slot *s)
+{
+    return s->ns && s->ns->parent;
+}
+
+/* When its standby is retired. A session is what it is: there is nothing to take back; and of one
+ * that was made ahead it is what that was made for. */
+static void arm_idle(struct slot *s)
+{
+    if (s->ns->companion == PROTO_COMPANION_SESSION || s->ns->is_ahead)
+        loop_timer_cancel(&s->engine->loop, &s->timer);
+    else
+        arm(s, s->engine->set.standby_idle_ms);
+}
+
 /* Asks priv to end it. From here on nothing is heard of the zygote but priv's word. */
 static void end_zygote(struct slot *s)
 {
     struct engine *e = s->engine;
     struct priv_request req = {.verb = PRIV_END_ZYGOTE, .slot = s->index};
+    s->greeted = false;
+    if (s->ns && s->ns->companion_count)
+        companions_end(s->ns, NULL);
     loop_io_del(&e->loop, &s->ctl);
     fd_close(&s->ctl.fd);
     fd_close(&s->run_fd);
     set_standby(s, false);
     loop_timer_cancel(&e->loop, &s->timer);
     loop_timer_cancel(&e->loop, &s->cpu_limit);
-    e->dying_count++;
+    e->dying_count += !is_companions(s);
     engine_ask_priv(e, &req, NULL, 0);
 }
 
@@ -213,6 +234,17 @@ static void act_assign(struct slot *s, struct event *ev)
     assign(s, &order, &ev->fd);
 }
 
+/* It has its parent's home, name and network. */
+static void act_join(struct slot *s, struct event *ev)
+{
+    struct zyg_order order = {.verb = ZYG_ASSIGN, .flags = ZYG_JOINED};
+    int none = -1;
+    (void)ev;
+    order.flags |= s->ns->companion == PROTO_COMPANION_SESSION ? ZYG_SESSION : 0;
+    (void)snprintf(order.ns_id, sizeof order.ns_id, "%s", s->ns->parent->id);
+    assign(s, &order, &none);
+}
+
 /* Its home is memory as /tmp is: together they leave a quarter of what there is to programs. */
 static void assign_fresh(struct slot *s)
 {
@@ -241,10 +273,8 @@ static void act_greet(struct slot *s, struct event *ev)
 {
     (void)ev;
     set_standby(s, true);
-    if (s->ns->is_ahead) /* its standby is what it was made for */
-        loop_timer_cancel(&s->engine->loop, &s->timer);
-    else
-        arm(s, s->engine->set.standby_idle_ms);
+    s->greeted = true;
+    arm_idle(s);
     ns_settle(s->ns);
 }
 
@@ -252,7 +282,7 @@ static void act_limited(struct slot *s, struct event *ev)
 {
     (void)ev;
     s->group = s->asked;
-    arm(s, s->engine->set.standby_idle_ms);
+    arm_idle(s);
     ns_settle(s->ns);
 }
 
@@ -278,7 +308,8 @@ static void act_finish(struct slot *s, struct event *ev)
     struct run *run = s->ns->running;
     s->engine->busy_count--;
     s->ns->running = NULL;
-    arm(s, s->engine->set.standby_idle_ms);
+    arm_idle(s);
+    s->ns->over |= ev->report->ended && is_companions(s);
     run_finish(run, s, ev->report);
     ns_settle(s->ns);
 }
@@ -287,6 +318,26 @@ static void act_note_ready(struct slot *s, struct event *ev)
 {
     (void)ev;
     set_standby(s, true);
+    s->greeted = true;
+    companions_serve(s->ns);
+}
+
+/* A companion's, which nobody wants any more, or which cannot be without its parent's. */
+static void act_abandon(struct slot *s, struct event *ev)
+{
+    struct ns *ns = s->ns;
+    struct run *run = ns->running;
+    end_zygote(s);
+    s->engine->busy_count -= run != NULL;
+    ns->running = NULL;
+    if (run && (ev->cancelled || run->cancelled))
+        run_end(run, ev->text);
+    else if (run)
+        run_fail(run, PROTO_INTERNAL, ev->text);
+    if (ev->cancelled)
+        ns_cancel_queue(ns, ev->text);
+    else
+        ns_fail_queue(ns, PROTO_ACTIVATION_FAILED, ev->text);
 }
 
 static void act_fail_run(struct slot *s, struct event *ev)
@@ -329,13 +380,14 @@ static void act_forget(struct slot *s, struct event *ev)
         fd_close(&s->counters[i]);
     s->ns = NULL;
     s->spare_came = s->reply_came = s->hung_up = false;
-    e->dying_count--;
     TAILQ_INSERT_TAIL(&e->free, s, in_list);
-    if (ns) {
-        e->bound_count--;
-        e->fresh_count -= ns->is_fresh;
-        ns_on_slot_gone(ns);
+    if (!ns || !ns->parent) {
+        e->dying_count--;
+        e->bound_count -= ns != NULL;
+        e->fresh_count -= ns && ns->is_fresh;
     }
+    if (ns)
+        ns_on_slot_gone(ns);
     ns_serve_waiting(e);
     slots_refill(e);
 }
@@ -348,23 +400,31 @@ static const struct {
     [SLOT_STARTING] = {[EV_STARTED] = {SLOT_SPARE, act_offer},
                        [EV_BROKEN] = {SLOT_DYING, act_start_failed},
                        [EV_OVERDUE] = {SLOT_DYING, act_start_failed}},
+    [SLOT_JOINING] = {[EV_STARTED] = {SLOT_ASSIGNING, act_join},
+                      [EV_BROKEN] = {SLOT_DYING, act_activation_failed},
+                      [EV_OVERDUE] = {SLOT_DYING, act_activation_failed},
+                      [EV_ABANDONED] = {SLOT_DYING, act_abandon}},
     [SLOT_SPARE] = {[EV_BROKEN] = {SLOT_DYING, act_lose_spare}},
     [SLOT_ATTACHING] = {[EV_ATTACHED] = {SLOT_ASSIGNING, act_assign},
                         [EV_BROKEN] = {SLOT_DYING, act_activation_failed},
                         [EV_OVERDUE] = {SLOT_DYING, act_activation_failed}},
     [SLOT_ASSIGNING] = {[EV_READY] = {SLOT_READY, act_greet},
                         [EV_BROKEN] = {SLOT_DYING, act_activation_failed},
-                        [EV_OVERDUE] = {SLOT_DYING, act_activation_failed}},
-    [SLOT_READY] =
-        {[EV_OVERDUE] = {SLOT_READY, act_retire_standby}, [EV_BROKEN] = {SLOT_DYING, act_lose}},
+                        [EV_OVERDUE] = {SLOT_DYING, act_activation_failed},
+                        [EV_ABANDONED] = {SLOT_DYING, act_abandon}},
+    [SLOT_READY] = {[EV_OVERDUE] = {SLOT_READY, act_retire_standby},
+                    [EV_BROKEN] = {SLOT_DYING, act_lose},
+                    [EV_ABANDONED] = {SLOT_DYING, act_abandon}},
     [SLOT_LIMITING] = {[EV_LIMITED] = {SLOT_READY, act_limited},
                        [EV_BROKEN] = {SLOT_DYING, act_lose},
-                       [EV_OVERDUE] = {SLOT_DYING, act_lose}},
+                       [EV_OVERDUE] = {SLOT_DYING, act_lose},
+                       [EV_ABANDONED] = {SLOT_DYING, act_abandon}},
     [SLOT_BUSY] = {[EV_READY] = {SLOT_BUSY,
                                  act_note_ready}, /* its first run came with the volume */
                    [EV_DONE] = {SLOT_READY, act_finish},
                    [EV_BROKEN] = {SLOT_DYING, act_fail_run},
-                   [EV_OVERDUE] = {SLOT_DYING, act_overdue_run}},
+                   [EV_OVERDUE] = {SLOT_DYING, act_overdue_run},
+                   [EV_ABANDONED] = {SLOT_DYING, act_abandon}},
     [SLOT_DYING] = {[EV_ENDED] = {SLOT_FREE, act_forget}},
 };
 
@@ -428,7 +488,8 @@ static void on_ctl(struct loop_io *io, uint32_t events)
         return;
     if (n == (ssize_t)sizeof report) {
         on_report(s, &report);
-    } else if (n == 0 && s->state == SLOT_STARTING && !s->reply_came) {
+    } else if (n == 0 && (s->state == SLOT_STARTING || s->state == SLOT_JOINING) &&
+               !s->reply_came) {
         s->hung_up = true; /* perhaps priv never started it: its word on that is on its way */
         loop_io_del(&s->engine->loop, io);
     } else {
@@ -574,6 +635,21 @@ static int open_sockets(struct slot *s, int far[2])
     return r;
 }
 
+static void ask_start(struct slot *s, uint32_t policy, uint32_t join, const int far[2])
+{
+    struct engine *e = s->engine;
+    struct priv_request req = {.verb = PRIV_START_ZYGOTE,
+                               .slot = s->index,
+                               .join = join,
+                               .policy = policy,
+                               .generation = e->generation};
+    s->home_cpu = ZYG_ANY_CPU;
+    s->box = e->policies->plans[policy].box;
+    s->group = e->policies->plans[policy].limits.group;
+    arm(s, STEP_MS);
+    engine_ask_priv(e, &req, far, 2);
+}
+
 static bool start_one(struct engine *e, uint32_t policy)
 {
     struct slot *s = TAILQ_FIRST(&e->free);
@@ -591,15 +667,26 @@ static bool start_one(struct engine *e, uint32_t policy)
     }
     TAILQ_REMOVE(&e->free, s, in_list);
     s->state = SLOT_STARTING;
-    s->home_cpu = ZYG_ANY_CPU;
-    s->box = e->policies->plans[policy].box;
-    s->group = e->policies->plans[policy].limits.group;
     TAILQ_INSERT_TAIL(&e->starting, s, in_list);
     e->starting_count++;
-    arm(s, STEP_MS);
-    struct priv_request req = {
-        .verb = PRIV_START_ZYGOTE, .slot = s->index, .policy = policy, .generation = e->generation};
-    engine_ask_priv(e, &req, far, 2);
+    ask_start(s, policy, 0, far);
+    return true;
+}
+
+/* Beside the pool, of which it takes nothing: it is started when it is wanted. */
+bool slot_join(struct ns *companion, const struct slot *home, uint32_t policy)
+{
+    struct engine *e = companion->engine;
+    struct slot *s = TAILQ_FIRST(&e->free);
+    int far[2];
+    if (!s || e->stopping || open_sockets(s, far) < 0)
+        return false;
+    TAILQ_REMOVE(&e->free, s, in_list);
+    s->state = SLOT_JOINING;
+    s->ns = companion;
+    companion->slot = s;
+    e->total.activations++;
+    ask_start(s, policy, home->index + 1, far);
     return true;
 }
 
@@ -624,7 +711,7 @@ static size_t start_others(struct engine *e)
         return 0;
     TAILQ_FOREACH(ns, &e->waiting, in_waiting)
     {
-        const struct run *run = ns_peek_next(ns);
+        const struct run *run = ns_find_wanted(ns);
         if (!run || e->policies->plans[run->policy].box == default_box(e) ||
             ns_is_held_back(ns, &full))
             continue;
@@ -746,7 +833,10 @@ void slot_want_run(struct slot *s)
         return;
     if (!fits_box(s, run)) {
         s->engine->total.replaced++;
-        slot_end(s); /* the namespace gets another, of the right kind */
+        if (is_companions(s) && s->ns->start == PROTO_START_WARM)
+            slot_abandon(s, "it ended because its policy has changed", false);
+        else
+            slot_end(s); /* the namespace gets another, of the right kind */
     } else if (!fits_limits(s, run, &limits)) {
         ask_limits(s, run, &limits);
     } else if (send_run(s)) {
@@ -760,6 +850,13 @@ void slot_end(struct slot *s)
         s->state = SLOT_DYING;
         end_zygote(s);
     }
+}
+
+void slot_abandon(struct slot *s, const char *text, bool cancelled)
+{
+    if (s->state != SLOT_DYING)
+        step(s,
+             &(struct event){.what = EV_ABANDONED, .text = text, .cancelled = cancelled, .fd = -1});
 }
 
 void slot_cancel_run(struct slot *s)

@@ -32,7 +32,6 @@
 #include <sys/un.h>
 
 #define BACKLOG 4096
-#define SPARE_SLOTS 64u /* beyond active and spare ones: those that are being ended */
 #define ENGINE_TALK_S 5
 
 static char probe_dir[] = "/tmp/brood-probe-XXXXXX";
@@ -331,7 +330,7 @@ int main(int argc, char **argv)
     files.yaml_fd = files.dotenv_fd = -1;
     log_init("priv", set.log_format, set.log_level);
     p.listeners[LISTEN_TCP] = p.listeners[LISTEN_HTTP_SOCKET] = -1;
-    p.slot_count = (uint32_t)(set.active_max + set.spares + SPARE_SLOTS);
+    p.slot_count = (uint32_t)settings_count_slots(&set);
     p.slots = calloc(p.slot_count, sizeof *p.slots);
     if (!p.slots)
         die(1, "out of memory");

@@ -73,7 +73,7 @@ static int ask_primordial(struct priv *p, const struct zyg_birth *birth, const i
                           size_t nfds, struct zyg_born *born, int ret_fds[3], struct err *err)
 {
     int got[PACKET_FDS_MAX];
-    size_t want = birth->net_address ? 3 : 2;
+    size_t want = birth->join ? 1 : birth->net_address ? 3 : 2;
     size_t ngot = 0;
     int r = packet_send(p->primordial_sock, birth, sizeof *birth, fds, nfds);
     ssize_t n = r < 0 ? r : packet_recv(p->primordial_sock, born, sizeof *born, got, &ngot);
@@ -94,18 +94,21 @@ static int ask_primordial(struct priv *p, const struct zyg_birth *birth, const i
     return 0;
 }
 
-/* *ret_netns: -1 without a network. */
+/* *ret_netns: -1 without a network, and of a companion, which has its zygote's: link, uids and the
+ * name of the namespace are that one's. */
 static int clone_zygote(struct priv *p, uint32_t slot, const struct call *call, const int *procs,
                         int pids_current, int *ret_netns, struct err *err)
 {
     const struct settings *set = p->set;
+    uint32_t join = call->req->join, home = join ? join - 1 : slot;
     struct zyg_birth birth = {
         .slot = slot,
         .policy = call->req->policy,
         .procs_count = (uint32_t)p->cg.trees,
         .moulds = set->memory == SETTINGS_MEMORY_RECYCLED,
-        .owner_uid = (uint32_t)(set->uid_base - ZYG_UIDS_PER_SLOT + slot),
-        .base_uid = (uint32_t)(set->uid_base + (uint64_t)slot * ZYG_UIDS_PER_SLOT),
+        .owner_uid = (uint32_t)(set->uid_base - ZYG_UIDS_PER_SLOT + home),
+        .base_uid = (uint32_t)(set->uid_base + (uint64_t)home * ZYG_UIDS_PER_SLOT),
+        .join = join != 0,
     };
     struct zyg_born born;
     int fds[PACKET_FDS_MAX] = {call->fds[0], call->fds[1]}, got[3] = {-1, -1, -1};
@@ -119,7 +122,9 @@ static int clone_zygote(struct priv *p, uint32_t slot, const struct call *call, 
     birth.has_pids_current = pids_current >= 0;
     if (pids_current >= 0)
         fds[n++] = pids_current;
-    uint32_t policy_net = p->net ? p->net_of[birth.policy] : NET_POLICIES_MAX;
+    if (join)
+        fds[n++] = p->slots[home].pidfd;
+    uint32_t policy_net = p->net && !join ? p->net_of[birth.policy] : NET_POLICIES_MAX;
     if (policy_net < NET_POLICIES_MAX) {
         birth.net_address = net_ns_address(p->net->subnet, slot);
         birth.net_gateway = net_host_address(p->net->subnet, slot);
@@ -132,8 +137,11 @@ static int clone_zygote(struct priv *p, uint32_t slot, const struct call *call, 
                                         .pidfd = got[0],
                                         .userns = got[1],
                                         .net = policy_net,
+                                        .joined = join,
                                         .box = p->policies->plans[birth.policy].box,
                                         .group = p->policies->plans[birth.policy].limits.group};
+    if (join)
+        memcpy(p->slots[slot].ns_id, p->slots[home].ns_id, sizeof p->slots[slot].ns_id);
     *ret_netns = got[2];
     return 0;
 }
@@ -162,6 +170,20 @@ static const struct policy_plan *find_plan(const struct priv *p, const struct pr
     return NULL;
 }
 
+/* Only beside a zygote that has its volume, and only a box like that one's: who joins a namespace
+ * does not bring other rights into it. */
+static int check_join(const struct priv *p, const struct priv_request *req,
+                      const struct policy_plan *plan, struct err *err)
+{
+    const struct priv_slot *s = req->join <= p->slot_count ? &p->slots[req->join - 1] : NULL;
+    if (!s || !s->used || s->ending || s->pid == 0 || s->joined || !(*s->ns_id || s->blank))
+        return err_set(err, "start_zygote: there is no zygote to join");
+    if (s->box == plan->box && (!*s->ns_id || policy_may_have(p->policies, req->policy, s->ns_id)))
+        return 0;
+    errno = ESTALE;
+    return err_sys(err, "start_zygote: not the policy of the zygote to join");
+}
+
 static int start_zygote(struct priv *p, struct call *call, struct answer *ret, struct err *err)
 {
     uint32_t slot = call->req->slot;
@@ -172,6 +194,8 @@ static int start_zygote(struct priv *p, struct call *call, struct answer *ret, s
         return err->code;
     if (call->nfds != 2 || slot >= p->slot_count || p->slots[slot].used)
         return err_set(err, "start_zygote: bad slot or descriptors");
+    if (call->req->join && check_join(p, call->req, plan, err) < 0)
+        return err->code;
     if (p->primordial_sock < 0)
         r = priv_start_primordial(p, err);
     if (r == 0)
@@ -197,10 +221,11 @@ static int start_zygote(struct priv *p, struct call *call, struct answer *ret, s
          * to the engine, and is in the cgroups till then. END_ZYGOTE, which follows, waits for
          * that. */
         if (cgroup_remove(&p->cg, slot) < 0)
-            p->slots[slot] = (struct priv_slot){.used = true, .pidfd = -1, .userns = -1};
+            p->slots[slot] = (struct priv_slot){
+                .used = true, .pidfd = -1, .userns = -1, .joined = call->req->join};
         return r;
     }
-    if (r == 0)
+    if (r == 0 && !call->req->join)
         r = probe_volumes(p, slot, err);
     if (r < 0)
         end_zygote_of(p, slot);
@@ -292,7 +317,10 @@ static int limit_zygote(struct priv *p, struct call *call, struct answer *ret, s
 
 static int ask_limits(struct priv *p, struct call *call, struct answer *ret, struct err *err)
 {
-    if (call->req->slot >= p->slot_count || !p->slots[call->req->slot].blank)
+    const struct priv_slot *s = call->req->slot < p->slot_count ? &p->slots[call->req->slot] : NULL;
+    if (s && s->joined)
+        s = &p->slots[s->joined - 1];
+    if (!s || !s->blank)
         return err_set(err, "ask_limits: bad slot");
     ret->detail =
         cgroup_find_broken(&p->cg, call->req->slot, &p->slots[call->req->slot].group, err);
@@ -326,6 +354,15 @@ static bool remove_at_once(struct priv *p, uint32_t slot)
     return true;
 }
 
+/* Its uids are theirs, so the next tenant of this slot waits for them, too. */
+static bool has_companions(const struct priv *p, uint32_t slot)
+{
+    for (uint32_t i = 0; i < p->slot_count; i++)
+        if (p->slots[i].used && p->slots[i].joined == slot + 1)
+            return true;
+    return false;
+}
+
 /* A copy of priv removes the cgroups of all slots that are ready for it; one copy at a time. */
 static void start_remover(struct priv *p)
 {
@@ -334,7 +371,8 @@ static void start_remover(struct priv *p)
         return; /* what is marked now, that copy would not know of */
     p->remover_is_late = false;
     for (uint32_t i = 0; i < p->slot_count; i++)
-        if (p->slots[i].ending && p->slots[i].pid == 0 && p->slots[i].limiter == 0)
+        if (p->slots[i].ending && p->slots[i].pid == 0 && p->slots[i].limiter == 0 &&
+            !has_companions(p, i))
             any = p->slots[i].removing = true;
     if (!any)
         return;
@@ -381,6 +419,9 @@ static void end_zygote_of(struct priv *p, uint32_t slot)
     s->ending = true;
     if (s->limiter)
         (void)kill(s->limiter, SIGKILL);
+    for (uint32_t i = 0; i < p->slot_count; i++)
+        if (p->slots[i].joined == slot + 1 && p->slots[i].pid)
+            (void)syscall(SYS_pidfd_send_signal, p->slots[i].pidfd, SIGKILL, NULL, 0);
     if (s->pid)
         (void)syscall(SYS_pidfd_send_signal, s->pidfd, SIGKILL, NULL, 0);
     else

@@ -15,8 +15,8 @@ struct settings;
 struct settings_files;
 
 enum priv_verb {
-    PRIV_START_ZYGOTE = 1, /* slot, policy; + ctl, run. Reply: + counters as `detail` says (bit =
-                              enum cgroup_counter, then enum priv_counter) */
+    PRIV_START_ZYGOTE = 1, /* slot, policy, join; + ctl, run. Reply: + counters as `detail` says
+                              (bit = enum cgroup_counter, then enum priv_counter) */
     PRIV_ATTACH_VOLUME,  /* slot, ns_id: creates the volume if absent. Reply: + a detached mount */
     PRIV_LIMIT_ZYGOTE,   /* slot, policy, memory_bytes, pids_max: its cgroup gets that policy's
                             limits, or less where less is asked. Reply: error EBUSY: it holds more */
@@ -40,8 +40,12 @@ enum priv_verb {
  * volume is a nameless directory that goes with the zygote. */
 #define PRIV_PROBE_ID ".probe"
 
+/* START_ZYGOTE with `join`, a slot + 1: a companion of the zygote in that slot, which has a volume,
+ * the same box, and is no companion itself. It has what that one has but a pidns and cgroups; it
+ * ends, killed by priv, with that one, whose END_ZYGOTE is answered when all of them are gone. */
 struct priv_request {
     uint32_t verb, slot;
+    uint32_t join, pad;          /* join: 0: none */
     uint32_t policy, generation; /* of another generation than priv's: error ESTALE */
     uint64_t memory_bytes, pids_max;
     char ns_id[72];
@@ -75,6 +79,7 @@ struct priv_slot {
     pid_t limiter;             /* gets memory back before it limits it; 0: none */
     int pidfd, userns;         /* userns: until its volume is attached */
     uint64_t box;              /* of its policy */
+    uint32_t joined;           /* the slot whose companion it is, + 1; 0: none's */
     struct policy_group group; /* its limits */
     char ns_id[72];            /* whose it is; "": nobody's yet, or the probe's */
     uint32_t net;              /* number in priv.net, NET_POLICIES_MAX: none */

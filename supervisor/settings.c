@@ -19,7 +19,8 @@
 #define DEFAULT_FILE "/etc/brood/brood.yaml"
 #define VERSION "brood-supervisor 0.1\n"
 #define SLOT_UIDS 65536ull
-#define SLOTS_BESIDE 64 /* supervisor/main.c: those that are being ended */
+#define SLOTS_BESIDE 64 /* those that are being ended */
+#define SLOTS_ARE "active_max + spares + sessions.max + terminals.max + 64"
 
 /* Of the first reading; a reload must not depend on what became of them since. */
 static struct {
@@ -301,15 +302,15 @@ static int check_network(struct settings_reading *r)
     struct settings_network net;
     const char *name;
     struct err err;
-    uint64_t slots = r->set->active_max + r->set->spares + SLOTS_BESIDE;
+    uint64_t slots = settings_count_slots(r->set);
     if (settings_read_network(r->set, &net, &name, &err) < 0)
         return setting_refuse(r, setting_find(name), "%s", err.text);
     uint64_t room = (1ull << (31 - net.prefix)) - 1; /* pairs, without the first */
     if (r->set->network_mode == POLICY_NET_EGRESS && slots > room)
         return setting_refuse(r, setting_find("network.subnet"),
-                              "expected room for %" PRIu64
-                              " pairs of addresses (active_max + spares + %d), got %" PRIu64,
-                              slots, SLOTS_BESIDE, room);
+                              "expected room for %" PRIu64 " pairs of addresses (" SLOTS_ARE
+                              "), got %" PRIu64,
+                              slots, room);
     return 0;
 }
 
@@ -377,10 +378,15 @@ static int check_base_url(struct settings_reading *r)
     return 0;
 }
 
+uint64_t settings_count_slots(const struct settings *set)
+{
+    return set->active_max + set->spares + set->sessions.max + set->terminals.max + SLOTS_BESIDE;
+}
+
 static int check_together(struct settings_reading *r)
 {
     const struct settings *set = r->set;
-    uint64_t slots = set->active_max + set->spares + SLOTS_BESIDE;
+    uint64_t slots = settings_count_slots(set);
     if (set->tmp_bytes >= set->memory_bytes / 2)
         return setting_refuse(r, setting_find("limits.tmp_mb"),
                               "expected less than half of limits.memory_mb (%" PRIu64
@@ -400,10 +406,9 @@ static int check_together(struct settings_reading *r)
         r->set->timeout_ms_default = set->timeout_ms_max;
     }
     if (set->uid_base + slots * SLOT_UIDS > UINT32_MAX - SLOT_UIDS)
-        return setting_refuse(r, setting_find("uid_base"),
-                              "expected room for %" PRIu64
-                              " ranges of 65536 uids above it (active_max + spares + %d)",
-                              slots, SLOTS_BESIDE);
+        return setting_refuse(
+            r, setting_find("uid_base"),
+            "expected room for %" PRIu64 " ranges of 65536 uids above it (" SLOTS_ARE ")", slots);
     if (!*set->http_socket && set->http_port == 0)
         return setting_refuse(r, setting_find("http.port"),
                               "expected a port, since http.socket is empty too: nobody could ask");

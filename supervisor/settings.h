@@ -79,6 +79,13 @@ struct settings {
     uint64_t pids_total;         /* likewise; three quarters of kernel.pid_max */
     uint64_t fresh_bytes;        /* /work of a fresh one; 64 MiB, less where memory is short */
 
+    /* sessions, terminals (R but max) */
+    struct settings_companions {
+        uint64_t per_namespace, max; /* 4, 128; 4, 32. max 0: there are none */
+        uint64_t idle_ms;            /* 30 min; 10 min */
+        uint64_t max_life_ms;        /* of a terminal; 8 h */
+    } sessions, terminals;
+
     /* limits of a namespace (fixed at start) */
     uint64_t memory_bytes; /* 512 MiB */
     uint64_t pids_max;     /* 256 */
@@ -122,6 +129,9 @@ int settings_load(int argc, char **argv, struct settings *ret, struct settings_f
 int settings_reload(const struct settings_files *files, struct settings *ret, struct err *err);
 /* Is this address one that only this machine can reach? `localhost` is. */
 bool settings_is_loopback(const char *address);
+/* How many zygotes there can be at once: active, spare, companions, and those that are being ended.
+ */
+uint64_t settings_count_slots(const struct settings *set);
 /* Copies from `fresh` what may change while the service runs (the keys marked R). */
 void settings_apply(struct settings *set, const struct settings *fresh);
 /* The group `network` as numbers. <0: err says what was wrong with the setting *ret_name. */

@@ -5,6 +5,11 @@
  *
  * A new proc needs an existing one that nothing covers (mount_too_revealing in the kernel's
  * fs/namespace.c): the image's /proc is that one and is covered here by the new one.
+ *
+ * A companion begins with a copy of all mounts of its zygote. Those that came with the image are
+ * locked there, too; those that the zygote made are not, because both have one userns
+ * (lock_mnt_tree is for another). So the zygote's /proc, of a pidns that is not the companion's, is
+ * not covered but taken away with its masks, and what was true of a new zygote is true again.
  */
 #include "lib/fd.h"
 #include "zygote/zyg.h"
@@ -152,14 +157,26 @@ static int mount_terminals(void)
     return 0;
 }
 
-int zyg_mount_private(const struct policy_set *set, const struct policy_plan *plan)
+static int mount_proc(void)
 {
     if (SYS(mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "hidepid=invisible")) <
         0)
         return -errno;
     int r = set_sysctls();
-    if (r == 0)
-        r = mask_proc();
+    return r < 0 ? r : mask_proc();
+}
+
+int zyg_mount_joined(void)
+{
+    if (SYS(umount2("/proc", MNT_DETACH)) < 0 || SYS(umount2("/dev/pts", MNT_DETACH)) < 0)
+        return -errno;
+    int r = mount_proc();
+    return r < 0 ? r : mount_terminals();
+}
+
+int zyg_mount_private(const struct policy_set *set, const struct policy_plan *plan)
+{
+    int r = mount_proc();
     if (r == 0)
         r = mount_binds(set, plan);
     if (r == 0)

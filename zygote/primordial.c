@@ -6,6 +6,15 @@
  * reaps it. The userns is created under a per-slot owner uid (seteuid around the clone), because
  * ucounts are charged to the owner (user_namespaces(7), DESIGN.md 4). It never runs foreign code
  * and holds nothing of a zygote after its birth.
+ *
+ * A companion is cloned by a go-between, because who has joined a userns cannot come back: a clone
+ * of ours, child of priv as well, that joins the zygote's kernel namespaces by its pidfd, clones
+ * the companion with a pidns and a copy of the mntns, hands us its pidfd and ends. setns(2) asks
+ * twice: for ptrace of the zygote, whose memory is still of the host's userns, so for
+ * CAP_SYS_PTRACE there; and for all of mntns' capabilities in the zygote's userns, which its owner
+ * has (Linux 6.18: validate_nsset(), mntns_install(), cap_capable()). Root without CAP_SYS_CHROOT,
+ * or the owner alone, is EPERM. So the go-between is the owner, with that one capability raised
+ * again.
  */
 #include "lib/err.h"
 #include "lib/fault.h"
@@ -21,6 +30,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
+#define JOINED_NAMESPACES (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
 #define ZYG_NAMESPACES                                                                             \
     (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
 
@@ -33,10 +43,9 @@ char *const zyg_base_env[] = {
 };
 
 /* A raw clone: glibc's fork cannot do it, and no other thread exists that could hold a lock. */
-static pid_t clone_zygote(int *ret_pidfd)
+static pid_t clone_beside(unsigned long flags, int *ret_pidfd)
 {
-    return (pid_t)syscall(SYS_clone, CLONE_PARENT | CLONE_PIDFD | ZYG_NAMESPACES | SIGCHLD, NULL,
-                          ret_pidfd, NULL, 0);
+    return (pid_t)syscall(SYS_clone, CLONE_PARENT | flags | SIGCHLD, NULL, ret_pidfd, NULL, 0);
 }
 
 static int write_proc(pid_t pid, const char *name, const char *text)
@@ -87,6 +96,19 @@ static int open_ns(pid_t pid, const char *name)
     return fd < 0 ? -errno : fd;
 }
 
+/* The kernel notes who it is that makes a userns, or asks to join one. */
+static void become_owner(uint32_t owner_uid)
+{
+    if (SYS(setegid(owner_uid)) < 0 || SYS(seteuid(owner_uid)) < 0)
+        die(1, "primordial: cannot take the owner uid: %s", strerror(errno));
+}
+
+static void return_to_root(void)
+{
+    if (SYS(seteuid(0)) < 0 || SYS(setegid(0)) < 0)
+        die(1, "primordial: cannot return to root: %s", strerror(errno));
+}
+
 /* Clones one zygote; on success fds are its pidfd, userns and, with a network, netns, all the
  * caller's. */
 static int give_birth(const struct zyg_birth *birth, struct zyg *z, int priv_fd, int fds[3],
@@ -95,17 +117,15 @@ static int give_birth(const struct zyg_birth *birth, struct zyg *z, int priv_fd,
     int go[2], pidfd = -1, userns = -1, netns = -1;
     if (SYS(pipe2(go, O_CLOEXEC)) < 0)
         return -errno;
-    if (SYS(setegid(birth->owner_uid)) < 0 || SYS(seteuid(birth->owner_uid)) < 0)
-        die(1, "primordial: cannot take the owner uid: %s", strerror(errno));
-    pid_t pid = SYS(clone_zygote(&pidfd));
+    become_owner(birth->owner_uid);
+    pid_t pid = SYS(clone_beside(CLONE_PIDFD | ZYG_NAMESPACES, &pidfd));
     if (pid == 0) {
         (void)close(priv_fd);
         (void)close(go[1]);
         become_zygote(z, go[0]);
     }
     int saved = errno;
-    if (SYS(seteuid(0)) < 0 || SYS(setegid(0)) < 0)
-        die(1, "primordial: cannot return to root: %s", strerror(errno));
+    return_to_root();
     (void)close(go[0]);
     if (pid < 0) {
         (void)close(go[1]);
@@ -132,6 +152,89 @@ static int give_birth(const struct zyg_birth *birth, struct zyg *z, int priv_fd,
     return 0;
 }
 
+/* ---- companions --------------------------------------------------------------------------------
+ */
+
+struct go_between { /* what it has to say; beside it the companion's pidfd */
+    int32_t error, pid;
+};
+
+_Noreturn static void go_between(struct zyg *z, int zygote, const int go[2], int report)
+{
+    struct go_between word = {0};
+    int pidfd = -1;
+    (void)close(go[1]);
+    int r = policy_keep_caps(1ull << CAP_SYS_PTRACE);
+    if (r == 0 && SYS(setns(zygote, JOINED_NAMESPACES)) < 0)
+        r = -errno;
+    (void)close(zygote);
+    if (r == 0) {
+        word.pid = SYS(clone_beside(CLONE_PIDFD | CLONE_NEWPID | CLONE_NEWNS, &pidfd));
+        if (word.pid == 0) {
+            (void)close(report);
+            become_zygote(z, go[0]);
+        }
+        r = word.pid < 0 ? -errno : 0;
+    }
+    word.error = -r;
+    _exit(packet_send(report, &word, sizeof word, &pidfd, r == 0) < 0);
+}
+
+/* What it said; a pidfd: the caller's. Its end of the conversation is open nowhere else. */
+static int hear_go_between(int report, int *ret_pid)
+{
+    struct go_between word;
+    int fds[PACKET_FDS_MAX];
+    size_t nfds = 0;
+    ssize_t n = packet_recv(report, &word, sizeof word, fds, &nfds);
+    if (n == (ssize_t)sizeof word && word.error == 0 && nfds == 1) {
+        *ret_pid = word.pid;
+        return fds[0];
+    }
+    for (size_t i = 0; n > 0 && i < nfds; i++)
+        fd_close(&fds[i]);
+    return n == (ssize_t)sizeof word && word.error > 0 ? -word.error : -ECHILD;
+}
+
+/* A zygote in the kernel namespaces of the one behind that pidfd; *ret_pidfd is the caller's. */
+static int give_birth_beside(const struct zyg_birth *birth, struct zyg *z, int priv_fd, int zygote,
+                             int *ret_pidfd, struct zyg_born *born)
+{
+    int go[2], report[2];
+    int r = packet_pair(report, false);
+    if (r < 0)
+        return r;
+    if (SYS(pipe2(go, O_CLOEXEC)) < 0) {
+        r = -errno;
+        fd_close(&report[0]);
+        fd_close(&report[1]);
+        return r;
+    }
+    become_owner(birth->owner_uid);
+    pid_t pid = SYS(clone_beside(0, NULL));
+    if (pid == 0) {
+        (void)close(priv_fd);
+        (void)close(report[0]);
+        go_between(z, zygote, go, report[1]);
+    }
+    r = pid < 0 ? -errno : 0;
+    return_to_root();
+    fd_close(&report[1]);
+    fd_close(&go[0]);
+    int pidfd = r < 0 ? r : hear_go_between(report[0], &born->pid);
+    r = pidfd < 0 ? pidfd : SYS(write(go[1], "g", 1)) != 1 ? -EPIPE : 0;
+    fd_close(&go[1]); /* without the "g" the companion exits by itself */
+    fd_close(&report[0]);
+    if (r < 0)
+        fd_close(&pidfd);
+    else
+        *ret_pidfd = pidfd;
+    return r;
+}
+
+/* ---- priv --------------------------------------------------------------------------------------
+ */
+
 static const struct policy_set *map_policies(int fd)
 {
     const void *map;
@@ -146,13 +249,15 @@ static const struct policy_set *map_policies(int fd)
     return set;
 }
 
-static void answer(int priv_fd, const struct zyg_birth *birth, struct zyg *z)
+static void answer(int priv_fd, const struct zyg_birth *birth, struct zyg *z, int zygote)
 {
     struct zyg_born born = {0};
     int fds[3] = {-1, -1, -1};
-    int r = give_birth(birth, z, priv_fd, fds, &born);
+    int r = birth->join ? give_birth_beside(birth, z, priv_fd, zygote, &fds[0], &born)
+                        : give_birth(birth, z, priv_fd, fds, &born);
+    size_t nfds = r < 0 ? 0 : birth->join ? 1 : birth->net_address ? 3 : 2;
     born.error = -r;
-    if (packet_send(priv_fd, &born, sizeof born, fds, r < 0 ? 0 : birth->net_address ? 3 : 2) < 0)
+    if (packet_send(priv_fd, &born, sizeof born, fds, nfds) < 0)
         _exit(1);
     fd_close(&fds[0]);
     fd_close(&fds[1]);
@@ -182,7 +287,8 @@ void primordial_serve(int priv_fd, int plan_fd, const struct zyg_eval *eval)
             _exit(0); /* priv is gone, so are we */
         if (n != (ssize_t)sizeof birth || birth.procs_count > ZYG_PROCS_MAX ||
             birth.joins_count > birth.procs_count || birth.policy >= z.set->count ||
-            nfds != 2 + birth.procs_count + birth.joins_count + !!birth.has_pids_current)
+            nfds !=
+                2 + birth.procs_count + birth.joins_count + !!birth.has_pids_current + !!birth.join)
             die(1, "primordial: bad packet from priv");
         z.plan = &z.set->plans[birth.policy];
         z.ctl = fds[0];
@@ -196,8 +302,9 @@ void primordial_serve(int priv_fd, int plan_fd, const struct zyg_eval *eval)
             z.procs_fd[i] = fds[2 + i];
         for (size_t i = 0; i < birth.joins_count; i++)
             z.own_procs_fd[i] = fds[2 + birth.procs_count + i];
-        z.pids_current = birth.has_pids_current ? fds[nfds - 1] : -1;
-        answer(priv_fd, &birth, &z);
+        z.joined = birth.join;
+        z.pids_current = birth.has_pids_current ? fds[nfds - 1 - z.joined] : -1;
+        answer(priv_fd, &birth, &z, fds[nfds - 1]);
         for (size_t i = 0; i < nfds; i++)
             fd_close(&fds[i]);
     }

@@ -292,6 +292,16 @@ _Noreturn static void serve(struct zyg *z)
     }
 }
 
+/* A companion knows that it is one: it was born so. */
+static bool is_assignment(const struct zyg *z, const struct zyg_order *order, size_t nfds)
+{
+    bool is_fresh = order->flags & ZYG_FRESH, is_joined = order->flags & ZYG_JOINED;
+    return order->verb == ZYG_ASSIGN && is_joined == z->joined && !(is_fresh && is_joined) &&
+           nfds == !(is_fresh || is_joined) && is_fresh == (order->fresh_bytes > 0) &&
+           (is_joined || !(order->flags & ZYG_SESSION)) &&
+           !(order->flags & ~(ZYG_FRESH | ZYG_JOINED | ZYG_SESSION));
+}
+
 void zyg_serve(struct zyg *z)
 {
     struct zyg_report spare = {.event = ZYG_SPARE};
@@ -304,12 +314,10 @@ void zyg_serve(struct zyg *z)
     ssize_t n = packet_recv(z->ctl, &order, sizeof order, fds, &nfds);
     if (n == 0)
         _exit(0); /* never needed */
-    bool is_fresh = order.flags & ZYG_FRESH;
-    if (n != (ssize_t)sizeof order || nfds != !is_fresh || order.verb != ZYG_ASSIGN ||
-        order.flags & ~ZYG_FRESH || is_fresh != (order.fresh_bytes > 0))
+    if (n != (ssize_t)sizeof order || !is_assignment(z, &order, nfds))
         _exit(1);
     order.ns_id[ZYG_NS_ID_ROOM - 1] = 0;
-    z->one_request = is_fresh;
-    zyg_assign(z, &order, is_fresh ? -1 : fds[0]);
+    z->one_request = order.flags & ZYG_FRESH;
+    zyg_assign(z, &order, nfds ? fds[0] : -1);
     serve(z);
 }

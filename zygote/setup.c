@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* zygote/setup - how pid 1 of a namespace comes to be: what needs neither the volume nor the name
- * in a spare, before anyone waits; the rest, as little as can be, when it is assigned.
+ * in a spare, before anyone waits; the rest, as little as can be, when it is assigned. A companion
+ * goes the same way, every restriction included; what it shares is not set up again.
  */
 #include "lib/fd.h"
 #include "lib/packet.h"
@@ -78,10 +79,14 @@ void zyg_forget_plan(struct zyg *z)
 /* What needs neither the volume nor the name is done in a spare, before anyone waits. */
 void zyg_set_up(struct zyg *z)
 {
-    must(z, ZYG_STEP_MOUNTS, zyg_mount_private(z->set, z->plan));
-    must(z, ZYG_STEP_LOOPBACK, zyg_loopback_up());
-    if (z->net_address)
-        must(z, ZYG_STEP_NETWORK, zyg_egress_up(z->net_address, z->net_gateway, z->ctl));
+    if (z->joined) {
+        must(z, ZYG_STEP_MOUNTS, zyg_mount_joined());
+    } else {
+        must(z, ZYG_STEP_MOUNTS, zyg_mount_private(z->set, z->plan));
+        must(z, ZYG_STEP_LOOPBACK, zyg_loopback_up());
+        if (z->net_address)
+            must(z, ZYG_STEP_NETWORK, zyg_egress_up(z->net_address, z->net_gateway, z->ctl));
+    }
     must(z, ZYG_STEP_CGROUPS, make_cgroupns(z));
     must(z, ZYG_STEP_FORK, open_descriptors(z));
     must(z, ZYG_STEP_IDS, policy_install_rlimits(z->plan)); /* inherited by every child */
@@ -101,14 +106,19 @@ void zyg_set_up(struct zyg *z)
     must(z, ZYG_STEP_FORK, z->reserve < 0 ? -errno : 0);
 }
 
+static int take_home(const struct zyg *z, const struct zyg_order *order, int volume_fd)
+{
+    if (z->joined) /* home and host name are there */
+        return SYS(chdir(ZYG_HOME)) < 0 ? -errno : 0;
+    int r = volume_fd < 0 ? zyg_mount_fresh(order->fresh_bytes) : zyg_mount_volume(volume_fd);
+    return r == 0 && SYS(sethostname(order->ns_id, strlen(order->ns_id))) < 0 ? -errno : r;
+}
+
 void zyg_assign(struct zyg *z, const struct zyg_order *order, int volume_fd)
 {
     int listener;
-    must(z, ZYG_STEP_VOLUME,
-         volume_fd < 0 ? zyg_mount_fresh(order->fresh_bytes) : zyg_mount_volume(volume_fd));
+    must(z, ZYG_STEP_VOLUME, take_home(z, order, volume_fd));
     fd_close(&volume_fd);
-    if (SYS(sethostname(order->ns_id, strlen(order->ns_id))) < 0)
-        zyg_give_up(z, ZYG_STEP_VOLUME, errno);
     must(z, ZYG_STEP_LANDLOCK, policy_landlock_allow(z->plan, z->ruleset, ZYG_HOME));
     children_promote(z); /* the first child restricts itself */
     (void)sched_yield();

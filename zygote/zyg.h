@@ -88,6 +88,7 @@ struct zyg {
     bool casting;     /* the standby is the mould's: note->pid, not standby */
     bool moulds;      /* may be made */
     bool one_request; /* fresh: no child is made for what will hardly come */
+    bool joined;      /* a companion: born into the kernel namespaces of another zygote */
     unsigned runs;    /* since the last retirement */
     int patience;     /* clean runs that it takes until the next one is made */
     int note_fd;
@@ -141,6 +142,8 @@ void zyg_forget_plan(struct zyg *z);
 _Noreturn void zyg_serve(struct zyg *z);
 /* mounts.c, net.c: 0 or -errno. */
 int zyg_mount_private(const struct policy_set *set, const struct policy_plan *plan);
+/* In the copy of a zygote's mounts: its pidns' own /proc and terminals. */
+int zyg_mount_joined(void);
 int zyg_mount_volume(int mount_fd);
 int zyg_mount_fresh(uint64_t bytes);
 int zyg_loopback_up(void);

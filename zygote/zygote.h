@@ -46,6 +46,11 @@ enum zyg_verb { ZYG_ASSIGN = 1, ZYG_CANCEL };
 /* ZYG_ASSIGN: no volume comes, /work is an empty tmpfs of fresh_bytes, which are charged to the
  * runs that write there. */
 #define ZYG_FRESH 1u
+/* ZYG_ASSIGN: it was born into the kernel namespaces of another zygote (struct zyg_birth.join): no
+ * volume comes, everything is mounted. */
+#define ZYG_JOINED 2u
+/* ZYG_ASSIGN, with ZYG_JOINED: its runs are calls of one bash that stays between them. */
+#define ZYG_SESSION 4u
 
 struct zyg_order { /* engine -> zygote */
     uint32_t verb;
@@ -64,6 +69,9 @@ struct zyg_order { /* engine -> zygote */
 /* cmd is a struct proto_files_ask and a NUL, stdin what is to be put, stdout the socket for the
  * answers (files.c); no args, places or flags. Its exit status is 0, whatever it answered. */
 #define ZYG_FILES_MAGIC 0x31667a62u
+/* cmd is "", stdout a SOCK_SEQPACKET socket: a login bash on a pty of its own, whose master goes
+ * over that socket first. */
+#define ZYG_TERMINAL_MAGIC 0x31747a62u
 #define ZYG_ANY_CPU UINT32_MAX
 
 /* Of a command or program, done in this order before it begins, within its time and limits, as its
@@ -164,6 +172,8 @@ struct zyg_report { /* zygote -> engine */
     struct zyg_denied denied[ZYG_DENIALS_MAX];
     uint32_t denied_count;
     uint32_t outputs; /* of a run with ZYG_EMPTY_OUTPUTS: there may be something in it now */
+    uint32_t ended;   /* ZYG_DONE of a session: this run ended it, none is to be sent any more */
+    uint32_t pad;
 };
 
 /* Set-up steps of a child that can fail and are reported home by number. */
@@ -183,18 +193,24 @@ const char *child_step_name(uint32_t step);
 const char *zyg_step_name(uint32_t step);
 uint32_t zyg_step_layer(uint32_t step);
 
-/* ---- primordial <-> priv --------------------------------------------------------------------- */
+/* ---- primordial <-> priv ---------------------------------------------------------------------
+ *
+ * A *companion* is a zygote that is born into the kernel namespaces of another one, which must have
+ * been assigned: its userns, netns, ipcns and utsns, and a copy of its mntns; pidns, cgroupns and
+ * cgroups are its own. */
 
 struct zyg_birth { /* priv -> primordial; descriptors: ctl, run, `procs_count` cgroup.procs of the
                       child's cgroups, `joins_count` of the zygote's own, perhaps pids.current of
-                      the child's */
+                      the child's, perhaps the pidfd of the zygote to join */
     uint32_t slot;
     uint32_t procs_count;
     uint32_t
         joins_count; /* the first ones, in which the zygote itself is not: a child joins them */
     uint32_t has_pids_current;
     uint32_t moulds;    /* runs may follow each other in one address space (mould.c) */
-    uint32_t owner_uid; /* of the userns: outside every mapped range, one per slot */
+    uint32_t owner_uid; /* of the userns: outside every mapped range, one per slot; of a companion,
+                           as base_uid, that of the zygote it joins */
+    uint32_t join;      /* a companion is to be born */
     uint32_t policy;    /* index in the set behind ZYG_PLAN_FD */
     uint32_t base_uid;  /* first host uid of the slot's 65,536 */
     /* IPv4 in host byte order; 0: loopback only. Else POLICY_NET_DEVICE will appear in its
@@ -202,7 +218,8 @@ struct zyg_birth { /* priv -> primordial; descriptors: ctl, run, `procs_count` c
     uint32_t net_address, net_gateway;
 };
 
-struct zyg_born {  /* primordial -> priv; descriptors on success: pidfd, userns, perhaps netns */
+struct zyg_born {  /* primordial -> priv; descriptors on success: pidfd, userns, perhaps netns; of
+                      a companion the pidfd alone */
     int32_t error; /* 0 or errno */
     int32_t pid;
     uint32_t step; /* which one failed, see primordial.c */

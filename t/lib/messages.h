@@ -14,6 +14,12 @@ static inline bool keys_are_same(const struct proto_execute *a, const struct pro
            a->cpu_ms_ceiling == b->cpu_ms_ceiling && a->usual == b->usual;
 }
 
+static inline bool companions_are_same(const struct proto_execute *a, const struct proto_execute *b)
+{
+    return a->companion == b->companion &&
+           strcmp(a->session ? a->session : "", b->session ? b->session : "") == 0;
+}
+
 static inline bool execute_is_same(const struct proto_execute *a, const struct proto_execute *b)
 {
     bool same = a->tag == b->tag && strcmp(a->ns_id, b->ns_id) == 0 && a->cmd_len == b->cmd_len &&
@@ -21,7 +27,8 @@ static inline bool execute_is_same(const struct proto_execute *a, const struct p
                 strcmp(a->cwd, b->cwd) == 0 && a->timeout_ms == b->timeout_ms &&
                 a->cpu_ms == b->cpu_ms && a->memory_bytes == b->memory_bytes &&
                 a->pids_max == b->pids_max && strcmp(a->policy, b->policy) == 0 &&
-                strcmp(a->request_id, b->request_id) == 0 && keys_are_same(a, b);
+                strcmp(a->request_id, b->request_id) == 0 && keys_are_same(a, b) &&
+                companions_are_same(a, b);
     for (size_t i = 0; same && i < a->env_count; i++)
         same = strcmp(a->env[i].name, b->env[i].name) == 0 &&
                strcmp(a->env[i].value, b->env[i].value) == 0;
@@ -47,7 +54,8 @@ static inline bool result_is_same(const struct proto_result *a, const struct pro
            a->start == b->start && a->output_bytes_max == b->output_bytes_max &&
            a->net_rx_bytes == b->net_rx_bytes && a->net_tx_bytes == b->net_tx_bytes &&
            a->timeout_ms == b->timeout_ms && a->memory_bytes == b->memory_bytes &&
-           a->cpu_ms == b->cpu_ms && denied_is_same(a, b);
+           a->cpu_ms == b->cpu_ms && a->companion_ended == b->companion_ended &&
+           denied_is_same(a, b);
 }
 
 static inline bool layers_are_same(const struct proto_hello *a, const struct proto_hello *b)
@@ -78,6 +86,8 @@ static inline bool hello_is_same(const struct proto_hello *a, const struct proto
            a->cgroup_version == b->cgroup_version && a->networks == b->networks &&
            layers_are_same(a, b) && a->keys_generation == b->keys_generation &&
            memcmp(&a->run_limits, &b->run_limits, sizeof a->run_limits) == 0 &&
+           memcmp(&a->sessions, &b->sessions, sizeof a->sessions) == 0 &&
+           memcmp(&a->terminals, &b->terminals, sizeof a->terminals) == 0 &&
            memcmp(&a->store, &b->store, offsetof(struct proto_store, public_base_url)) == 0 &&
            strcmp(a->store.public_base_url ? a->store.public_base_url : "",
                   b->store.public_base_url ? b->store.public_base_url : "") == 0;
@@ -99,6 +109,19 @@ static inline bool list_is_same(const struct proto_msg *a, const struct proto_ms
         same = strcmp(a->ns_list.entries[i].ns_id, b->ns_list.entries[i].ns_id) == 0 &&
                a->ns_list.entries[i].active == b->ns_list.entries[i].active &&
                a->ns_list.entries[i].queued == b->ns_list.entries[i].queued;
+    return same;
+}
+
+static inline bool sessions_are_same(const struct proto_msg *a, const struct proto_msg *b)
+{
+    bool same = a->session_list.count == b->session_list.count;
+    for (size_t i = 0; same && i < a->session_list.count; i++) {
+        const struct proto_session_entry *x = &a->session_list.entries[i],
+                                         *y = &b->session_list.entries[i];
+        same = strcmp(x->session, y->session) == 0 && x->companion == y->companion &&
+               x->busy == y->busy && x->queued == y->queued && x->idle_ms == y->idle_ms &&
+               x->age_ms == y->age_ms;
+    }
     return same;
 }
 
@@ -126,6 +149,15 @@ static inline bool message_is_same(const struct proto_msg *a, const struct proto
         return a->done.outcome == b->done.outcome && strcmp(a->done.text, b->done.text) == 0;
     case PROTO_POLICY_REQUEST:
         return strcmp(a->policy_request.name, b->policy_request.name) == 0;
+    case PROTO_SESSION_LIST_REQUEST:
+        return strcmp(a->session_list_request.ns_id, b->session_list_request.ns_id) == 0 &&
+               a->session_list_request.companion == b->session_list_request.companion;
+    case PROTO_SESSION_LIST:
+        return sessions_are_same(a, b);
+    case PROTO_SESSION_CLOSE:
+        return strcmp(a->session_close.ns_id, b->session_close.ns_id) == 0 &&
+               strcmp(a->session_close.session, b->session_close.session) == 0 &&
+               a->session_close.companion == b->session_close.companion;
     case PROTO_WAITING:
         return a->waiting == b->waiting;
     case PROTO_CANCEL:

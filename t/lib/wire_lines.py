@@ -3,7 +3,8 @@
 # nothing else: every field of an Execute is given, every field of a Result is told.
 import array, fcntl, json, os, socket, struct, sys
 
-KINDS = {"command": 0, "code": 1, "files": 2}
+KINDS = {"command": 0, "code": 1, "files": 2, "terminal": 3}
+COMPANIONS = {"": 0, "session": 1, "terminal": 2}
 open_runs = {}
 
 
@@ -88,6 +89,9 @@ def send(s, ask):
     body += b"".join(text(15, path) for path in places)
     if ask.get("work"):
         body += num(16, 1) + num(17, ask.get("bytes_max", 1 << 20)) + num(18, ask.get("files_max", 10))
+    for companion in ("session", "terminal"):  # {session: NAME} or {terminal: NAME}
+        if companion in ask:
+            body += text(30, ask[companion]) + num(31, COMPANIONS[companion])
     if kind == "files":
         body += varint(19 << 3 | 2)
         files = num(1, ask["files"]["op"]) + num(3, 1000) + text(5, ask["files"].get("path", ""))
@@ -108,7 +112,15 @@ def stage(data):
             "wall_us": f.get(6, [0])[0], "cpu_us": f.get(7, [0])[0], "max_rss_kb": f.get(8, [0])[0]}
 
 
-results = {}
+results, others = {}, {}
+
+
+def receive(s):
+    data = s.recv(65536)
+    if data:
+        f = fields(data[8:])
+        (results if data[4] == 4 else others)[f.get(1, [0])[0]] = f
+    return bool(data)
 
 
 def read_all(fd):
@@ -121,19 +133,39 @@ def read_all(fd):
 
 def result(s, tag):
     while tag not in results:
-        data = s.recv(65536)
-        if not data:
+        if not receive(s):
             return {"lost": 1}
-        if data[4] == 4:
-            f = fields(data[8:])
-            results[f[1][0]] = f
     f, one = results.pop(tag), lambda n: f.get(n, [0])[0]
     out = {"outcome": one(2), "field": (f.get(3) or [b""])[0].decode(), "text": (f.get(4) or [b""])[0].decode(), "run_id": one(6),
            "reason": one(7), "exited": one(8), "exit_code": one(9), "signal": one(10), "queue_us": one(11), "wall_us": one(12),
-           "cpu_us": one(13), "max_rss_kb": one(14), "start": one(15), "stages": [stage(d) for d in f.get(21, [])], "collecting": one(22)}
+           "cpu_us": one(13), "max_rss_kb": one(14), "start": one(15), "ended": one(30), "stages": [stage(d) for d in f.get(21, [])], "collecting": one(22)}
     for name, fd in open_runs[tag]["read"].items():
         out[name] = read_all(fd)
     return out
+
+
+def other(s, tag, kind, body):
+    """A message that is no Execute, and its answer's fields."""
+    s.send(b"brd1" + struct.pack("<HH", kind, 0) + num(1, tag) + body)
+    while tag not in others:
+        if not receive(s):
+            return {}
+    return others.pop(tag)
+
+
+def sessions(s, ask):
+    f = other(s, ask["tag"], 31, text(2, ask["ns"]) + num(3, COMPANIONS[ask.get("companion", "")]))
+    out = []
+    for data in f.get(2, []):
+        e = fields(data)
+        out.append({"session": e[1][0].decode(), "companion": e[2][0], "busy": e.get(3, [0])[0], "queued": e.get(4, [0])[0],
+                    "idle_ms": e.get(5, [0])[0], "age_ms": e.get(6, [0])[0]})
+    return {"entries": out}
+
+
+def close(s, ask):
+    f = other(s, ask["tag"], 33, text(2, ask["ns"]) + text(3, ask["session"]) + num(4, COMPANIONS[ask.get("companion", "session")]))
+    return {"outcome": f.get(2, [0])[0], "text": (f.get(3) or [b""])[0].decode()}
 
 
 def answers(sock):
@@ -180,6 +212,14 @@ def main():
             s.send(b"brd1" + struct.pack("<HH", 3, 0) + num(1, ask["tag"]))
         elif ask["op"] == "result":
             out = result(s, ask["tag"])
+        elif ask["op"] == "sessions":
+            out = sessions(s, ask)
+        elif ask["op"] == "close_session":
+            out = close(s, ask)
+        elif ask["op"] == "remove":
+            out = {"outcome": other(s, ask["tag"], 9, text(2, ask["ns"])).get(2, [0])[0]}
+        elif ask["op"] == "stats":
+            out = {e[1][0].decode(): e.get(2, [0])[0] for e in map(fields, other(s, ask["tag"], 5, b"").get(2, []))}
         elif ask["op"] in ("artifacts", "answers"):
             out = answers(open_runs[ask["tag"]][ask["op"]])
         elif ask["op"] == "hang_up":

@@ -203,6 +203,78 @@ static void test_lists(void)
     refused(PROTO_NS_REMOVE, "namespace_id", "removing what is no namespace");
 }
 
+static void put_session(enum proto_type type, const char *ns_id, const char *name,
+                        uint64_t companion)
+{
+    bool is_run = type == PROTO_EXECUTE;
+    wire.len = 0;
+    put_bytes(&wire, 2, ns_id, strlen(ns_id));
+    put_bytes(&wire, is_run ? 30 : 3, name, strlen(name));
+    put_u64(&wire, is_run ? 31 : 4, companion);
+}
+
+static void put_session_entries(size_t count, const char *name)
+{
+    struct buf entry = {.cap = 1000};
+    put_bytes(&entry, 1, name, strlen(name));
+    put_u64(&entry, 2, PROTO_COMPANION_SESSION);
+    wire.len = 0;
+    for (size_t i = 0; i < count; i++)
+        put_bytes(&wire, 2, entry.data, entry.len);
+    buf_fini(&entry);
+}
+
+static void test_companions(void)
+{
+    static const enum proto_type types[] = {PROTO_EXECUTE, PROTO_SESSION_CLOSE};
+    char name[PROTO_SESSION_MAX + 2] = "";
+    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+        memset(name, '.', PROTO_SESSION_MAX);
+        name[PROTO_SESSION_MAX] = 0;
+        put_session(types[i], "alice", name, PROTO_COMPANION_SESSION);
+        accepted(types[i], "a session with a name of 64 characters");
+        name[PROTO_SESSION_MAX] = '.';
+        put_session(types[i], "alice", name, PROTO_COMPANION_SESSION);
+        refused(types[i], "session", "... and one more");
+        put_session(types[i], "alice", "", PROTO_COMPANION_SESSION);
+        refused(types[i], "session", "one without a name");
+        put_session(types[i], "alice", "a/b", PROTO_COMPANION_TERMINAL);
+        refused(types[i], "session", "a name with a slash");
+        put_session(types[i], "alice", "a", PROTO_COMPANIONS);
+        refused(types[i], "companion", "an unknown companion");
+        put_session(types[i], "alice", "a", PROTO_COMPANION_NONE);
+        refused(types[i], "companion", "a name of nothing");
+        put_session(types[i], "", "a", PROTO_COMPANION_SESSION);
+        refused(types[i], "namespace_id", "a session of no namespace");
+    }
+    put_session(PROTO_EXECUTE, "alice", "a", PROTO_COMPANION_TERMINAL);
+    put_u64(&wire, 12, PROTO_TERMINAL);
+    accepted(PROTO_EXECUTE, "a terminal");
+    put_u64(&wire, 31, PROTO_COMPANION_SESSION);
+    refused(PROTO_EXECUTE, "companion", "a terminal in a session");
+    begin();
+    put_u64(&wire, 12, PROTO_TERMINAL);
+    refused(PROTO_EXECUTE, "cmd", "a terminal with a command");
+    put_session(PROTO_EXECUTE, "alice", "a", PROTO_COMPANION_SESSION);
+    put_u64(&wire, 16, 1);
+    refused(PROTO_EXECUTE, "companion", "a session with artifacts");
+    put_session_entries(2 * PROTO_SESSIONS_MAX, "a");
+    accepted(PROTO_SESSION_LIST, "a list of 128 sessions and terminals");
+    put_session_entries(2 * PROTO_SESSIONS_MAX + 1, "a");
+    refused(PROTO_SESSION_LIST, "sessions", "... and one more");
+    put_session_entries(1, "");
+    refused(PROTO_SESSION_LIST, "session", "a list of nothing");
+    wire.len = 0;
+    PUT(2, "alice");
+    put_u64(&wire, 3, PROTO_COMPANIONS - 1);
+    accepted(PROTO_SESSION_LIST_REQUEST, "terminals are asked for");
+    put_u64(&wire, 3, PROTO_COMPANIONS);
+    refused(PROTO_SESSION_LIST_REQUEST, "companion", "... and what is unknown");
+    wire.len = 0;
+    PUT(2, "/x");
+    refused(PROTO_SESSION_LIST_REQUEST, "namespace_id", "sessions of what is no namespace");
+}
+
 static void put_denied(const char *name)
 {
     struct buf one = {.cap = 4096};
@@ -256,7 +328,8 @@ static void test_enumerators(void)
     wire.len = 0;
     for (int type = -1; type <= 300; type++)
         if ((type < PROTO_HELLO || type > PROTO_DONE) && type != PROTO_POLICY_REQUEST &&
-            type != PROTO_WAITING)
+            type != PROTO_WAITING &&
+            (type < PROTO_SESSION_LIST_REQUEST || type > PROTO_SESSION_CLOSE))
             if (decode((enum proto_type)type) != -EPROTO)
                 ok(false, "type %d is refused", type);
     ok(true, "unknown types are refused");
@@ -429,6 +502,7 @@ int main(void)
     test_lengths();
     test_env();
     test_lists();
+    test_companions();
     test_denied();
     test_enumerators();
     test_sizes();

@@ -62,6 +62,7 @@ static void begin(void)
     if (sets) {
         policies = *sets;
         slots[1].used = slots[2].used = true;
+        slots[1].pid = getpid(); /* as if a zygote was there */
         (void)snprintf(slots[1].ns_id, sizeof slots[1].ns_id, "tight-1");
     }
     log_init("priv", LOG_FORMAT_TEXT, (enum log_level)(LOG_LEVEL_ERROR + 1));
@@ -250,6 +251,47 @@ static void test_limits(void)
     sets = NULL;
 }
 
+/* ... or wants a zygote of its own among another namespace's. */
+static void test_joins(void)
+{
+    static struct policy_set two = {.magic = POLICY_SET_MAGIC, .count = 3, .match_count = 1};
+    static const struct {
+        const char *what;
+        uint32_t join, policy;
+        int error; /* 0: any */
+    } refused[] = {
+        {"a slot that there is not", SLOTS + 1, 1, 0},
+        {"the last number there is", UINT32_MAX, 1, 0},
+        {"a slot without a zygote", 1, 1, 0},
+        {"a zygote that is nobody's", 3, 1, 0},
+        {"with a policy that is not its namespace's", 2, 0, ESTALE},
+        {"with a box that is not its own", 2, 2, ESTALE},
+        {"with a policy that there is not", 2, 3, ESTALE},
+    };
+    two.matches[0] = (struct policy_match){.pattern = "tight-*", .policy = 1, .may_ask = 1u << 2};
+    two.plans[2].box = 7;
+    sets = &two;
+    begin();
+    for (size_t i = 0; i < ARRAY_LEN(refused); i++) {
+        struct priv_request req = request(PRIV_START_ZYGOTE, 3, "");
+        struct priv_reply reply;
+        int fds[PACKET_FDS_MAX], null[2] = {0, 0};
+        size_t nfds;
+        req.generation = 1;
+        req.policy = refused[i].policy;
+        req.join = refused[i].join;
+        bool heard = packet_send(sock, &req, sizeof req, null, 2) == 0 &&
+                     packet_recv(sock, &reply, sizeof reply, fds, &nfds) == (ssize_t)sizeof reply;
+        ok(heard && reply.error && nfds == 0 &&
+               (refused[i].error ? reply.error == refused[i].error
+                                 : strstr(reply.text, "no zygote to join") != NULL),
+           "no companion beside %s: %s", refused[i].what, heard ? reply.text : "no reply");
+    }
+    fd_close(&sock);
+    (void)waitpid(pid, NULL, 0);
+    sets = NULL;
+}
+
 int main(void)
 {
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
@@ -270,6 +312,7 @@ int main(void)
     test_phases();
     test_counts();
     test_limits();
+    test_joins();
     (void)rmdir(root);
     return tap_done();
 }

@@ -45,6 +45,11 @@ static const struct proto_env some_env[] = {{"GREETING", "hello"}, {"EMPTY", ""}
 static const struct proto_stat some_stats[] = {{"active", 3}, {"runs_total", 1000000}};
 static const struct proto_ns_entry some_ns[] = {{"bob", true, 2}, {"carol", false, 0}};
 
+static const struct proto_session_entry some_sessions[] = {
+    {"build", PROTO_COMPANION_SESSION, true, 2, 0, 90000},
+    {"t1", PROTO_COMPANION_TERMINAL, false, 0, 1500, 2000},
+};
+
 static const struct proto_layer some_layers[] = {
     {"userns", PROTO_HELD, true, "", "3 of 3 attempts failed"},
     {"seccomp", PROTO_BROKEN, false, "can I call unshare?", "it works"},
@@ -93,7 +98,9 @@ static const struct {
                                {1 << 20, 1 << 21},
                                {0, 20971520},
                                {10, 100}},
-                .store = {1, 2, 3, 4, 5, 6, 7, "http://[::1]:8080"}}}},
+                .store = {1, 2, 3, 4, 5, 6, 7, "http://[::1]:8080"},
+                .sessions = {4, 128, 1800, 0},
+                .terminals = {2, 32, 600, 28800}}}},
     {"Execute",
      {.type = PROTO_EXECUTE,
       .tag = 7,
@@ -134,6 +141,18 @@ static const struct {
                   .memory_bytes_ceiling = 64 << 20,
                   .cpu_ms_ceiling = 1000,
                   .usual = PROTO_USUAL_MEMORY}}},
+    {"Execute in a session",
+     {.type = PROTO_EXECUTE,
+      .tag = 7,
+      .execute = {.tag = 7,
+                  .ns_id = "alice",
+                  .cmd = "echo hi",
+                  .cmd_len = 7,
+                  .cwd = "",
+                  .policy = "",
+                  .request_id = "",
+                  .companion = PROTO_COMPANION_SESSION,
+                  .session = "build"}}},
     {"Cancel", {.type = PROTO_CANCEL, .tag = 7}},
     {"Result",
      {.type = PROTO_RESULT,
@@ -158,7 +177,8 @@ static const struct {
                  .text = "",
                  .timeout_ms = 5000,
                  .memory_bytes = 256 << 20,
-                 .cpu_ms = 1000}}},
+                 .cpu_ms = 1000,
+                 .companion_ended = true}}},
     {"Result of a refusal",
      {.type = PROTO_RESULT,
       .tag = 8,
@@ -189,6 +209,16 @@ static const struct {
     {NULL, {.type = PROTO_NS_LIST, .tag = 10}},
     {"NamespaceRemove", {.type = PROTO_NS_REMOVE, .tag = 11, .ns_remove = {"bob"}}},
     {"PolicyRequest", {.type = PROTO_POLICY_REQUEST, .tag = 12, .policy_request = {"default"}}},
+    {"SessionListRequest",
+     {.type = PROTO_SESSION_LIST_REQUEST,
+      .tag = 13,
+      .session_list_request = {"alice", PROTO_COMPANION_NONE}}},
+    {"SessionList", {.type = PROTO_SESSION_LIST, .tag = 13, .session_list = {some_sessions, 2}}},
+    {NULL, {.type = PROTO_SESSION_LIST, .tag = 13}},
+    {"SessionClose",
+     {.type = PROTO_SESSION_CLOSE,
+      .tag = 14,
+      .session_close = {"alice", "build", PROTO_COMPANION_SESSION}}},
     {"Waiting", {.type = PROTO_WAITING, .tag = 7, .waiting = true}},
     {"Done", {.type = PROTO_DONE, .tag = 11, .done = {PROTO_BUSY, "in use"}}},
 };

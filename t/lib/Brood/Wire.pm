@@ -40,9 +40,25 @@ sub artifacts { return $_[0]->_ask(artifacts => tag => $_[1]) }
 sub answers { return $_[0]->_ask(answers => tag => $_[1]) }
 sub hang_up { return $_[0]->_ask(hang_up => tag => $_[1], what => $_[2] // 'artifacts') }
 
+# Beside runs: {entries => [{session, companion, busy, queued, idle_ms, age_ms}]}; {outcome, text}; {name => value}.
+sub sessions { my ($self, $ns, %more) = @_; return $self->_ask(sessions => tag => ++$self->{tag}, ns => $ns, %more) }
+sub close_session { my ($self, $ns, $name, %more) = @_; return $self->_ask(close_session => tag => ++$self->{tag}, ns => $ns, session => $name, %more) }
+sub remove { my ($self, $ns) = @_; return $self->_ask(remove => tag => ++$self->{tag}, ns => $ns) }
+sub stats { my ($self) = @_; return $self->_ask(stats => tag => ++$self->{tag}) }
+
 sub run {
     my ($self, %ask) = @_;
     return $self->result($self->send(%ask));
+}
+
+# Something with sh(), as a Brood has it, that runs in companions of the namespace: in a terminal of its own each time.
+#   attack($wire->beside, alice => '...');
+sub beside { return bless {wire => $_[0], count => 0}, 'Brood::Wire::Beside' }
+
+sub Brood::Wire::Beside::sh {
+    my ($self, $ns, $cmd, %more) = @_;
+    my $r = $self->{wire}->run(ns => $ns, terminal => 'beside-' . ++$self->{count}, cmd => $cmd, %more);
+    return {%$r, http => ($r->{outcome} // 1) == 0 ? 200 : 500, stdout => $r->{stdout} // '', stderr => $r->{stderr} // ''};
 }
 
 # The client goes away, as a crash would have it.
