@@ -160,6 +160,7 @@ static ssize_t encode_result(const struct proto_msg *msg, size_t head, char *scr
     m.net_rx_bytes = r->net_rx_bytes;
     m.net_tx_bytes = r->net_tx_bytes;
     m.companion_ended = r->companion_ended;
+    m.companion_new = r->companion_new;
     return pack(&m.base, head, scratch, room, ret, err);
 }
 

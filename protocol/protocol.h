@@ -240,9 +240,9 @@ struct proto_result {
     /* What it was given, of CODE its last stage. All 0: not known, or it never began; cpu_ms 0: no
      * limit of its own. */
     uint64_t timeout_ms, memory_bytes, cpu_ms;
-    /* Of a run in a companion, whose `start` is warm unless it was made for this run: that is gone
-     * with it, and the next run of that name gets another. */
-    bool companion_ended;
+    /* Of a run in a companion: that was made for it; that is gone with it, and the next run of that
+     * name gets another. */
+    bool companion_new, companion_ended;
 };
 
 /* A layer of isolation, as it was found by attacking it at the service's start. */

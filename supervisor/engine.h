@@ -144,6 +144,7 @@ struct run {
     char policy_asked[POLICY_NAME_MAX + 1];     /* "": none */
     enum proto_start start;
     bool cancelled, cpu_used_up;
+    bool is_first;          /* in its companion */
     bool told_waiting;      /* its client was; it wants to know when that ends */
     struct loop_timer wait; /* max_wait, while queued */
     char request_id[PROTO_REQUEST_ID_MAX + 1];

@@ -407,6 +407,7 @@ struct run *ns_take_next(struct ns *ns)
     ns_dequeue(run);
     if (!run_goes_on(run))
         run->start = ns->engine->zygote_execs ? PROTO_START_EXEC : ns->start;
+    run->is_first = ns->parent && ns->start != PROTO_START_WARM;
     ns->start = PROTO_START_WARM;
     ns->had_run = true;
     return run;

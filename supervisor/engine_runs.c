@@ -99,6 +99,7 @@ void run_answer(struct run *run, struct proto_result *result)
     result->tag = run->tag;
     result->run_id = run->id;
     result->companion_ended = companion_ends(run->ns);
+    result->companion_new = run->is_first;
     msg.result = *result;
     if (run->client)
         client_send(run->client, &msg);

@@ -6,7 +6,7 @@ use Brood;
 use Brood::Wire;
 
 use constant {OK => 0, BAD_REQUEST => 1, ACTIVATION_FAILED => 4, NOT_FOUND => 6, BUSY => 7, INTERNAL => 8, TOO_MANY => 10};
-use constant {WARM => 0, COLD => 2, CANCELLED => 8};
+use constant {CANCELLED => 8};
 
 my %settings = ('sessions-per-namespace' => 2, 'sessions-max' => 5, 'terminals-per-namespace' => 1, 'terminals-max' => 2,
     'sessions-idle' => '600s', 'namespaces-active-max' => 4, 'namespaces-spares' => 1);
@@ -19,12 +19,12 @@ sub started { my ($file) = @_; return $brood->wait_file($file) }
 # ---- the same namespace --------------------------------------------------------------------------
 my $r = in_session(s1 => 'echo made > here; echo $$; hostname; id -u; pwd');
 is($r->{outcome}, OK, 'a session is made by its first call') or diag($r->{text});
-is($r->{start}, COLD, '... and says so');
+is($r->{new}, 1, '... and says so');
 my ($pid, $host, $uid, $pwd) = split /\n/, $r->{stdout} // '';
 is("$host $uid $pwd", 'alice 1000 /work', 'in the namespace, as its user, at home');
 is($brood->sh(alice => 'cat here; echo run > there')->{stdout}, "made\n", 'a run sees its files');
 is(in_session(s1 => 'cat there /tmp/t /dev/shm/s')->{stdout}, "run\n", 'and it those of a run');
-is(in_session(s1 => 'true')->{start}, WARM, 'it is the same one the next time');
+is(in_session(s1 => 'true')->{new}, 0, 'it is the same one the next time');
 $brood->sh(alice => 'echo 1 > /tmp/t; echo 2 > /dev/shm/s');
 is(in_session(s1 => 'cat /tmp/t /dev/shm/s')->{stdout}, "1\n2\n", '/tmp and /dev/shm are the same');
 for my $ns (qw(user mnt pid net ipc uts cgroup)) {
@@ -82,7 +82,7 @@ $r = $wire->result($behind);
 is("$r->{outcome} $r->{reason} $r->{signal}", '0 ' . CANCELLED . ' 0', 'what waited for it did not begin');
 is($wire->close_session(alice => 's1')->{outcome}, NOT_FOUND, 'it is there no longer');
 is($wire->close_session(alice => 'never')->{outcome}, NOT_FOUND, 'nor is one that never was');
-is(in_session(s1 => 'true')->{start}, COLD, 'the next call makes another');
+is(in_session(s1 => 'true')->{new}, 1, 'the next call makes another');
 
 my $zygote = $brood->zygote_of('alice');
 my $doomed = $wire->send(ns => 'alice', session => 's1', cmd => 'touch doomed; sleep 100');
@@ -123,7 +123,7 @@ ok($own, 'its zygote is another process') && kill KILL => $own;
 $r = $other->result(1);
 is("$r->{outcome} $r->{ended}", INTERNAL . ' 1', 'whose death is told');
 is($brood->sh(alice => 'echo unharmed')->{stdout}, "unharmed\n", '... and is nobody else\'s');
-is(in_session(s1 => 'true')->{start}, COLD, 'the next call makes another');
+is(in_session(s1 => 'true')->{new}, 1, 'the next call makes another');
 $other->close;
 
 # ---- the end ---------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ while True:
     except OSError: time.sleep(0.02)
 pid, fds, _, _ = socket.recv_fds(s, 100, 10)
 proc, itself, root, pts, ns_pid, ns_mnt = fds[:6]
+
 def attempt(name, act):
     try: r = act(); print(name, 'done', r)
     except OSError as e: print(name, 'refused', errno.errorcode[e.errno])
@@ -40,7 +41,7 @@ def others():
     found = [n for n in os.listdir(proc) if n.isdigit() and n != pid.decode()]
     if not found: raise OSError(errno.ENOENT, '')
     return found
-attempt('control', lambda: 'status' in os.listdir(itself))
+attempt('control', lambda: 'usr' in os.listdir(root) and 'uptime' in os.listdir(proc))
 attempt('pid1', lambda: os.stat('1', dir_fd=proc))
 attempt('pid1-mem', lambda: os.open('1/mem', os.O_RDWR, dir_fd=proc))
 attempt('pid1-root', lambda: os.open('1/root', os.O_RDONLY, dir_fd=proc))

@@ -93,9 +93,9 @@ subtest 'at random' => sub {
     my (%outcomes, $lost);
     srand 7;
     for my $round (1 .. 60) {
+        my @zygotes = $brood->pids(rand() < 0.1 ? 'primordial' : 'zygote');
         my @tags = map { $wire->send(ns => 'ns-' . $round % 3, session => 's' . $_ % 2, cmd => 'x=$((x + 1)); for i in {1..50}; do :; done; echo fine') } 1 .. 4;
         push @tags, $wire->send(ns => 'ns-' . $round % 3, terminal => "t$round", cmd => 'echo fine');
-        my @zygotes = $brood->pids(rand() < 0.1 ? 'primordial' : 'zygote');
         kill KILL => $zygotes[rand @zygotes] if @zygotes && rand() < 0.7;
         for (@tags) {
             my $r = $wire->result($_);

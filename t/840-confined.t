@@ -87,7 +87,8 @@ sub stats {
 my $before = stats();
 cmp_ok($before->{priv_start_zygote_total}, '>=', 1, 'zygotes were started');
 is($before->{priv_attach_volume_total}, 2, "a volume for the probe, and alice's");
-is($before->{"priv_${_}_total"}, 1, "$_ once") for qw(ask_limits start_frontend);
+is($before->{priv_start_frontend_total}, 1, 'start_frontend once');
+is($before->{priv_ask_limits_total}, 2, "limits are asked of the probe's zygote and of its companion");
 is($before->{"priv_${_}_failed_total"}, 0, "$_: no failure") for qw(start_zygote attach_volume end_zygote discard_volume start_frontend begin_drain);
 $brood->sh(bob => 'true');
 is(stats()->{priv_attach_volume_total}, 3, 'one more namespace, one more volume');

@@ -138,7 +138,7 @@ def result(s, tag):
     f, one = results.pop(tag), lambda n: f.get(n, [0])[0]
     out = {"outcome": one(2), "field": (f.get(3) or [b""])[0].decode(), "text": (f.get(4) or [b""])[0].decode(), "run_id": one(6),
            "reason": one(7), "exited": one(8), "exit_code": one(9), "signal": one(10), "queue_us": one(11), "wall_us": one(12),
-           "cpu_us": one(13), "max_rss_kb": one(14), "start": one(15), "ended": one(30), "stages": [stage(d) for d in f.get(21, [])], "collecting": one(22)}
+           "cpu_us": one(13), "max_rss_kb": one(14), "start": one(15), "ended": one(30), "new": one(31), "stages": [stage(d) for d in f.get(21, [])], "collecting": one(22)}
     for name, fd in open_runs[tag]["read"].items():
         out[name] = read_all(fd)
     return out
