@@ -321,7 +321,8 @@ static int make_ends(struct run *run, const struct parse_request *parsed,
     return 0;
 }
 
-int run_send(struct run *run, const struct parse_request *parsed, const struct run_files *files)
+int run_send(struct run *run, const struct run_caller *caller, const struct parse_request *parsed,
+             const struct run_files *files)
 {
     struct front *f = run->front;
     struct far_ends ends = {.count = 0};
@@ -341,9 +342,12 @@ int run_send(struct run *run, const struct parse_request *parsed, const struct r
                               .memory_bytes = parsed->memory_bytes,
                               .pids_max = parsed->pids_max,
                               .usual = parsed->usual,
-                              .policy = parsed->policy,
-                              .request_id = http_request_id(run->req)};
-    auth_mark(run->req, &x);
+                              .policy = *parsed->policy ? parsed->policy : caller->policy,
+                              .request_id = caller->request_id,
+                              .key = caller->key,
+                              .timeout_ms_ceiling = caller->timeout_ms_ceiling,
+                              .memory_bytes_ceiling = caller->memory_bytes_ceiling,
+                              .cpu_ms_ceiling = caller->cpu_ms_ceiling};
     if (files) {
         x.work = true;
         x.artifact_bytes_max = files->bytes_max;
@@ -404,7 +408,9 @@ void run_refuse(struct http_request *req, int why)
 static void start(struct front *f, struct http_request *req, const struct parse_request *parsed)
 {
     struct run *run = run_new(f, req, parsed);
-    int r = run ? run_send(run, parsed, NULL) : -EAGAIN;
+    struct run_caller caller;
+    auth_caller(req, &caller);
+    int r = run ? run_send(run, &caller, parsed, NULL) : -EAGAIN;
     if (r == 0) {
         *http_data(req) = &run->owner;
         return;
