@@ -77,6 +77,8 @@ static ssize_t encode_execute(const struct proto_msg *msg, size_t head, char *sc
     m.memory_bytes_ceiling = x->memory_bytes_ceiling;
     m.cpu_ms_ceiling = x->cpu_ms_ceiling;
     m.usual = x->usual;
+    m.patient = x->patient;
+    m.held = x->held;
     m.kind = x->kind;
     m.language = TEXT(x->language);
     m.n_args = x->arg_count;
@@ -240,6 +242,16 @@ static ssize_t encode_hello(const struct proto_msg *msg, size_t head, char *scra
     fill_store(&h->store, &store);
     if (h->store.public_base_url) /* the engine always has one, perhaps "" */
         m.store = &store;
+    Brood__Wire__JobSettings jobs;
+    brood__wire__job_settings__init(&jobs);
+    jobs.concurrency = h->jobs.concurrency;
+    jobs.queue_max = h->jobs.queue_max;
+    jobs.key_queue_max = h->jobs.key_queue_max;
+    jobs.queue_bytes_max = h->jobs.queue_bytes_max;
+    jobs.attempts_max = h->jobs.attempts_max;
+    if (jobs.concurrency | jobs.queue_max | jobs.key_queue_max | jobs.queue_bytes_max |
+        jobs.attempts_max)
+        m.jobs = &jobs;
     m.n_languages = h->language_count;
     m.languages = language_list;
     m.version = h->version;
