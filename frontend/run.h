@@ -4,6 +4,7 @@
 #pragma once
 #include "frontend/answer.h"
 #include "frontend/front.h"
+struct job;
 struct work;
 
 #define RUN_OUTPUTS 4u /* stdout, stderr, the compiler's stdout and stderr */
@@ -17,13 +18,14 @@ struct run {
     bool open;     /* the engine still owes a Result */
     bool finished; /* the Result is there */
     bool base64;
-    unsigned out_count; /* 2, or all four */
+    unsigned out_count; /* 2, or all four; a job's are its own */
     struct output out[RUN_OUTPUTS];
     struct http_timer timer; /* first to watch the pipes, then to close them */
     struct proto_result result;
     char language[PROTO_LANGUAGE_NAME_MAX + 1]; /* "": a command */
     bool compiled;                              /* in two stages */
-    struct work *work;                          /* of a stored run; NULL: POST /execute */
+    struct work *work;                          /* of a stored run; NULL: POST /execute, a job */
+    struct job *job; /* whose run it is: it has the outputs (jobs.h) and no request; else NULL */
     struct answer answer;
     char ns_id[PROTO_NS_ID_MAX + 1];
 };
@@ -58,6 +60,8 @@ void run_refuse(struct http_request *req, int why);
 /* False: it was answered, because of its type or because there is no engine yet. */
 bool execute_may_begin(struct front *f, struct http_request *req);
 void run_drop_output(struct run *run);
+/* Of a job: its outputs have ended. */
+void run_outputs_ended(struct run *run);
 /* Frees it when neither request nor engine nor store need it. */
 void run_free_if_unused(struct run *run);
 /* Answers with run->answer, in one piece or as it is taken. */
