@@ -149,8 +149,11 @@ struct load {
     unsigned total;
     unsigned skip;     /* answers before the clock starts */
     const char *fresh; /* not NULL: request n goes to namespace <fresh>-n, otherwise one each */
+    const char *path;  /* not NULL: another request, with this body and this status in answer */
+    const char *body;
+    int status;
 };
-/* Keeps each connection busy with `echo hi`; *ret_rate in answers per second. */
+/* Keeps each connection busy, usually with `echo hi`; *ret_rate in answers per second. */
 int load_run(const struct load *load, double *ret_rate, struct err *err);
 
 /* ---- the modes
@@ -161,3 +164,4 @@ int memory_main(const struct options *o);
 int budget_main(const struct options *o);
 int soak_main(const struct options *o);
 int languages_main(const struct options *o);
+int jobs_main(const struct options *o);

@@ -53,7 +53,10 @@ static int open_conn(struct driver *d, unsigned i, struct err *err)
     int r;
 
     (void)snprintf(ns_id, sizeof ns_id, "load-%u", i);
-    http_execute(&c->request, ns_id, "echo hi", "");
+    if (d->load->path)
+        http_request(&c->request, d->load->path, d->load->body);
+    else
+        http_execute(&c->request, ns_id, "echo hi", "");
     r = http_open(&c->http, d->load->port, err);
     if (r == 0 && epoll_ctl(d->epoll_fd, EPOLL_CTL_ADD, c->http.fd, &ev) < 0)
         r = err_sys(err, "watch a connection");
@@ -66,7 +69,10 @@ static int on_answer(struct driver *d, struct conn *c, struct err *err)
 
     if (r <= 0)
         return r;
-    r = http_check(&c->http, "\"hi\\n\"", err);
+    if (!d->load->path)
+        r = http_check(&c->http, "\"hi\\n\"", err);
+    else if (c->http.status != d->load->status)
+        r = err_set(err, "HTTP %d, %.180s", c->http.status, c->http.body.data);
     if (r < 0)
         return r;
     d->open--;

@@ -16,6 +16,7 @@ static const char usage[] =
     "  memory    what an active, idle namespace costs        --http PORT --socket PATH\n"
     "  budget    the stages of a warm run, seen by a client  --http PORT --socket PATH\n"
     "  soak      mixed load, and what the service holds      --http PORT --socket PATH --pid PID\n"
+    "  jobs      submissions, and jobs beside /execute       --http PORT\n"
     "  languages code beside the same program without a sandbox  --http PORT\n"
     "  ready     wait until GET /ready is 200                --http PORT\n"
     "  port      print a free TCP port\n"
@@ -136,7 +137,8 @@ int main(int argc, char **argv)
         const char *name;
         int (*run)(const struct options *o);
     } modes[] = {{"figures", figures_main}, {"memory", memory_main},       {"budget", budget_main},
-                 {"soak", soak_main},       {"languages", languages_main}, {"ready", wait_ready}};
+                 {"soak", soak_main},       {"languages", languages_main}, {"jobs", jobs_main},
+                 {"ready", wait_ready}};
     const char *mode = argc > 1 ? argv[1] : "";
 
     if (argc > 1)

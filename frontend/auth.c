@@ -9,6 +9,7 @@
 #include "frontend/auth.h"
 #include "frontend/answer.h"
 #include "frontend/front.h"
+#include "frontend/run.h"
 #include "keys/keys.h"
 #include "lib/clock.h"
 #include "lib/err.h"
@@ -214,4 +215,17 @@ void auth_mark(struct http_request *req, struct proto_execute *x)
     x->cpu_ms_ceiling = key->cpu_ms_max;
     if (!x->policy || !*x->policy)
         x->policy = key->policy;
+}
+
+void auth_caller(struct http_request *req, struct run_caller *ret)
+{
+    const struct key *key = routes_key(req);
+    *ret = (struct run_caller){.request_id = http_request_id(req), .key = "", .policy = ""};
+    if (!key)
+        return;
+    ret->key = key->label;
+    ret->timeout_ms_ceiling = key->timeout_ms_max;
+    ret->memory_bytes_ceiling = key->memory_bytes_max;
+    ret->cpu_ms_ceiling = key->cpu_ms_max;
+    ret->policy = key->policy;
 }

@@ -14,6 +14,7 @@ struct key;
 struct parse_limits;
 struct proto_execute;
 struct proto_hello;
+struct run_caller;
 
 /* Of a route: any key will do. Beside enum key_scope. */
 #define AUTH_ANY_KEY (1u << 31)
@@ -39,3 +40,5 @@ const struct parse_limits *auth_limits(const struct front *f, struct http_reques
 /* Fills in what the engine must know of the key: label, ceilings, and its policy where the request
  * names none. */
 void auth_mark(struct http_request *req, struct proto_execute *x);
+/* The same for a run (frontend/run.h). Its texts live as long as the request. */
+void auth_caller(struct http_request *req, struct run_caller *ret);

@@ -11,6 +11,7 @@
  * store as a third. It is freed when none is left: a client may leave first (then the run is
  * cancelled and its output dropped), or the engine may.
  */
+#include "frontend/jobs.h"
 #include "frontend/run.h"
 #include "frontend/work.h"
 #include "lib/clock.h"
@@ -45,6 +46,8 @@ void run_free_if_unused(struct run *run)
 
 static bool is_ended(const struct run *run)
 {
+    if (run->job)
+        return job_outputs_ended(run->job);
     for (unsigned i = 0; i < run->out_count; i++)
         if (!run->out[i].ended)
             return false;
@@ -87,7 +90,15 @@ static void on_run_timer(struct http_timer *t)
             run->out[i].cut = true;
             output_end(&run->out[i]);
         }
+    if (run->job)
+        job_cut_outputs(run->job);
     try_answer(run);
+}
+
+void run_outputs_ended(struct run *run)
+{
+    if (run->finished)
+        try_answer(run);
 }
 
 void run_respond(struct run *run)
@@ -109,6 +120,11 @@ static void try_answer(struct run *run)
     if (!is_ended(run))
         return;
     http_timer_cancel(&run->timer);
+    if (run->job) {
+        job_on_result(ptr_take(&run->job), &run->result);
+        run_free_if_unused(run);
+        return;
+    }
     for (unsigned i = 0; run->result.output_bytes_max && i < run->out_count; i++)
         output_keep(&run->out[i], run->result.output_bytes_max);
     if (run->work) {
@@ -150,7 +166,7 @@ static void answer_outcome(struct run *run, const struct proto_result *r)
 /* Does anybody still want to know what comes of it? */
 static bool is_wanted(const struct run *run)
 {
-    return run->req || (run->work && work_is_busy(run->work));
+    return run->req || run->job || (run->work && work_is_busy(run->work));
 }
 
 static void on_reply(struct upstream_call *call, const struct proto_msg *reply)
@@ -167,6 +183,11 @@ static void on_reply(struct upstream_call *call, const struct proto_msg *reply)
     }
     if (result->outcome != PROTO_OK) {
         run_drop_output(run);
+        if (run->job) {
+            job_on_refused(ptr_take(&run->job), result);
+            run_free_if_unused(run);
+            return;
+        }
         bool asked = run->req;
         if (run->work)
             work_on_refused(run, result); /* frees it when nobody asked */
@@ -177,7 +198,9 @@ static void on_reply(struct upstream_call *call, const struct proto_msg *reply)
     bool watched = false;
     for (unsigned i = 0; i < run->out_count; i++)
         watched = watched || run->out[i].watch;
-    if (!watched)
+    if (run->job)
+        job_drain_outputs(run->job);
+    else if (!watched)
         output_drain(run->out, run->out_count);
     if (!is_ended(run)) {
         watch(run);
@@ -187,11 +210,23 @@ static void on_reply(struct upstream_call *call, const struct proto_msg *reply)
     try_answer(run);
 }
 
+/* By when it must have ended, if it begins within max_wait from now. */
+static uint64_t reckon_due(const struct run *run)
+{
+    uint64_t stages = run->compiled ? 2 : 1;
+    return clock_now_ns() +
+           (stages * run->front->timeout_ms_max + RESULT_SLACK_MS) * CLOCK_NS_PER_MS;
+}
+
 static void on_waiting(struct upstream_call *call, bool waiting)
 {
     struct run *run = CONTAINER_OF(call, struct run, call);
     if (run->work)
         work_open_wait(run->work, waiting);
+    if (run->job && !waiting) {
+        upstream_set_due(&run->front->upstream, run->tag, reckon_due(run));
+        job_on_turn(run->job);
+    }
 }
 
 static void on_lost(struct upstream_call *call)
@@ -202,6 +237,8 @@ static void on_lost(struct upstream_call *call)
     struct http_request *req = run->req;
     if (run->work)
         work_on_lost(run);
+    else if (run->job)
+        job_on_lost(ptr_take(&run->job));
     run_free_if_unused(run); /* not while somebody asks */
     if (req) {
         http_close_after(req);
@@ -289,6 +326,16 @@ static int add_output(struct run *run, struct output *o, struct far_ends *ends)
     return 0;
 }
 
+static int add_job_outputs(struct run *run, struct far_ends *ends)
+{
+    int fds[RUN_OUTPUTS];
+    if (job_make_outputs(run->job, run->compiled, fds) < 0)
+        return -1;
+    for (unsigned i = 0; i < RUN_OUTPUTS && fds[i] >= 0; i++)
+        add_end(ends, fds[i], true);
+    return 0;
+}
+
 static int add_bytes(const char *name, const char *bytes, size_t len, struct far_ends *ends)
 {
     int fd = fd_memfd_sealed(name, bytes, len);
@@ -306,6 +353,8 @@ static int make_ends(struct run *run, const struct parse_request *parsed,
         add_end(ends, run->front->null_fd, false);
     else if (add_bytes("stdin", parsed->input, parsed->input_len, ends) < 0)
         return -1;
+    if (run->job && add_job_outputs(run, ends) < 0)
+        return -1;
     for (unsigned i = 0; i < run->out_count; i++)
         if (add_output(run, &run->out[i], ends) < 0)
             return -1;
@@ -322,7 +371,8 @@ static int make_ends(struct run *run, const struct parse_request *parsed,
     return 0;
 }
 
-int run_send(struct run *run, const struct parse_request *parsed, const struct run_files *files)
+int run_send(struct run *run, const struct run_caller *caller, const struct parse_request *parsed,
+             const struct run_files *files)
 {
     struct front *f = run->front;
     struct far_ends ends = {.count = 0};
@@ -342,9 +392,12 @@ int run_send(struct run *run, const struct parse_request *parsed, const struct r
                               .memory_bytes = parsed->memory_bytes,
                               .pids_max = parsed->pids_max,
                               .usual = parsed->usual,
-                              .policy = parsed->policy,
-                              .request_id = http_request_id(run->req)};
-    auth_mark(run->req, &x);
+                              .policy = *parsed->policy ? parsed->policy : caller->policy,
+                              .request_id = caller->request_id,
+                              .key = caller->key,
+                              .timeout_ms_ceiling = caller->timeout_ms_ceiling,
+                              .memory_bytes_ceiling = caller->memory_bytes_ceiling,
+                              .cpu_ms_ceiling = caller->cpu_ms_ceiling};
     if (files) {
         x.work = true;
         x.artifact_bytes_max = files->bytes_max;
@@ -352,9 +405,9 @@ int run_send(struct run *run, const struct parse_request *parsed, const struct r
         x.places = files->places;
         x.place_count = files->place_count;
     }
-    uint64_t stages = run->compiled ? 2 : 1;
-    uint64_t due_ns =
-        clock_now_ns() + (stages * f->timeout_ms_max + RESULT_SLACK_MS) * CLOCK_NS_PER_MS;
+    x.patient = run->job;
+    x.held = run->job && job_is_held(run->job);
+    uint64_t due_ns = run->job ? UINT64_MAX : reckon_due(run); /* a job: from when it begins */
     int r = make_ends(run, parsed, files, &ends) < 0 ? -EAGAIN : 0;
     if (r == 0)
         r = upstream_execute(&f->upstream, &x, ends.fds, ends.count, &run->call, due_ns, &err);
@@ -362,7 +415,7 @@ int run_send(struct run *run, const struct parse_request *parsed, const struct r
         LOG(ERROR, "send_execute", F_STR("error", err.text));
     run->tag = x.tag;
     run->open = r == 0;
-    if (r == 0)
+    if (r == 0 && !run->job) /* a job's are watched from the beginning */
         http_timer_set(f->server, &run->timer, clock_now_ns() + WATCH_AFTER_MS * CLOCK_NS_PER_MS);
     for (size_t i = 0; i < ends.own_count; i++)
         fd_close(&ends.own[i]);
@@ -405,7 +458,9 @@ void run_refuse(struct http_request *req, int why)
 static void start(struct front *f, struct http_request *req, const struct parse_request *parsed)
 {
     struct run *run = run_new(f, req, parsed);
-    int r = run ? run_send(run, parsed, NULL) : -EAGAIN;
+    struct run_caller caller;
+    auth_caller(req, &caller);
+    int r = run ? run_send(run, &caller, parsed, NULL) : -EAGAIN;
     if (r == 0) {
         *http_data(req) = &run->owner;
         return;

@@ -139,7 +139,7 @@ static struct op *take_done(struct store_call *call)
     drop_body(op);
     if (!op->gone)
         return op;
-    if (call->verb == STORE_GET_OBJECT && call->error == 0)
+    if ((call->verb == STORE_GET_OBJECT || call->verb == STORE_GET_OUTPUT) && call->error == 0)
         (void)close(call->fd);
     if (!op->req)
         free_op(op);
@@ -247,7 +247,9 @@ static void on_got(struct store_call *call)
         refuse(op->req, call->error);
         return;
     }
-    (void)snprintf(etag, sizeof etag, "\"%s\"", call->object.sha256);
+    /* An output is written once. */
+    (void)snprintf(etag, sizeof etag, "\"%s\"",
+                   call->verb == STORE_GET_OUTPUT ? call->object.id : call->object.sha256);
     const struct serve_file file = {.fd = call->fd,
                                     .size = call->object.size,
                                     .etag = etag,
@@ -296,10 +298,15 @@ static void get_signed(struct front *f, struct http_request *req, struct http_te
         return;
     }
     struct op *op = new_op(f, req);
-    if (!op || !take_id(op, id))
+    if (!op)
         return;
     op->call.any_key = true;
-    submit(op, STORE_GET_OBJECT, on_got);
+    if (store_id_is_valid(STORE_JOB_PREFIX, id.at, id.len)) { /* what a job wrote */
+        memcpy(op->call.object.id, id.at, id.len);
+        submit(op, STORE_GET_OUTPUT, on_got);
+    } else if (take_id(op, id)) {
+        submit(op, STORE_GET_OBJECT, on_got);
+    }
 }
 
 void uploads_on_get(struct front *f, struct http_request *req, const struct http_text *params)

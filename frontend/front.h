@@ -3,6 +3,7 @@
 #pragma once
 #include "frontend/auth.h"
 #include "frontend/http.h"
+#include "frontend/jobs.h"
 #include "frontend/lang.h"
 #include "frontend/output.h"
 #include "frontend/parse.h"
@@ -29,8 +30,9 @@ struct front {
     uint64_t file_bytes_max, url_lifetime_s; /* from the last Hello, like the next one */
     char base_url[URL_BASE_MAX + 1];
     unsigned detached; /* runs that go on without a request */
-    int null_fd;       /* /dev/null, read-only, opened before the restrictions; of the process */
-    bool first;        /* of all threads: it sets what is the process's, such as the log */
+    struct jobs_thread jobs;
+    int null_fd; /* /dev/null, read-only, opened before the restrictions; of the process */
+    bool first;  /* of all threads: it sets what is the process's, such as the log */
     pthread_t thread;
 };
 
@@ -68,4 +70,5 @@ route_handler uploads_on_post, uploads_on_get, uploads_on_delete; /* files_api.c
 route_handler archive_on_get, archive_on_post;
 route_handler execute_on_request;
 route_handler work_on_request, runs_on_get, runs_on_delete;
+route_handler jobs_on_submit, jobs_on_status, jobs_on_output, jobs_on_list, jobs_on_delete;
 route_handler openapi_on_get;

@@ -107,6 +107,7 @@ static bool on_hello(void *user, const struct proto_hello *h, const int *fds, si
         f->draining = true;
         http_drain(f->server);
     }
+    jobs_on_hello(f, h);
     return true;
 }
 
@@ -185,6 +186,8 @@ static int set_up(struct front *f, int engine_fd, const struct fd_list *listener
         r = upstream_init(&f->upstream, f->server, engine_fd, &events, f, err);
     if (r == 0)
         r = set_up_store(f, err);
+    if (r == 0)
+        r = jobs_init(f, err);
     f->tick.on_due = on_tick;
     http_timer_set(f->server, &f->tick, clock_now_ns() + TICK_MS * CLOCK_NS_PER_MS);
     return r;
@@ -252,7 +255,8 @@ int main(int argc, char **argv)
         die(1, "open /dev/null: %s", strerror(errno));
     parse_init();
     if (urls_open(state.fds[0], &urls, &err) < 0 ||
-        store_open(state.fds[0], &(struct store_settings){0}, &store, &err) < 0) {
+        store_open(state.fds[0], &(struct store_settings){0}, &store, &err) < 0 ||
+        jobs_load(store, &err) < 0) {
         LOG(ERROR, "state_refused", F_STR("error", err.text));
         return err.code == -EINVAL ? PROTO_FRONTEND_REFUSES : 1;
     }

@@ -119,6 +119,16 @@ static int read_stdin(struct reader *rd, json_t *v)
     return 0;
 }
 
+/* Of a job; the same as stdin. */
+static int read_input(struct reader *rd, json_t *v)
+{
+    if (!json_is_string(v))
+        return BAD(rd, "input must be a string");
+    if (rd->to->input)
+        return BAD(rd, "input and stdin are the same: give one");
+    return read_stdin(rd, v);
+}
+
 static int read_env(struct reader *rd, json_t *v)
 {
     const char *name;
@@ -249,38 +259,46 @@ static int check_shape(struct reader *rd, json_t *doc)
 {
     bool language = json_object_get(doc, "language"), code = json_object_get(doc, "code");
     bool cmd = json_object_get(doc, "cmd") != NULL;
+    if (cmd && rd->route == PARSE_JOB)
+        return BAD(rd, "a job is language with code: cmd goes with /execute and /v1/runs");
     if (cmd && (language || code))
         return BAD(rd, "cmd and language (with code) exclude each other: give one");
-    if (!cmd && !language && !code)
+    if (!cmd && !language && !code && rd->route != PARSE_JOB)
         return BAD(rd, "cmd is missing (or language with code)");
+    if (!cmd && !language && !code)
+        return BAD(rd, "language and code are missing");
     if (!cmd && !(language && code))
         return BAD(rd, "%s is missing", language ? "code" : "language");
-    if (cmd && !rd->v1 && !json_object_get(doc, "namespace_id"))
+    if (cmd && rd->route != PARSE_V1 && !json_object_get(doc, "namespace_id"))
         return BAD(rd, "namespace_id is missing");
     return 0;
 }
 
 static int read_fields(struct reader *rd, json_t *doc)
 {
+    enum { ANY = PARSE_EXECUTE | PARSE_V1 | PARSE_JOB, SHORT = PARSE_EXECUTE | PARSE_JOB };
     static const struct {
         const char *name;
-        enum { BOTH, EXECUTE, V1 } of;
+        unsigned of; /* enum parse_route */
         int (*read)(struct reader *rd, json_t *v);
     } fields[] = {
-        {"namespace_id", BOTH, read_namespace_id},
-        {"cmd", BOTH, read_cmd},
-        {"language", BOTH, parse_language},
-        {"code", BOTH, parse_code},
-        {"args", BOTH, parse_args},
-        {"stdin", BOTH, read_stdin},
-        {"env", BOTH, read_env},
-        {"cwd", BOTH, read_cwd},
-        {"timeout", EXECUTE, read_timeout},
-        {"encoding", BOTH, read_encoding},
-        {"limits", EXECUTE, read_limits}, /* after timeout */
-        {"limits", V1, parse_v1_limits},
-        {"files", V1, parse_files},
-        {"policy", BOTH, read_policy},
+        {"namespace_id", ANY, read_namespace_id},
+        {"cmd", PARSE_EXECUTE | PARSE_V1, read_cmd},
+        {"language", ANY, parse_language},
+        {"code", ANY, parse_code},
+        {"args", ANY, parse_args},
+        {"stdin", ANY, read_stdin},
+        {"input", PARSE_JOB, read_input}, /* after stdin */
+        {"env", ANY, read_env},
+        {"cwd", ANY, read_cwd},
+        {"timeout", SHORT, read_timeout},
+        {"encoding", PARSE_EXECUTE | PARSE_V1, read_encoding},
+        {"limits", SHORT, read_limits}, /* after timeout */
+        {"limits", PARSE_V1, parse_v1_limits},
+        {"files", PARSE_V1, parse_files},
+        {"policy", ANY, read_policy},
+        {"userId", PARSE_JOB, parse_user_id},
+        {"priority", PARSE_JOB, parse_priority},
     };
     if (!json_is_object(doc))
         return BAD(rd, "the body must be a JSON object");
@@ -288,8 +306,7 @@ static int read_fields(struct reader *rd, json_t *doc)
         return -1;
     for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
         json_t *v = json_object_get(doc, fields[i].name);
-        bool ours = fields[i].of == BOTH || (fields[i].of == V1) == rd->v1;
-        if (v && ours && fields[i].read(rd, v) < 0)
+        if (v && (fields[i].of & rd->route) && fields[i].read(rd, v) < 0)
             return -1;
     }
     return 0;
@@ -308,14 +325,15 @@ static int parse(struct reader *rd, const char *body, size_t len)
         return -1;
     to->doc = doc;
     to->cmd = to->language = to->code = to->input = NULL;
-    to->ns_id = to->cwd = to->policy = "";
+    to->ns_id = to->cwd = to->policy = to->user = "";
+    to->priority = PARSE_PRIORITY_USUAL;
     to->compiles = to->base64 = false;
     to->cmd_len = to->code_len = to->input_len = 0;
     to->env_count = to->arg_count = to->file_count = 0;
     to->timeout_ms = to->cpu_ms = to->memory_bytes = to->pids_max = 0;
     to->artifact_bytes_max = to->artifact_files_max = to->usual = 0;
     to->output_bytes_max = rd->limits->output_bytes_max;
-    if (rd->v1)
+    if (rd->route == PARSE_V1)
         parse_v1_defaults(rd);
     if (read_fields(rd, doc) < 0) {
         parse_fini(to);
@@ -327,14 +345,22 @@ static int parse(struct reader *rd, const char *body, size_t len)
 int parse_execute(const char *body, size_t len, const struct parse_limits *limits,
                   struct parse_request *ret, struct parse_refusal *ret_refusal)
 {
-    struct reader rd = {.limits = limits, .to = ret, .refusal = ret_refusal};
+    struct reader rd = {
+        .limits = limits, .to = ret, .refusal = ret_refusal, .route = PARSE_EXECUTE};
+    return parse(&rd, body, len);
+}
+
+int parse_job(const char *body, size_t len, const struct parse_limits *limits,
+              struct parse_request *ret, struct parse_refusal *ret_refusal)
+{
+    struct reader rd = {.limits = limits, .to = ret, .refusal = ret_refusal, .route = PARSE_JOB};
     return parse(&rd, body, len);
 }
 
 int parse_run(const char *body, size_t len, const struct parse_limits *limits,
               struct parse_request *ret, struct parse_refusal *ret_refusal)
 {
-    struct reader rd = {.limits = limits, .to = ret, .refusal = ret_refusal, .v1 = true};
+    struct reader rd = {.limits = limits, .to = ret, .refusal = ret_refusal, .route = PARSE_V1};
     return parse(&rd, body, len);
 }
 

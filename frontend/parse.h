@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* frontend/parse - the bodies of POST /execute and POST /v1/runs, from JSON of anyone into a
- * checked plain struct. */
+/* frontend/parse - the bodies of POST /execute, POST /v1/runs and POST /submit, from JSON of anyone
+ * into a checked plain struct. */
 #pragma once
 #include "protocol/protocol.h"
 struct lang_list;
@@ -46,7 +46,13 @@ struct parse_request {
     uint64_t output_bytes_max;
     uint64_t artifact_bytes_max, artifact_files_max; /* POST /v1/runs only */
     bool base64;
+    const char *user;  /* POST /submit only; "": none given */
+    unsigned priority; /* the same */
 };
+
+#define PARSE_USER_CHARACTERS_MAX 128u
+#define PARSE_PRIORITY_MAX 9u
+#define PARSE_PRIORITY_USUAL 5u
 
 struct parse_refusal {
     const char *code; /* of the API's error body */
@@ -60,5 +66,8 @@ int parse_execute(const char *body, size_t len, const struct parse_limits *limit
                   struct parse_request *ret, struct parse_refusal *ret_refusal);
 /* The same for POST /v1/runs: its limits are all filled in. */
 int parse_run(const char *body, size_t len, const struct parse_limits *limits,
+              struct parse_request *ret, struct parse_refusal *ret_refusal);
+/* The same for POST /submit: code in a language. */
+int parse_job(const char *body, size_t len, const struct parse_limits *limits,
               struct parse_request *ret, struct parse_refusal *ret_refusal);
 void parse_fini(struct parse_request *req);

@@ -10,7 +10,11 @@ struct reader {
     const struct parse_limits *limits;
     struct parse_request *to;
     struct parse_refusal *refusal;
-    bool v1; /* POST /v1/runs */
+    enum parse_route {
+        PARSE_EXECUTE = 1,
+        PARSE_V1 = 2,
+        PARSE_JOB = 4
+    } route; /* POST /execute ... */
 };
 
 /* Always -1. */
@@ -25,3 +29,5 @@ int parse_args(struct reader *rd, json_t *v);
 int parse_files(struct reader *rd, json_t *v);
 int parse_v1_limits(struct reader *rd, json_t *v);
 void parse_v1_defaults(struct reader *rd);
+int parse_user_id(struct reader *rd, json_t *v);
+int parse_priority(struct reader *rd, json_t *v);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* frontend/parse_work - the fields that programs and stored runs have beside those of a command.
+/* frontend/parse_work - the fields that programs, stored runs and jobs have beside those of a
+ * command.
  *
  * In the frontend, per thread; called by parse.c for each field that is there. Every refusal names
  * the field, the entry's index where it is a list, and the limit. What a path or an id means is
@@ -161,4 +162,33 @@ void parse_v1_defaults(struct reader *rd)
     to->output_bytes_max = l->output_bytes.fallback;
     to->artifact_bytes_max = l->artifact_bytes.fallback;
     to->artifact_files_max = l->artifact_files.fallback;
+}
+
+/* jansson has seen to it that it is UTF-8. */
+int parse_user_id(struct reader *rd, json_t *v)
+{
+    size_t count = 0;
+    if (!json_is_string(v))
+        return BAD(rd, "userId must be a string");
+    const unsigned char *s = (const unsigned char *)json_string_value(v);
+    for (size_t i = 0; i < json_string_length(v); i++) {
+        count += (s[i] & 0xc0) != 0x80;
+        if (s[i] < 0x20 || s[i] == 0x7f || (s[i] == 0xc2 && s[i + 1] < 0xa0))
+            return BAD(rd, "userId must not contain control characters");
+    }
+    if (count > PARSE_USER_CHARACTERS_MAX)
+        return BAD(rd, "userId has %zu characters, at most %u are allowed", count,
+                   PARSE_USER_CHARACTERS_MAX);
+    rd->to->user = json_string_value(v);
+    return 0;
+}
+
+int parse_priority(struct reader *rd, json_t *v)
+{
+    if (!json_is_integer(v) || json_integer_value(v) < 0 ||
+        json_integer_value(v) > (json_int_t)PARSE_PRIORITY_MAX)
+        return BAD(rd, "priority must be an integer from 0 to %u, %u being usual",
+                   PARSE_PRIORITY_MAX, PARSE_PRIORITY_USUAL);
+    rd->to->priority = (unsigned)json_integer_value(v);
+    return 0;
 }

@@ -4,6 +4,7 @@
 #pragma once
 #include "frontend/answer.h"
 #include "frontend/front.h"
+struct job;
 struct work;
 
 #define RUN_OUTPUTS 4u /* stdout, stderr, the compiler's stdout and stderr */
@@ -17,18 +18,29 @@ struct run {
     bool open;     /* the engine still owes a Result */
     bool finished; /* the Result is there */
     bool base64;
-    unsigned out_count; /* 2, or all four */
+    unsigned out_count; /* 2, or all four; a job's are its own */
     struct output out[RUN_OUTPUTS];
     struct http_timer timer; /* first to watch the pipes, then to close them */
     struct proto_result result;
     char language[PROTO_LANGUAGE_NAME_MAX + 1]; /* "": a command */
     bool compiled;                              /* in two stages */
-    struct work *work;                          /* of a stored run; NULL: POST /execute */
+    struct work *work;                          /* of a stored run; NULL: POST /execute, a job */
+    struct job *job; /* whose run it is: it has the outputs (jobs.h) and no request; else NULL */
     struct answer answer;
     char ns_id[PROTO_NS_ID_MAX + 1];
 };
 
-/* A run for this request without anything of its own yet; NULL: too much is going on. */
+/* Who asks for a run: of a request, auth_caller() says so; a run without one has it from elsewhere.
+ * Texts are read while run_send lasts. */
+struct run_caller {
+    const char *request_id;                                            /* for the engine's log */
+    const char *key;                                                   /* a label; "": nobody's */
+    uint64_t timeout_ms_ceiling, memory_bytes_ceiling, cpu_ms_ceiling; /* that key's; 0: none */
+    const char *policy; /* where the request names none; "": the namespace's own */
+};
+
+/* A run without anything of its own yet. req NULL: it has no request, and whoever it is for frees
+ * it (run_free_if_unused). NULL: too much is going on. */
 struct run *run_new(struct front *f, struct http_request *req, const struct parse_request *parsed);
 /* What goes along with a stored run; the descriptors stay the caller's. */
 struct run_files {
@@ -41,12 +53,15 @@ struct run_files {
 };
 /* Makes pipes and stdin and hands it to the engine. files NULL: none. 0; -EAGAIN: too busy now;
  * other <0: the engine cannot be reached. */
-int run_send(struct run *run, const struct parse_request *parsed, const struct run_files *files);
+int run_send(struct run *run, const struct run_caller *caller, const struct parse_request *parsed,
+             const struct run_files *files);
 /* Answers why there is no run, or why run_send failed. */
 void run_refuse(struct http_request *req, int why);
 /* False: it was answered, because of its type or because there is no engine yet. */
 bool execute_may_begin(struct front *f, struct http_request *req);
 void run_drop_output(struct run *run);
+/* Of a job: its outputs have ended. */
+void run_outputs_ended(struct run *run);
 /* Frees it when neither request nor engine nor store need it. */
 void run_free_if_unused(struct run *run);
 /* Answers with run->answer, in one piece or as it is taken. */

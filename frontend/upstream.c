@@ -163,6 +163,27 @@ static void send_cancel(struct upstream *u, struct upstream_slot *slot)
     slot->cancel = is_shortage(proto_send(u->fd, &msg, NULL, 0, &err));
 }
 
+static void send_let_go(struct upstream *u, struct upstream_slot *slot)
+{
+    struct proto_msg msg = {.type = PROTO_WAITING, .tag = slot->tag};
+    struct err err = {0};
+    slot->let_go = is_shortage(proto_send(u->fd, &msg, NULL, 0, &err));
+}
+
+void upstream_let_go(struct upstream *u, uint64_t tag)
+{
+    size_t at = tag & ((1u << SLOT_BITS) - 1);
+    if (!u->broken && at < u->slot_count && u->slots[at].call && u->slots[at].tag == tag)
+        send_let_go(u, &u->slots[at]);
+}
+
+void upstream_set_due(struct upstream *u, uint64_t tag, uint64_t due_ns)
+{
+    size_t at = tag & ((1u << SLOT_BITS) - 1);
+    if (at < u->slot_count && u->slots[at].call && u->slots[at].tag == tag)
+        u->slots[at].due_ns = due_ns;
+}
+
 void upstream_cancel(struct upstream *u, uint64_t tag)
 {
     size_t at = tag & ((1u << SLOT_BITS) - 1);
@@ -174,6 +195,8 @@ void upstream_tick(struct upstream *u, uint64_t now_ns)
 {
     for (size_t i = 0; u->open > 0 && !u->broken && i < u->slot_count; i++) {
         struct upstream_slot *slot = &u->slots[i];
+        if (slot->call && slot->let_go)
+            send_let_go(u, slot);
         if (slot->call && slot->cancel)
             send_cancel(u, slot);
         if (slot->call && now_ns > slot->due_ns) {

@@ -14,7 +14,7 @@ struct upstream_call {
     void (*on_reply)(struct upstream_call *call, const struct proto_msg *reply);
     void (*on_lost)(struct upstream_call *call); /* the engine is gone */
     /* Of an EXECUTE with `work`, before its RESULT: its run stands behind others, or does so no
-     * longer. */
+     * longer. With `patient`: it begins (false). */
     void (*on_waiting)(struct upstream_call *call, bool waiting);
 };
 
@@ -23,7 +23,7 @@ struct upstream_slot {
     enum proto_type sent;
     uint64_t tag; /* low bits: the slot; the rest makes it unique */
     uint64_t due_ns;
-    bool cancel; /* a Cancel could not be sent yet */
+    bool cancel, let_go; /* such a message could not be sent yet */
 };
 
 struct upstream_events {
@@ -57,6 +57,10 @@ int upstream_send(struct upstream *u, struct proto_msg *msg, const int *fds, siz
 /* The same with an Execute; execute->tag is set. */
 int upstream_execute(struct upstream *u, struct proto_execute *execute, const int *fds, size_t nfds,
                      struct upstream_call *call, uint64_t due_ns, struct err *err);
+/* It may begin: the answer to Waiting, of an EXECUTE that is held. */
+void upstream_let_go(struct upstream *u, uint64_t tag);
+/* Another time by which it must have been told. */
+void upstream_set_due(struct upstream *u, uint64_t tag, uint64_t due_ns);
 /* Nobody waits for it any more; the Result still comes. */
 void upstream_cancel(struct upstream *u, uint64_t tag);
 /* Now and then: sends what could not be sent; a Result that is overdue breaks the connection. */

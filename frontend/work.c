@@ -199,6 +199,7 @@ static void answer_accepted(struct run *run)
 static void begin(struct run *run, const struct parse_request *parsed)
 {
     struct work *w = run->work;
+    struct run_caller caller;
     int pair[2], place_fds[PROTO_PLACES_MAX];
     for (size_t i = 0; i < w->input_count; i++)
         place_fds[i] = w->inputs[i].call.fd;
@@ -213,7 +214,8 @@ static void begin(struct run *run, const struct parse_request *parsed)
                                     .places = parsed->places,
                                     .place_fds = place_fds,
                                     .place_count = w->input_count};
-    int r = run_send(run, parsed, &files);
+    auth_caller(run->req, &caller);
+    int r = run_send(run, &caller, parsed, &files);
     fd_close(&pair[1]);
     if (r < 0) {
         run_refuse(run->req, r);

@@ -263,6 +263,8 @@ static int take_execute(const Brood__Wire__Execute *m, struct arena *arena, stru
     x->memory_bytes_ceiling = m->memory_bytes_ceiling;
     x->cpu_ms_ceiling = m->cpu_ms_ceiling;
     x->usual = m->usual;
+    x->patient = m->patient;
+    x->held = m->held;
     return r;
 }
 
@@ -462,6 +464,12 @@ static int take_hello(const Brood__Wire__Hello *m, struct arena *arena, struct p
     take_store(m->store, &ret->hello.store);
     take_companions(m->sessions, &ret->hello.sessions);
     take_companions(m->terminals, &ret->hello.terminals);
+    if (m->jobs)
+        ret->hello.jobs = (struct proto_jobs){.concurrency = m->jobs->concurrency,
+                                              .queue_max = m->jobs->queue_max,
+                                              .key_queue_max = m->jobs->key_queue_max,
+                                              .queue_bytes_max = m->jobs->queue_bytes_max,
+                                              .attempts_max = m->jobs->attempts_max};
     int r = take_layers(m, arena, &ret->hello, err);
     return r == 0 ? take_languages(m, arena, &ret->hello, err) : r;
 }

@@ -79,6 +79,8 @@ static ssize_t encode_execute(const struct proto_msg *msg, size_t head, char *sc
     m.usual = x->usual;
     m.session = TEXT(x->session);
     m.companion = x->companion;
+    m.patient = x->patient;
+    m.held = x->held;
     m.kind = x->kind;
     m.language = TEXT(x->language);
     m.n_args = x->arg_count;
@@ -261,6 +263,16 @@ static ssize_t encode_hello(const struct proto_msg *msg, size_t head, char *scra
         m.sessions = &sessions;
     if (h->terminals.max)
         m.terminals = &terminals;
+    Brood__Wire__JobSettings jobs;
+    brood__wire__job_settings__init(&jobs);
+    jobs.concurrency = h->jobs.concurrency;
+    jobs.queue_max = h->jobs.queue_max;
+    jobs.key_queue_max = h->jobs.key_queue_max;
+    jobs.queue_bytes_max = h->jobs.queue_bytes_max;
+    jobs.attempts_max = h->jobs.attempts_max;
+    if (jobs.concurrency | jobs.queue_max | jobs.key_queue_max | jobs.queue_bytes_max |
+        jobs.attempts_max)
+        m.jobs = &jobs;
     m.n_languages = h->language_count;
     m.languages = language_list;
     m.version = h->version;

@@ -204,6 +204,10 @@ struct proto_execute {
     uint64_t timeout_ms_ceiling, memory_bytes_ceiling, cpu_ms_ceiling; /* that key's; 0: none */
     enum proto_companion companion;
     const char *session; /* the companion's name, proto_session_is_valid; "": there is none */
+    /* Frontend only. patient: neither max_wait nor the namespace's queue_max is for it, and Waiting
+     * (false) says when it begins. held: that says when its turn has come, and it begins when the
+     * same message came back. */
+    bool patient, held;
 };
 
 struct proto_denied {                 /* a system call that the policy refused to a run */
@@ -280,6 +284,12 @@ struct proto_store {
     const char *public_base_url; /* without a slash at its end; may be "" */
 };
 
+/* The frontend's queue of jobs. */
+struct proto_jobs {
+    uint64_t concurrency; /* of each language */
+    uint64_t queue_max, key_queue_max, queue_bytes_max, attempts_max;
+};
+
 struct proto_companion_limits {
     uint64_t per_namespace, max, idle_s, max_life_s; /* max_life_s: of terminals */
 };
@@ -307,6 +317,7 @@ struct proto_hello {
     struct proto_run_limits run_limits;
     struct proto_store store;
     struct proto_companion_limits sessions, terminals;
+    struct proto_jobs jobs;
     uint64_t keys_generation; /* 0: no keys are configured; else a descriptor comes with it, the
                                  keys (keys_load): to the frontend only */
 };

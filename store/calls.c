@@ -261,17 +261,33 @@ static int drop_object(struct store *s, struct store_call *c)
 
 static const struct {
     int (*run)(struct store *s, struct store_call *c);
-    bool writes;
+    enum { READS, WRITES, LASTS } kind; /* LASTS: once told, a power cut must not take it */
 } verbs[] = {
-    [STORE_PUT_RUN] = {put_run, true},         [STORE_GET_RUN] = {get_run, false},
-    [STORE_PUT_OBJECT] = {put_object, true},   [STORE_GET_OBJECT] = {get_object, false},
-    [STORE_DROP_OBJECT] = {drop_object, true},
+    [STORE_PUT_RUN] = {put_run, WRITES}, /* with artifacts LASTS */
+    [STORE_GET_RUN] = {get_run, READS},
+    [STORE_PUT_OBJECT] = {put_object, LASTS},
+    [STORE_GET_OBJECT] = {get_object, READS},
+    [STORE_DROP_OBJECT] = {drop_object, LASTS},
+    [STORE_PUT_JOB] = {store_put_job, LASTS},
+    [STORE_PEEK_JOB] = {store_peek_job, READS},
+    [STORE_CLAIM_JOB] = {store_claim_job, WRITES},
+    [STORE_UNCLAIM_JOB] = {store_unclaim_job, WRITES},
+    [STORE_FINISH_JOB] = {store_finish_job, LASTS},
+    [STORE_CANCEL_JOB] = {store_cancel_job, LASTS},
+    [STORE_GET_JOB] = {store_get_job, READS},
+    [STORE_LIST_JOBS] = {store_list_jobs, READS},
+    [STORE_GET_OUTPUT] = {store_get_output, READS},
 };
+
+bool store_needs_sync(const struct store_call *c)
+{
+    return verbs[c->verb].kind == LASTS || (c->verb == STORE_PUT_RUN && c->run.artifact_count > 0);
+}
 
 int store_serve(struct store *s, struct store_call *c)
 {
     assert(c->verb < ARRAY_LEN(verbs) && verbs[c->verb].run);
-    if (!verbs[c->verb].writes)
+    if (verbs[c->verb].kind == READS)
         return verbs[c->verb].run(s, c);
     int error = store_step(s, store_statement(s, ST_SAVE));
     if (error)
@@ -290,7 +306,10 @@ void store_undo(struct store *s, struct store_call *c)
     (void)s;
     if (c->verb == STORE_GET_RUN)
         forget_run(&c->run);
-    if (c->verb == STORE_GET_OBJECT && c->fd >= 0) {
+    if (c->verb == STORE_PEEK_JOB || c->verb == STORE_CLAIM_JOB || c->verb == STORE_GET_JOB ||
+        c->verb == STORE_LIST_JOBS)
+        store_forget_job(c);
+    if ((c->verb == STORE_GET_OBJECT || c->verb == STORE_GET_OUTPUT) && c->fd >= 0) {
         (void)close(c->fd);
         c->fd = -1;
     }
@@ -299,17 +318,22 @@ void store_undo(struct store *s, struct store_call *c)
 /* ---- retention --------------------------------------------------------------------------------
  */
 
-struct oldest { /* of runs, or of files without one */
+enum kind { RUN, FILE_ALONE, JOB, KINDS }; /* files without a run; jobs that have ended */
+
+struct oldest {
     char id[STORE_ID_ROOM];
     int64_t created_ms; /* INT64_MAX: there is none */
     struct store_sha256 sha256;
 };
 
 /* `key` NULL: of all. */
-static int find_oldest(struct store *s, enum store_statement which, const char *key,
-                       struct oldest *ret)
+static int find_oldest(struct store *s, enum kind kind, const char *key, struct oldest *ret)
 {
-    sqlite3_stmt *st = store_statement(s, which);
+    static const enum store_statement of_all[KINDS] = {ST_RUN_OLDEST, ST_FILE_OLDEST,
+                                                       ST_JOB_OLDEST},
+                                      of_one[KINDS] = {ST_RUN_OLDEST_OF, ST_FILE_OLDEST_OF,
+                                                       ST_JOB_OLDEST_OF};
+    sqlite3_stmt *st = store_statement(s, (key ? of_one : of_all)[kind]);
     if (key)
         bind_text(st, 1, key);
     int rc = sqlite3_step(st);
@@ -317,7 +341,7 @@ static int find_oldest(struct store *s, enum store_statement which, const char *
     if (rc == SQLITE_ROW) {
         copy_column(st, 0, ret->id, sizeof ret->id);
         ret->created_ms = sqlite3_column_int64(st, 1);
-        if (which == ST_FILE_OLDEST || which == ST_FILE_OLDEST_OF)
+        if (kind == FILE_ALONE)
             ret->sha256 = column_sha256(st, 2);
     }
     (void)sqlite3_reset(st);
@@ -344,6 +368,20 @@ static int drop_run(struct store *s, const char *id)
     return error ? error : store_step(s, st);
 }
 
+static int drop(struct store *s, enum kind kind, const struct oldest *o)
+{
+    switch (kind) {
+    case RUN:
+        return drop_run(s, o->id);
+    case FILE_ALONE:
+        return drop_file(s, o->id, &o->sha256);
+    case JOB:
+    case KINDS:
+        break;
+    }
+    return store_drop_job(s, o->id);
+}
+
 static int read_totals(struct store *s, uint64_t *ret_runs, uint64_t *ret_bytes)
 {
     sqlite3_stmt *st = store_statement(s, ST_TOTALS);
@@ -354,9 +392,8 @@ static int read_totals(struct store *s, uint64_t *ret_runs, uint64_t *ret_bytes)
     return error;
 }
 
-/* Of what there is too much: the oldest of the key that has most of it. */
-static int find_surplus(struct store *s, enum store_statement most, struct oldest *ret_run,
-                        struct oldest *ret_file)
+/* Of what there is too much: the oldest of each kind of the key that has most of it. */
+static int find_surplus(struct store *s, enum store_statement most, struct oldest ret[KINDS])
 {
     char key[STORE_KEY_MAX + 1] = "";
     sqlite3_stmt *st = store_statement(s, most);
@@ -364,33 +401,31 @@ static int find_surplus(struct store *s, enum store_statement most, struct oldes
     if (error == 0)
         copy_column(st, 0, key, sizeof key);
     (void)sqlite3_reset(st);
-    if (error == 0)
-        error = find_oldest(s, ST_RUN_OLDEST_OF, key, ret_run);
-    return error ? error : find_oldest(s, ST_FILE_OLDEST_OF, key, ret_file);
+    for (enum kind k = 0; error == 0 && k < KINDS; k++)
+        if (k != FILE_ALONE || most != ST_MOST_RUNS)
+            error = find_oldest(s, k, key, &ret[k]);
+    return error;
 }
 
-/* What is to go next; neither: nothing. */
+/* What may go next, one of each kind; none: nothing has to. */
 static int find_next_out(struct store *s, const struct store_settings *set, int64_t before_ms,
-                         struct oldest *ret_run, struct oldest *ret_file)
+                         struct oldest ret[KINDS])
 {
     uint64_t runs = 0, bytes = 0;
     int error = read_totals(s, &runs, &bytes);
+    for (enum kind k = 0; k < KINDS; k++)
+        ret[k] = (struct oldest){.created_ms = INT64_MAX};
     if (error)
         return error;
-    if (set->runs_max && runs > set->runs_max) {
-        error = find_surplus(s, ST_MOST_RUNS, ret_run, ret_file);
-        ret_file->created_ms = INT64_MAX;
-        return error;
-    }
+    if (set->runs_max && runs > set->runs_max)
+        return find_surplus(s, ST_MOST_RUNS, ret);
     if (set->bytes_max && bytes > set->bytes_max)
-        return find_surplus(s, ST_MOST_BYTES, ret_run, ret_file);
-    error = find_oldest(s, ST_RUN_OLDEST, NULL, ret_run);
-    if (error == 0)
-        error = find_oldest(s, ST_FILE_OLDEST, NULL, ret_file);
-    if (ret_run->created_ms >= before_ms)
-        ret_run->created_ms = INT64_MAX;
-    if (ret_file->created_ms >= before_ms)
-        ret_file->created_ms = INT64_MAX;
+        return find_surplus(s, ST_MOST_BYTES, ret);
+    for (enum kind k = 0; error == 0 && k < KINDS; k++) {
+        error = find_oldest(s, k, NULL, &ret[k]);
+        if (ret[k].created_ms >= before_ms)
+            ret[k].created_ms = INT64_MAX;
+    }
     return error;
 }
 
@@ -398,16 +433,17 @@ int store_retain(struct store *s, const struct store_settings *set, int64_t now_
 {
     int64_t age_ms = set->age_s && set->age_s < INT64_MAX / 1000 ? (int64_t)set->age_s * 1000 : 0;
     for (int i = 0; i < DROPS_A_TURN; i++) {
-        struct oldest run = {.created_ms = INT64_MAX}, file = run;
-        int error = find_next_out(s, set, age_ms ? now_ms - age_ms : INT64_MIN, &run, &file);
+        struct oldest out[KINDS];
+        enum kind first = RUN;
+        int error = find_next_out(s, set, age_ms ? now_ms - age_ms : INT64_MIN, out);
         if (error)
             return error;
-        if (run.created_ms == INT64_MAX && file.created_ms == INT64_MAX)
+        for (enum kind k = 0; k < KINDS; k++)
+            if (out[k].created_ms < out[first].created_ms)
+                first = k;
+        if (out[first].created_ms == INT64_MAX)
             return 0;
-        if (run.created_ms <= file.created_ms)
-            error = drop_run(s, run.id);
-        else
-            error = drop_file(s, file.id, &file.sha256);
+        error = drop(s, first, &out[first]);
         if (error)
             return error;
         s->wrote = true;

@@ -25,6 +25,12 @@
 #define CHECK_STEPS 10000
 #define REMEDY "restore it from a copy, or move it and objects/ away to begin anew"
 
+/* In the order of read_job() in jobs.c. */
+#define JOB_COLUMNS                                                                                \
+    "id, key, user, language, ns_id, policy, priority, state, attempts, cancelled, seq, "          \
+    "created_ms, updated_ms, started_ms, completed_ms, duration_ms, output_bytes, "                \
+    "timeout_ms_ceiling, memory_bytes_ceiling, cpu_ms_ceiling, length(body)"
+
 static const char *const texts[ST_COUNT] = {
     [ST_BEGIN] = "BEGIN",
     [ST_COMMIT] = "COMMIT",
@@ -58,6 +64,30 @@ static const char *const texts[ST_COUNT] = {
                          "ORDER BY created_ms LIMIT 1",
     [ST_FILE_OLDEST_OF] = "SELECT id, created_ms, sha256 FROM files WHERE run_id IS NULL "
                           "AND key = ? ORDER BY created_ms LIMIT 1",
+    [ST_JOB_PUT] = "INSERT INTO jobs (id, key, user, language, ns_id, policy, priority, state, "
+                   "attempts, created_ms, updated_ms, started_ms, timeout_ms_ceiling, "
+                   "memory_bytes_ceiling, cpu_ms_ceiling, bytes, body) "
+                   "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, length(?16), ?16)",
+    [ST_JOB_CLAIM] = "UPDATE jobs SET state = 1, attempts = attempts + 1, started_ms = ?2, "
+                     "updated_ms = ?2 WHERE id = ?1 AND state < 2",
+    [ST_JOB_UNCLAIM] = "UPDATE jobs SET attempts = attempts - 1 "
+                       "WHERE id = ? AND attempts = ? AND attempts > 0 AND state < 2",
+    [ST_JOB_FINISH] = "UPDATE jobs SET state = ?3, completed_ms = ?4, updated_ms = ?4, "
+                      "started_ms = iif(?5, ?5, started_ms), duration_ms = ?6, output_bytes = ?7, "
+                      "preview = ?8, doc = ?9, bytes = ?7 + length(?8) + length(?9), body = x'' "
+                      "WHERE id = ?1 AND attempts = ?2 AND state < 2",
+    [ST_JOB_CANCEL] = "UPDATE jobs SET cancelled = 1, updated_ms = ?3 "
+                      "WHERE id = ?1 AND key = ?2 AND state < 2",
+    [ST_JOB_GET] = "SELECT " JOB_COLUMNS ", preview, doc FROM jobs WHERE id = ?",
+    [ST_JOB_BODY] = "SELECT attempts, cancelled, body FROM jobs WHERE id = ? AND state < 2",
+    [ST_JOB_LIST] = "SELECT " JOB_COLUMNS " FROM jobs WHERE key = ? AND seq < ? "
+                    "ORDER BY seq DESC LIMIT ?",
+    [ST_JOB_WAITING] = "SELECT " JOB_COLUMNS " FROM jobs WHERE state < 2 ORDER BY seq",
+    [ST_JOB_ENDED] = "SELECT 1 FROM jobs WHERE id = ? AND state >= 2",
+    [ST_JOB_DROP] = "DELETE FROM jobs WHERE id = ?",
+    [ST_JOB_OLDEST] = "SELECT id, created_ms FROM jobs WHERE state >= 2 ORDER BY seq LIMIT 1",
+    [ST_JOB_OLDEST_OF] = "SELECT id, created_ms FROM jobs WHERE key = ? AND state >= 2 "
+                         "ORDER BY seq LIMIT 1",
 };
 
 /* ---- the way to the files ---------------------------------------------------------------------

@@ -113,3 +113,52 @@ CREATE TRIGGER files_let_go AFTER DELETE ON files BEGIN
     UPDATE holdings SET bytes = bytes - old.size WHERE key = old.key;
     DELETE FROM holdings WHERE key = old.key AND runs = 0 AND bytes = 0;
 END;
+
+-- migration 3
+-- A job (store/jobs.h). `state`: enum store_job_state; 2 and more: it has ended, and outputs/<id>.txt is there.
+-- `bytes`: of the request while it waits, of what it left once it has ended. An ended one counts as a run.
+CREATE TABLE jobs (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    key TEXT NOT NULL,
+    user BLOB NOT NULL,
+    language TEXT NOT NULL,
+    ns_id TEXT NOT NULL,
+    policy TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    cancelled INTEGER NOT NULL DEFAULT 0,
+    created_ms INTEGER NOT NULL,
+    updated_ms INTEGER NOT NULL,
+    started_ms INTEGER NOT NULL,
+    completed_ms INTEGER NOT NULL DEFAULT 0,
+    duration_ms INTEGER NOT NULL DEFAULT 0,
+    output_bytes INTEGER NOT NULL DEFAULT 0,
+    timeout_ms_ceiling INTEGER NOT NULL,
+    memory_bytes_ceiling INTEGER NOT NULL,
+    cpu_ms_ceiling INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    preview BLOB NOT NULL DEFAULT x'',
+    doc BLOB NOT NULL DEFAULT x'',
+    body BLOB NOT NULL
+) STRICT;
+CREATE INDEX jobs_waiting ON jobs (seq) WHERE state < 2;
+CREATE INDEX jobs_ended ON jobs (seq) WHERE state >= 2;
+CREATE INDEX jobs_of_key ON jobs (key, seq);
+CREATE INDEX jobs_ended_of_key ON jobs (key, seq) WHERE state >= 2;
+
+CREATE TRIGGER jobs_come AFTER INSERT ON jobs BEGIN
+    UPDATE totals SET bytes = bytes + new.bytes;
+    INSERT INTO holdings VALUES (new.key, 0, new.bytes)
+        ON CONFLICT (key) DO UPDATE SET bytes = bytes + excluded.bytes;
+END;
+CREATE TRIGGER jobs_end AFTER UPDATE OF state ON jobs WHEN old.state < 2 AND new.state >= 2 BEGIN
+    UPDATE totals SET runs = runs + 1, bytes = bytes + new.bytes - old.bytes;
+    UPDATE holdings SET runs = runs + 1, bytes = bytes + new.bytes - old.bytes WHERE key = new.key;
+END;
+CREATE TRIGGER jobs_go AFTER DELETE ON jobs BEGIN
+    UPDATE totals SET runs = runs - (old.state >= 2), bytes = bytes - old.bytes;
+    UPDATE holdings SET runs = runs - (old.state >= 2), bytes = bytes - old.bytes WHERE key = old.key;
+    DELETE FROM holdings WHERE key = old.key AND runs = 0 AND bytes = 0;
+END;

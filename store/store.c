@@ -4,17 +4,19 @@
  * In the frontend. Its threads put calls on one bounded list; the store's thread takes all that
  * wait and does them in one transaction, so that many callers share one sync of the disk (group
  * commit). Nobody is told before the commit, and when that fails, everyone is told so. A turn of
- * nothing but runs without files is committed without a sync of its own (SQLite's WAL with
- * synchronous=NORMAL): a power cut may take the last of them, which their clients have, but no
- * other crash can; a sync for each would cost a run more than all else. Then
- * finished calls go to the list of their mailbox and its descriptor becomes readable. Retention is
- * part of the transaction that made it necessary; what only grows old is looked for once a minute.
+ * nothing but runs without files, claims of jobs and questions is committed without a sync of its
+ * own (SQLite's WAL with synchronous=NORMAL): a power cut may take the last of them, which their
+ * clients have, but no other crash can; a sync for each would cost a run more than all else. (A
+ * claim that was taken means one attempt more than were counted.) Then finished calls go to the
+ * list of their mailbox and its descriptor becomes readable. Retention is part of the transaction
+ * that made it necessary; what only grows old is looked for once a minute.
  */
 #include "store/store.h"
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/fd.h"
 #include "lib/log.h"
+#include "store/object.h"
 #include "store/store_impl.h"
 #include <fcntl.h>
 #include <sys/eventfd.h>
@@ -43,6 +45,8 @@ static int commit(struct store *s)
 {
     int error = is_open(s) ? store_objects_sync(s) : EIO;
     if (error == 0)
+        error = store_outputs_sync(s);
+    if (error == 0)
         error = store_step(s, store_statement(s, ST_COMMIT));
     if (error && is_open(s))
         (void)store_step(s, store_statement(s, ST_ROLLBACK));
@@ -54,7 +58,7 @@ static bool needs_sync(const struct store_call *list)
 {
     bool needs = !list;
     for (const struct store_call *c = list; c && !needs; c = c->next)
-        needs = c->verb != STORE_PUT_RUN || c->run.artifact_count > 0;
+        needs = store_needs_sync(c);
     return needs;
 }
 
@@ -92,6 +96,7 @@ void store_turn(struct store *s, struct store_call *list)
         c->error = error;
     }
     store_objects_settle(s);
+    store_outputs_settle(s);
     s->trouble = s->failed;
 }
 
@@ -217,7 +222,7 @@ int store_open(int dir_fd, const struct store_settings *settings, struct store *
         return err_sys(err, "store");
     s->settings = *settings;
     s->end = &s->first;
-    s->objects_fd = -1;
+    s->objects_fd = s->outputs_fd = -1;
     (void)pthread_mutex_init(&s->lock, NULL);
     (void)pthread_condattr_init(&monotonic);
     (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -225,9 +230,13 @@ int store_open(int dir_fd, const struct store_settings *settings, struct store *
     s->dir_fd = SYS(fcntl(dir_fd, F_DUPFD_CLOEXEC, 3));
     int r = s->dir_fd < 0 ? err_sys(err, "state_dir") : store_objects_open(s, err);
     if (r == 0)
+        r = store_outputs_open(s, err);
+    if (r == 0)
         r = store_database_open(s, err);
     if (r == 0)
         r = store_objects_clean(s, err);
+    if (r == 0)
+        r = store_outputs_clean(s, err);
     if (r < 0) {
         store_close(s);
         return r;
@@ -257,6 +266,7 @@ void store_close(struct store *s)
         (void)pthread_join(s->thread, NULL);
     store_database_close(s);
     store_objects_close(s);
+    store_outputs_close(s);
     fd_close(&s->dir_fd);
     (void)pthread_cond_destroy(&s->wake);
     (void)pthread_mutex_destroy(&s->lock);

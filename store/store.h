@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* store - what the service remembers outside of volumes: runs, and files that were uploaded or left
- * behind by runs (objects).
+/* store - what the service remembers outside of volumes: runs, files that were uploaded or left
+ * behind by runs (objects), and jobs (store/jobs.h) with what they wrote (outputs).
  *
- * In the frontend, in its state directory and nowhere else: `store.db` (SQLite, WAL) and
- * `objects/<sha256>`. A thread of its own does all that may touch a disk; the loops of the
- * frontend hand it a call and are told when it is done. The queue of calls is bounded. Schema:
- * store/schema.sql, migrations by number. Objects are content-addressed, written to a temporary
- * file, fsync'ed and renamed before any row names them; rows name them before anyone is told; the
- * start removes what no row names. Retention: by age, oldest first; by count and by bytes, the
- * oldest of the key that has most.
+ * In the frontend, in its state directory and nowhere else: `store.db` (SQLite, WAL),
+ * `objects/<sha256>` and `outputs/<id of a job>.txt`. A thread of its own does all that may touch a
+ * disk; the loops of the frontend hand it a call and are told when it is done. The queue of calls
+ * is bounded. Schema: store/schema.sql, migrations by number. Objects are content-addressed,
+ * written to a temporary file, fsync'ed and renamed before any row names them; rows name them
+ * before anyone is told; the start removes what no row names. Retention: by age, oldest first; by
+ * count and by bytes, the oldest of the key that has most.
  */
 #pragma once
+#include "store/jobs.h"
 #include <stdint.h>
 #include <sys/types.h>
 struct err;
@@ -56,6 +57,21 @@ enum store_verb {
                           used up, ENOSPC: the disk is full */
     STORE_GET_OBJECT,  /* object.id, and key unless any_key -> object, fd (read-only); ENOENT */
     STORE_DROP_OBJECT, /* object.id and key: an upload goes; ENOENT */
+
+    /* *job is the caller's; what a call makes in it (body, preview, doc) is the caller's to free */
+    STORE_PUT_JOB,     /* job with its body -> seq; durable. RUNNING: claimed by the same */
+    STORE_PEEK_JOB,    /* job.id -> attempts, cancelled, body; ENOENT: it has ended */
+    STORE_CLAIM_JOB,   /* job.id -> attempts (one more), cancelled, body; ENOENT: it has ended */
+    STORE_UNCLAIM_JOB, /* job.id, attempts: that attempt did not begin; ESTALE: there was another */
+    STORE_FINISH_JOB,  /* job.id, attempts -> ended as job.state, with preview, doc, duration_ms and
+                          started_ms (0: as the claim said); data/len: what it wrote. Durable.
+                          ESTALE: it has ended, or there was another attempt */
+    STORE_CANCEL_JOB,  /* job.id, job.key: cancelled is set -> job; durable. ENOENT; EALREADY: it
+                          has ended */
+    STORE_GET_JOB,     /* job.id, job.key -> job but for its body; ENOENT */
+    STORE_LIST_JOBS,   /* list, and key: whose */
+    STORE_GET_OUTPUT,  /* object.id (of a job), and key unless any_key -> object.name, size,
+                          created_ms, fd; ENOENT; EAGAIN: it has not ended */
 };
 
 /* One call; the caller's memory, with all it points to, until on_done. Zero-initialise. */
@@ -63,6 +79,8 @@ struct store_call {
     enum store_verb verb;
     struct store_run run;
     struct store_object object;
+    struct store_job *job;
+    struct store_job_list *list;
     char key[STORE_KEY_MAX + 1];
     bool any_key;     /* GET_OBJECT: whoever owns it (a signed URL) */
     bool upload;      /* PUT_OBJECT: counts against the key */
@@ -92,6 +110,10 @@ struct store_mailbox {
  * again is of no use. */
 int store_open(int dir_fd, const struct store_settings *settings, struct store **ret,
                struct err *err);
+/* Each job that has not ended, in the order of seq: job without body, but with body_len, preview
+ * and doc. Before store_start. 0 or <0 with err. */
+int store_each_waiting_job(struct store *s, void (*on_job)(void *user, const struct store_job *job),
+                           void *user, struct err *err);
 /* Starts the thread; after the process has restricted itself. */
 int store_start(struct store *s, struct err *err);
 /* Other limits; takes effect with the next call. Any thread. */

@@ -33,6 +33,19 @@ enum store_statement {
     ST_MOST_BYTES,
     ST_RUN_OLDEST_OF,
     ST_FILE_OLDEST_OF,
+    ST_JOB_PUT,
+    ST_JOB_CLAIM,
+    ST_JOB_UNCLAIM,
+    ST_JOB_FINISH,
+    ST_JOB_CANCEL,
+    ST_JOB_GET,
+    ST_JOB_BODY,
+    ST_JOB_LIST,
+    ST_JOB_WAITING,
+    ST_JOB_ENDED,
+    ST_JOB_DROP,
+    ST_JOB_OLDEST,
+    ST_JOB_OLDEST_OF,
     ST_COUNT,
 };
 
@@ -41,7 +54,7 @@ struct store_sha256 {
 };
 
 struct store {
-    int dir_fd, objects_fd;
+    int dir_fd, objects_fd, outputs_fd;
     sqlite3 *db;
     sqlite3_stmt *statements[ST_COUNT];
     bool lax;     /* a commit is not synced */
@@ -52,6 +65,10 @@ struct store {
     /* Contents that a transaction gave or took a row: after it they may be without one. */
     struct store_sha256 *doubtful;
     size_t doubtful_count, doubtful_room;
+    /* The same of jobs whose output was placed, or whose row went. */
+    char (*doubtful_outputs)[STORE_JOB_ID_ROOM];
+    size_t doubtful_output_count, doubtful_output_room;
+    bool output_placed; /* something was renamed into outputs/ ... */
     bool placed; /* something was renamed into objects/ and the directory is not on disk yet */
     bool wrote;  /* in this transaction */
     bool failed, trouble; /* this turn, the last one: said once, not each time */
@@ -100,7 +117,21 @@ void store_object_doubt(struct store *s, const struct store_sha256 *sha256);
 /* Outside of transactions: files of those doubtful ones that no row names go. */
 void store_objects_settle(struct store *s);
 void store_hex(const struct store_sha256 *sha256, char ret[STORE_SHA256_ROOM]);
+/* jobs.c: a call of a job, inside of a transaction. */
+int store_put_job(struct store *s, struct store_call *call);
+int store_peek_job(struct store *s, struct store_call *call);
+int store_claim_job(struct store *s, struct store_call *call);
+int store_unclaim_job(struct store *s, struct store_call *call);
+int store_finish_job(struct store *s, struct store_call *call);
+int store_cancel_job(struct store *s, struct store_call *call);
+int store_get_job(struct store *s, struct store_call *call);
+int store_list_jobs(struct store *s, struct store_call *call);
+int store_get_output(struct store *s, struct store_call *call);
+/* Frees what the call made, of which its caller will hear nothing. */
+void store_forget_job(struct store_call *call);
+int store_drop_job(struct store *s, const char *id);
 /* calls.c: one call inside of a transaction. */
+bool store_needs_sync(const struct store_call *call); /* a power cut must not take it once told */
 int store_serve(struct store *s, struct store_call *call);
 void store_undo(struct store *s, struct store_call *call); /* its transaction failed after all */
 int store_retain(struct store *s, const struct store_settings *settings, int64_t now_ms);

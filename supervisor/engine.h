@@ -145,6 +145,8 @@ struct run {
     enum proto_start start;
     bool cancelled, cpu_used_up;
     bool is_first;          /* in its companion */
+    bool patient;           /* waits as long as it takes */
+    bool held, asked;       /* until its client says so; that it knows its turn has come */
     bool told_waiting;      /* its client was; it wants to know when that ends */
     struct loop_timer wait; /* max_wait, while queued */
     char request_id[PROTO_REQUEST_ID_MAX + 1];
@@ -445,6 +447,10 @@ void run_fail_limits(struct run *run, bool too_low);
 void run_cancel(struct run *run);
 /* Its client, which wants to know, that it stands behind others, or does so no longer. */
 void run_tell_waiting(struct run *run, bool waiting);
+/* Its turn has come. False: it is held, and its client has been told; its namespace waits. */
+bool run_may_begin(struct run *run);
+/* Its client has answered that. */
+void run_let_go(struct run *run);
 const char *run_kind_name(const struct run *run);
 
 /* ---- engine_pack.c: what a standby reads -------------------------------------------------------

@@ -321,6 +321,17 @@ static void cancel(struct client *c, uint64_t tag)
     }
 }
 
+/* Of a run that is held. */
+static void let_go(struct client *c, uint64_t tag)
+{
+    struct run *run;
+    TAILQ_FOREACH(run, &c->runs, in_client)
+    if (run->tag == tag) {
+        run_let_go(run);
+        return;
+    }
+}
+
 /* What each message of a client needs; 0: only the engine may send it, which is another fault. */
 static unsigned needed_for(enum proto_type type)
 {
@@ -395,9 +406,12 @@ static bool on_message(struct client *c, const struct proto_msg *msg, int *fds, 
     case PROTO_STATS:
     case PROTO_NS_LIST:
     case PROTO_DONE:
-    case PROTO_WAITING:
     case PROTO_SESSION_LIST:
         break;
+    case PROTO_WAITING:
+        if (c->is_frontend)
+            let_go(c, msg->tag);
+        return c->is_frontend;
     }
     return false;
 }

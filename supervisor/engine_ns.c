@@ -350,6 +350,8 @@ static void on_max_wait(struct loop_timer *t)
 static void begin_waiting(struct run *run)
 {
     struct engine *e = run->ns->engine;
+    if (run->patient)
+        return;
     run->wait.on_due = on_max_wait;
     (void)loop_timer_set(&e->loop, &run->wait,
                          run->accepted_ns + e->set.max_wait_ms * CLOCK_NS_PER_MS);

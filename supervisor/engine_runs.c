@@ -308,7 +308,7 @@ static const char *find_no_room(const struct engine *e, const struct run *run)
     if (ns->is_fresh && e->waiting_count >= ENGINE_FRESH_WAITING_MAX &&
         ns_count_waiting(e, run->key) >= ENGINE_FRESH_WAITING_MAX)
         return "too many runs of this key without a namespace are waiting";
-    if (ns->queued >= e->set.queue_max)
+    if (ns->queued >= e->set.queue_max && !run->patient)
         return "the namespace's queue is full";
     if (e->open_runs > ENGINE_RUNS_MAX || e->held_fds > ENGINE_RUN_FDS_MAX ||
         e->held_bytes > ENGINE_HELD_BYTES_MAX)
@@ -328,8 +328,11 @@ static bool settle(struct engine *e, struct run *run, const struct proto_execute
 {
     run->accepted_ns = clock_now_ns();
     (void)snprintf(run->request_id, sizeof run->request_id, "%s", exec->request_id);
-    if (run->client->is_frontend) /* others would only say so */
+    if (run->client->is_frontend) { /* others would only say so */
         (void)snprintf(run->key, sizeof run->key, "%s", exec->key);
+        run->patient = exec->patient;
+        run->held = exec->patient && exec->held;
+    }
     if (strlen(exec->policy) > POLICY_NAME_MAX)
         why->field = "policy", why->text = "longer than any name";
     else
@@ -484,7 +487,9 @@ void run_accept(struct client *c, const struct proto_execute *exec, int fds[], s
     TAILQ_INSERT_TAIL(&c->runs, run, in_client);
     c->open_runs++;
     e->open_runs++;
-    if (exec->work && c->is_frontend && (ns->running || ns->queued > 0 || lacks_zygote(ns)))
+    if (run->patient)
+        run->told_waiting = true; /* it is taken to wait until it begins */
+    else if (exec->work && c->is_frontend && (ns->running || ns->queued > 0 || lacks_zygote(ns)))
         run_tell_waiting(run, true);
     bool is_fresh = ns->is_fresh;
     ns_enqueue(ns, run); /* it may be over at once */
@@ -498,6 +503,23 @@ void run_tell_waiting(struct run *run, bool waiting)
     run->told_waiting = waiting;
     if (run->client)
         client_send(run->client, &msg);
+}
+
+bool run_may_begin(struct run *run)
+{
+    if (run->held && !run->asked) {
+        run->asked = true;
+        run_tell_waiting(run, false);
+    }
+    return !run->held;
+}
+
+void run_let_go(struct run *run)
+{
+    struct ns *ns = run->ns;
+    run->held = false;
+    if (ns->slot && ns->slot->state == SLOT_READY)
+        ns_settle(ns);
 }
 
 void run_start_own(struct run *run)
@@ -552,7 +574,10 @@ void run_cancel(struct run *run)
     struct proto_result result = {
         .outcome = PROTO_OK, .reason = PROTO_REASON_CANCELLED, .field = "", .text = ""};
     result.queue_us = (clock_now_ns() - run->accepted_ns) / 1000;
+    bool held = run->held;
     ns_dequeue(run);
     run_answer(run, &result);
+    if (held && ns->slot && ns->slot->state == SLOT_READY)
+        ns_settle(ns); /* the next one's turn has come */
     ns_drop_if_unused(ns);
 }

@@ -222,7 +222,8 @@ static void assign(struct slot *s, const struct zyg_order *order, int *volume)
     if (r < 0)
         step(s, &(struct event){
                     .what = EV_BROKEN, .text = "the zygote does not take its volume", .fd = -1});
-    else if (next && !s->ns->removing && fits_box(s, next) && fits_limits(s, next, &limits))
+    else if (next && !s->ns->removing && fits_box(s, next) && fits_limits(s, next, &limits) &&
+             run_may_begin(next))
         (void)send_run(s);
 }
 
@@ -839,7 +840,7 @@ void slot_want_run(struct slot *s)
             slot_end(s); /* the namespace gets another, of the right kind */
     } else if (!fits_limits(s, run, &limits)) {
         ask_limits(s, run, &limits);
-    } else if (send_run(s)) {
+    } else if (run_may_begin(run) && send_run(s)) {
         set_standby(s, true); /* also after a retirement: the run brings another */
     }
 }

@@ -69,6 +69,12 @@ struct settings {
     uint64_t store_file_bytes_max, store_url_lifetime_ms;   /* 64 MiB, 1 h */
     char public_base_url[256]; /* "": http://http.listen:http.port, or none without a port */
 
+    /* jobs (R): POST /submit */
+    uint64_t jobs_concurrency;                   /* of a language; 4 */
+    uint64_t jobs_queue_max, jobs_key_queue_max; /* that wait; 100,000, 20,000 */
+    uint64_t jobs_queue_bytes_max;               /* their requests; 1 GiB */
+    uint64_t jobs_attempts_max;                  /* 3 */
+
     /* namespaces (R) */
     uint64_t active_max;         /* 1024 */
     uint64_t idle_ms;            /* 10 min */

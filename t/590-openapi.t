@@ -88,6 +88,21 @@ conforms('a part of it', 206, GET => $url, {Range => 'bytes=0-1'});
 conforms('a part that is not there', 416, GET => $url, {Range => 'bytes=100-'});
 conforms('a bad signature', 403, GET => $url =~ s/sig=./sig=-/r);
 
+my $job = conforms('a job', 202, POST => '/submit', json => {language => 'bash', code => 'read x; echo $x', userId => 'u1', input => "in\n", priority => 7, timeout => 5})->json->{executionId};
+conforms('its end', 200, GET => "/status?id=$job&wait=20");
+is(conforms('its status', 200, GET => "/status?id=$job")->json->{stdoutPreview}, "in\n", 'which has what it wrote');
+my $output = conforms('its output', 200, GET => "/result?id=$job")->json->{url} =~ s{^https?://[^/]+}{}r;
+is(conforms('fetched', 200, GET => $output)->body, "in\n", 'which is it');
+my $slow = conforms('one that takes long', 202, POST => '/submit', json => {language => 'bash', code => 'sleep 60', namespace_id => 'slow'})->json->{executionId};
+conforms('under way', 200, GET => "/status?id=$slow");
+conforms('not yet', 409, GET => "/result?id=$slow");
+conforms('cancelled', 202, DELETE => "/v1/jobs/$slow");
+is(conforms('ended', 200, GET => "/status?id=$slow&wait=20")->json->{reason}, 'cancelled', 'as cancelled');
+conforms('cancelled twice', 409, DELETE => "/v1/jobs/$slow");
+conforms('jobs', 200, GET => '/v1/jobs?limit=1&status=failed');
+conforms('a job that nobody knows', 404, GET => '/status?id=job_' . 'a' x 26);
+conforms('a job in no language', 400, POST => '/submit', json => {language => 'cobol', code => 'x'});
+
 conforms('a file of a namespace', $_, PUT => '/v1/namespaces/alice/files/text', {'Content-Type' => 'application/octet-stream'}, 'bytes') for 200, 200;
 is(conforms('its bytes', 200, GET => '/v1/namespaces/alice/files/text')->body, 'bytes', 'they are');
 conforms('a part of them', 206, GET => '/v1/namespaces/alice/files/text', {Range => 'bytes=1-2'});

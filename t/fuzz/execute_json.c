@@ -71,6 +71,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     } else {
         assert(refusal.code && refusal.text[0]);
     }
+    refusal = (struct parse_refusal){0};
+    if (parse_job(body, size, &limits, &r, &refusal) == 0) {
+        check_request(&r);
+        assert(r.code && !r.cmd && r.priority <= PARSE_PRIORITY_MAX);
+        assert(strlen(r.user) <= 4 * PARSE_USER_CHARACTERS_MAX);
+        parse_fini(&r);
+    } else {
+        assert(refusal.code && refusal.text[0]);
+    }
     escape_all(body, size, json_out_text);
     escape_all(body, size, json_out_base64);
     return 0;

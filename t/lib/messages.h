@@ -11,7 +11,8 @@ static inline bool keys_are_same(const struct proto_execute *a, const struct pro
     return strcmp(a->key ? a->key : "", b->key ? b->key : "") == 0 &&
            a->timeout_ms_ceiling == b->timeout_ms_ceiling &&
            a->memory_bytes_ceiling == b->memory_bytes_ceiling &&
-           a->cpu_ms_ceiling == b->cpu_ms_ceiling && a->usual == b->usual;
+           a->cpu_ms_ceiling == b->cpu_ms_ceiling && a->usual == b->usual &&
+           a->patient == b->patient && a->held == b->held;
 }
 
 static inline bool companions_are_same(const struct proto_execute *a, const struct proto_execute *b)
@@ -90,7 +91,8 @@ static inline bool hello_is_same(const struct proto_hello *a, const struct proto
            memcmp(&a->terminals, &b->terminals, sizeof a->terminals) == 0 &&
            memcmp(&a->store, &b->store, offsetof(struct proto_store, public_base_url)) == 0 &&
            strcmp(a->store.public_base_url ? a->store.public_base_url : "",
-                  b->store.public_base_url ? b->store.public_base_url : "") == 0;
+                  b->store.public_base_url ? b->store.public_base_url : "") == 0 &&
+           memcmp(&a->jobs, &b->jobs, sizeof a->jobs) == 0;
 }
 
 static inline bool stats_are_same(const struct proto_msg *a, const struct proto_msg *b)

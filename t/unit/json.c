@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* t/unit/json - the bodies of POST /execute and POST /v1/runs are read strictly, with the field
+/* t/unit/json - the bodies of POST /execute, /v1/runs and /submit are read strictly, with the field
  * named in each refusal; and any bytes come out as a valid JSON string, however small the pieces.
  */
 #include "frontend/json_out.h"
@@ -350,6 +350,44 @@ static void test_escaper(void)
     BASE64("\0\xff\xfe\xed\xa0\x80", "AP/+7aCA");
 }
 
+static void job_refused(const char *more, const char *names)
+{
+    char body[800];
+    (void)snprintf(body, sizeof body, "{\"language\":\"py\",\"code\":\"1\"%s}", more);
+    int r = parse_job(body, strlen(body), &limits, &req, &refusal);
+    ok(r == -1 && strstr(refusal.text, names), "%.60s: %s", more, refusal.text);
+    if (r == 0)
+        parse_fini(&req);
+}
+
+static void test_jobs(void)
+{
+    static const char body[] = "{\"language\":\"py\",\"code\":\"1\",\"input\":\"in\\u0000\","
+                               "\"userId\":\"\xc3\xbc\",\"priority\":9,\"timeout\":2,\"extra\":[]}";
+    char many[700] = ",\"userId\":\"";
+    if (ok(parse_job(body, sizeof body - 1, &limits, &req, &refusal) == 0, "a job")) {
+        ok(strcmp(req.language, "python") == 0 && req.input_len == 3 && req.timeout_ms == 2000,
+           "its language, input and deadline");
+        ok(strcmp(req.user, "\xc3\xbc") == 0 && req.priority == 9, "whose, and its priority");
+        parse_fini(&req);
+    }
+    size_t at = strlen(many);
+    for (int i = 0; i < 129; i++)
+        at += (size_t)snprintf(many + at, sizeof many - at, "\xe2\x82\xac");
+    (void)snprintf(many + at, sizeof many - at, "\"");
+    job_refused(many, "userId has 129 characters");
+    job_refused(",\"userId\":null", "userId must be a string");
+    job_refused(",\"userId\":\"a\\u0000\"", "control characters");
+    job_refused(",\"userId\":\"\xc2\x80\"", "control characters");
+    job_refused(",\"priority\":10", "from 0 to 9");
+    job_refused(",\"priority\":-1", "from 0 to 9");
+    job_refused(",\"priority\":1.0", "from 0 to 9");
+    job_refused(",\"cmd\":\"true\"", "cmd goes with");
+    job_refused(",\"input\":1", "input must be a string");
+    job_refused(",\"input\":\"\",\"stdin\":\"\"", "give one");
+    job_refused(",\"timeout\":6", "timeout must be");
+}
+
 int main(void)
 {
     static const struct proto_language known[] = {
@@ -364,6 +402,7 @@ int main(void)
     test_programs();
     test_runs();
     test_languages();
+    test_jobs();
     test_escaper();
     lang_list_fini(&languages);
     return tap_done();

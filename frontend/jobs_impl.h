@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* frontend/jobs_impl - what jobs*.c share; nobody else includes this. */
+#pragma once
+#include "frontend/front.h"
+#include "frontend/jobs.h"
+#include "frontend/run.h"
+#include "lib/buf.h"
+#include "store/store.h"
+
+/* ---- jobs_queue.c: which jobs have not ended, and whose turn it is ------------------------------
+ *
+ * One for the process, under one lock; any thread. A job is a ticket here, some 200 bytes. */
+
+struct job_lane;  /* what has a limit of its own: a language, or a namespace */
+struct job_turn;  /* a key's jobs in a lane */
+struct job_share; /* what a key has waiting */
+
+struct job_ticket {
+    char id[STORE_ID_ROOM];
+    unsigned priority, attempts; /* attempts: that were begun */
+    int64_t seq;
+    uint64_t place; /* of its list: grows */
+    size_t bytes;   /* of its request */
+    struct job_lane *lane;
+    struct job_turn *turn; /* of a waiting one */
+    struct job_share *share;
+    enum { JOB_ARRIVING, JOB_WAITING, JOB_OPEN } step; /* being stored; in a list; some thread's */
+    bool held; /* it stands behind other jobs of its namespace: to be claimed when its turn comes */
+    bool granted;           /* it has one of its lane's places */
+    bool cancelled;         /* somebody asked for that */
+    bool stands;            /* OPEN: it has not begun */
+    bool shown_running;     /* somebody was told so: it is not taken back */
+    struct front *front;    /* OPEN: whose */
+    struct job_show *shows; /* that wait for its end */
+    struct job_ticket *prev, *next, *in_hash;
+};
+
+enum jobs_verdict { JOBS_OK, JOBS_FULL, JOBS_KEY_FULL };
+
+/* Room for a new job; *ret is JOB_ARRIVING, and `granted` says whether it may be run as soon as it
+ * is stored: then it is JOB_OPEN of f by that. `keyed`: the key's share counts. */
+enum jobs_verdict jobs_queue_reserve(struct front *f, const struct store_job *job, bool keyed,
+                                     struct job_ticket **ret);
+/* It is stored, as number seq: it waits, unless it was granted. */
+void jobs_queue_enter(struct job_ticket *t, int64_t seq);
+/* The next one whose turn it is, JOB_OPEN of f; NULL: none can be begun. */
+struct job_ticket *jobs_queue_next(struct front *f);
+/* It was not begun, or has to be begun again: to the front of its list. */
+void jobs_queue_return(struct job_ticket *t);
+/* It has ended (or could not be stored): who waits for that is woken, the ticket is freed. */
+void jobs_queue_leave(struct job_ticket *t);
+/* Is it to be cancelled? */
+bool jobs_queue_is_cancelled(struct job_ticket *t);
+void jobs_queue_stands(struct job_ticket *t, bool stands);
+/* Marks it. A waiting one is *ret_taken, JOB_OPEN of f, for f to end; the thread of an open one is
+ * woken. */
+void jobs_queue_cancel(struct front *f, const char *id, struct job_ticket **ret_taken);
+
+struct jobs_view {
+    bool known;        /* it has not ended; else the rest is nothing */
+    bool running;      /* it is, or it was shown so before */
+    uint64_t position; /* 1: the next one of its lane; 0: it does not wait */
+};
+/* What is answered is what somebody is told. */
+void jobs_queue_view(const char *id, struct jobs_view *ret);
+uint64_t jobs_queue_count(void);
+void jobs_queue_set(const struct proto_jobs *jobs, uint64_t ns_max);
+unsigned jobs_queue_attempts_max(void);
+
+/* Its end wakes the request: its thread finds it with take_woken. False: it has ended. */
+bool jobs_queue_watch(const char *id, struct job_show *s);
+void jobs_queue_unwatch(struct job_show *s);
+struct job_show *jobs_queue_take_woken(struct front *f);
+/* Since the last time, has anything of this thread been cancelled? */
+bool jobs_queue_take_cancels(struct front *f);
+
+/* ---- jobs_run.c: one job in the hands of a thread -----------------------------------------------
+ */
+
+/* All that can be begun now, by this thread. */
+void jobs_pump(struct front *f);
+/* Of a granted ticket: *job is stored as running; takes its body. False: no memory, it is begun
+ * later. */
+void jobs_begin(struct front *f, struct job_ticket *t, struct store_job *job);
+/* Ends a waiting one that was cancelled. */
+void jobs_end_cancelled(struct front *f, struct job_ticket *t);
+/* The engine has runs of cancelled ones: those are cancelled there. With `standing`: all that have
+ * not begun. */
+void jobs_cancel_open(struct front *f, bool standing);
+
+/* ---- jobs_output.c: what a job writes, in the order written -------------------------------------
+ */
+
+#define JOB_PIPES 4u /* stdout, stderr, the compiler's stdout and stderr */
+
+struct job_output {
+    int epoll_fd;
+    struct http_watch *watch; /* when set, it owns epoll_fd */
+    struct {
+        int fd;
+        bool ended;
+        uint64_t total, kept;
+    } pipes[JOB_PIPES];
+    unsigned count;
+    uint64_t kept_max; /* of each pipe */
+    bool cut;          /* bytes are missing although kept_max was not reached */
+    char *data;        /* of all, in order */
+    size_t len, room;
+    struct buf order; /* uint32_t: length * JOB_PIPES + pipe */
+    void (*on_ended)(void *user);
+    void *user;
+};
+
+/* Makes the pipes; the far ends are the caller's. on_ended(user) is called from the loop when the
+ * last pipe has ended. 0 or -1; fini either way. */
+int job_output_init(struct job_output *o, struct http_server *server, unsigned count,
+                    uint64_t kept_max, int ret_far_ends[JOB_PIPES]);
+bool job_output_has_ended(const struct job_output *o);
+void job_output_drain(struct job_output *o);
+void job_output_cut(struct job_output *o);
+/* No more than the first `max` bytes of each pipe. */
+void job_output_keep(struct job_output *o, uint64_t max);
+bool job_output_is_truncated(const struct job_output *o, unsigned pipe);
+/* The first bytes of one pipe, at most room; their number. */
+size_t job_output_begin(const struct job_output *o, unsigned pipe, char *to, size_t room);
+void job_output_fini(struct job_output *o);
+
+/* ---- jobs_json.c --------------------------------------------------------------------------------
+ */
+
+/* The first `characters` of some text, as the inside of a JSON string. */
+void jobs_put_text(struct buf *b, const char *text, size_t len, size_t characters);
+/* ,"name":"2026-..." or null */
+void jobs_put_time(struct buf *b, const char *name, int64_t ms);
+const char *jobs_state_name(enum store_job_state state);
+/* -1: there is no such state. */
+int jobs_find_state(const char *name);
+/* What is told of it: a JSON object without a newline. */
+void jobs_put_job(struct buf *b, const struct store_job *job, const struct jobs_view *view);
+
+/* ---- jobs_api.c ---------------------------------------------------------------------------------
+ */
+
+/* One request about a job (not its submission); freed when neither client nor store need it. */
+struct job_show {
+    struct request_owner owner;
+    struct front *front;
+    struct http_request *req; /* NULL: over */
+    struct store_call call;
+    struct store_job job;
+    struct store_job_list list;
+    void (*answer)(struct job_show *s); /* when the store has answered */
+    bool calling, gone;
+    uint64_t until_ns;                    /* of a wait; 0: does not */
+    struct http_timer timer;              /* while it waits */
+    struct job_show **in_list, *next;     /* under the queue's lock */
+    struct job_show *prev_own, *next_own; /* of its thread's, while it waits */
+};
+/* Requests of this thread that wait: those that were woken, or all. */
+void jobs_wake_shows(struct front *f, bool all);
