@@ -21,8 +21,7 @@
 #include <strings.h>
 
 #define WATCH_AFTER_MS 2u
-#define CLOSE_AFTER_MS 1000u    /* after the Result every writer is dead: the pipes end at once */
-#define RESULT_SLACK_MS 130000u /* beyond the run's own time: queueing, grace, and 10 s */
+#define CLOSE_AFTER_MS 1000u /* after the Result every writer is dead: the pipes end at once */
 #define BUSY_RETRY_MS 1000u
 #define FDS_MAX (6u + 1u + PROTO_PLACES_MAX) /* enum proto_kind has their order */
 
@@ -213,9 +212,10 @@ static void on_reply(struct upstream_call *call, const struct proto_msg *reply)
 /* By when it must have ended, if it begins within max_wait from now. */
 static uint64_t reckon_due(const struct run *run)
 {
-    uint64_t stages = run->compiled ? 2 : 1;
+    const struct front *f = run->front;
     return clock_now_ns() +
-           (stages * run->front->timeout_ms_max + RESULT_SLACK_MS) * CLOCK_NS_PER_MS;
+           run_longest_ms(run->compiled ? 2 : 1, f->timeout_ms_max, f->max_wait_ms) *
+               CLOCK_NS_PER_MS;
 }
 
 static void on_waiting(struct upstream_call *call, bool waiting)

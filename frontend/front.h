@@ -17,8 +17,8 @@ struct front {
     struct upstream upstream;
     struct output_pipes pipes;
     struct http_timer tick;
-    struct parse_limits limits; /* from the last Hello, like the next three */
-    uint64_t timeout_ms_max, upload_bytes_max;
+    struct parse_limits limits; /* from the last Hello, like the next line */
+    uint64_t timeout_ms_max, max_wait_ms, upload_bytes_max;
     bool greeted, draining, ending;
     bool has_keys; /* a request needs one, and `keys` knows which */
     struct key_set *keys;

@@ -10,10 +10,11 @@
  * once; the body is still in the socket, from where http_body_receive takes it into a memfd as it
  * comes.
  *
- * Whatever is unusual in such a head (two lengths, folded lines, an encoding besides chunked, a
+ * Whatever is unusual in such a head (folded lines, an encoding besides chunked, a
  * request pipelined behind another) is left to the library, which reads the body as any other: in
  * memory, up to body_bytes_max. The one who decides about framing is therefore always the one who
- * reads the body.
+ * reads the body. Only lengths that contradict each other are made unreadable in every head, so
+ * that the library refuses it.
  *
  * A request that is answered before its body was read ends its connection. Closing it at once would
  * let the kernel send a reset that can overtake the answer, so a duplicate of the socket stays for
@@ -108,6 +109,23 @@ static void judge(struct http_conn *c)
         take_over(c, &h, max);
 }
 
+/* Two lengths of one body: the library takes the first, who stands before us perhaps the other.
+ * Looks at all heads that lie behind each other, since it asks nobody before it goes on with the
+ * next. False: not even the first one is all there. */
+static bool check_heads(struct http_conn *c)
+{
+    h2o_buffer_t *in = c->sock->input;
+    uint64_t body = 0;
+    for (size_t at = 0, len; at < in->size; at += len + (size_t)body) {
+        len = http_head_spoil(in->bytes + at, in->size - at, &body);
+        if (len == 0)
+            return at > 0;
+        if (body > in->size - at - len)
+            break;
+    }
+    return true;
+}
+
 /* The library's own buffers, when they are large. False: that is too much now. */
 static bool count_buffer(struct http_conn *c)
 {
@@ -138,6 +156,8 @@ static void on_incoming(h2o_socket_t *sock, const char *err)
         refuse_raw(c);
         err = h2o_socket_error_closed;
     }
+    if (!err && !c->checked)
+        c->checked = check_heads(c);
     if (!err && !c->judged)
         judge(c);
     c->server->library_read(sock, err);
@@ -150,6 +170,7 @@ void http_body_hook(struct http_conn *c)
         s->library_read = c->sock->_cb.read; /* always the same function */
     if (c->sock->_cb.read != s->library_read)
         return;
+    c->checked = false;
     c->judged = c->sock->input->size > 0; /* it has seen these bytes: it keeps the request */
     h2o_socket_read_start(c->sock, on_incoming);
 }

@@ -95,6 +95,64 @@ size_t http_head_read_line(struct http_head *h, char *at, size_t size)
     return (size_t)(lf - at) + 1;
 }
 
+/* The next line, without its end; 0: there is none. Moves *at behind it. */
+static size_t take_line(char **at, const char *end)
+{
+    char *lf = memchr(*at, '\n', (size_t)(end - *at));
+    size_t len = lf ? (size_t)(lf - *at) : 0;
+    *at = lf ? lf + 1 : *at;
+    return len > 0 && lf[-1] == '\r' ? len - 1 : len;
+}
+
+/* Its value becomes none that anyone takes. */
+static void spoil(char *line, size_t len)
+{
+    struct http_text value = value_of(line, len);
+    if (value.len)
+        line[value.at - line] = 'x';
+}
+
+/* All that say how long the body is, of a head that is all there. */
+static void spoil_lengths(char *at, char *end)
+{
+    for (char *line = at; line < end; line = at) {
+        size_t len = take_line(&at, end);
+        if (name_is(line, len, "content-length") || name_is(line, len, "transfer-encoding"))
+            spoil(line, len);
+    }
+}
+
+size_t http_head_spoil(char *bytes, size_t size, uint64_t *ret_body)
+{
+    char *at = bytes, *end = bytes + size, *line;
+    struct http_text length = {NULL, 0};
+    bool chunked = false, differ = false;
+    size_t len;
+    if (size > 1 && at[0] == '\r' && at[1] == '\n') /* the library skips an empty line, too */
+        at += 2;
+    else if (size > 0 && at[0] == '\n')
+        at++;
+    do {
+        line = at;
+        len = take_line(&at, end);
+        if (at == line)
+            return 0;
+        if (name_is(line, len, "content-length")) {
+            struct http_text value = value_of(line, len);
+            differ = differ || (length.at && (value.len != length.len ||
+                                              memcmp(value.at, length.at, value.len) != 0));
+            length = value;
+        }
+        chunked = chunked || name_is(line, len, "transfer-encoding");
+    } while (len > 0);
+    if (differ)
+        spoil_lengths(bytes, at);
+    *ret_body = 0;
+    if (chunked || (length.at && !read_length(length, ret_body)))
+        *ret_body = HTTP_LENGTH_UNKNOWN;
+    return (size_t)(at - bytes);
+}
+
 void http_head_hide(struct http_head *h)
 {
     if (h->length_name)

@@ -17,5 +17,10 @@ struct http_head {
 size_t http_head_read_line(struct http_head *h, char *at, size_t size);
 /* What follows the line. 1: the head is complete; 0: not yet; -1: it is unusual. */
 int http_head_read_headers(struct http_head *h, char *at, size_t size);
+/* Looks for Content-Length headers that contradict each other, at the beginning of a request (its
+ * line included). Finds them: makes them all unreadable, so that whoever reads the head next
+ * refuses it. Returns the length of the head; 0: it is not all there. *ret_body: what is behind the
+ * head and the request's (HTTP_LENGTH_UNKNOWN: no one can tell). */
+size_t http_head_spoil(char *at, size_t size, uint64_t *ret_body);
 /* Makes the announcement of the body unreadable for whoever reads the head next. */
 void http_head_hide(struct http_head *h);

@@ -101,6 +101,7 @@ static bool on_hello(void *user, const struct proto_hello *h, const int *fds, si
     f->upload_bytes_max = h->upload_bytes_max;
     take_store_settings(f, &h->store);
     f->greeted = true;
+    f->max_wait_ms = h->max_wait_ms;
     capabilities_on_hello(f, h);
     http_server_set(f->server, &settings);
     if (h->draining) {

@@ -32,6 +32,16 @@ struct run {
 
 /* Who asks for a run: of a request, auth_caller() says so; a run without one has it from elsewhere.
  * Texts are read while run_send lasts. */
+/* The engine owes a Result after so long at the latest; else it is taken to be broken, and this
+ * process ends with it. So it is what a run may take by the settings, and a minute. */
+#define RUN_GRACE_MS_MAX 60000u /* the most that runs.grace_ms may be */
+#define RUN_SLACK_MS 60000u
+static inline uint64_t run_longest_ms(unsigned stages, uint64_t timeout_ms_max,
+                                      uint64_t max_wait_ms)
+{
+    return stages * (timeout_ms_max + RUN_GRACE_MS_MAX) + max_wait_ms + RUN_SLACK_MS;
+}
+
 struct run_caller {
     const char *request_id;                                            /* for the engine's log */
     const char *key;                                                   /* a label; "": nobody's */

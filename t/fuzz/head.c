@@ -24,6 +24,15 @@ static void check_head(char *at, size_t size)
     assert(again.len == h.len && !again.length_name && !again.encoding_name);
 }
 
+static void check_lengths(char *at, size_t size)
+{
+    uint64_t body = 0, again = 0;
+    size_t len = http_head_spoil(at, size, &body);
+    assert(len <= size && (len == 0 || at[len - 1] == '\n'));
+    assert(http_head_spoil(at, size, &again) == len);
+    assert(len == 0 || body == again || again == HTTP_LENGTH_UNKNOWN);
+}
+
 static void check_uri(struct http_text text)
 {
     char small[8], large[256];
@@ -46,6 +55,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     memcpy(copy, data, size);
     check_uri((struct http_text){copy, size});
+    check_lengths(copy, size);
     check_head(copy, size);
     free(copy);
     return 0;
