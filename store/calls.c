@@ -10,33 +10,12 @@
 
 #define DROPS_A_TURN 256 /* the rest goes with the next turn, so that no caller waits for it */
 
-static void bind_text(sqlite3_stmt *st, int at, const char *text)
-{
-    (void)sqlite3_bind_text(st, at, text, -1, SQLITE_STATIC);
-}
-
-static void copy_column(sqlite3_stmt *st, int at, char *ret, size_t room)
-{
-    const char *text = sqlite3_column_blob(st, at);
-    size_t len = (size_t)sqlite3_column_bytes(st, at);
-    len = text && len < room ? len : 0;
-    if (len)
-        memcpy(ret, text, len);
-    ret[len] = 0;
-}
-
 static struct store_sha256 column_sha256(sqlite3_stmt *st, int at)
 {
     struct store_sha256 sha256 = {{0}};
     if (sqlite3_column_bytes(st, at) == STORE_SHA256_BYTES)
         memcpy(&sha256, sqlite3_column_blob(st, at), sizeof sha256);
     return sha256;
-}
-
-/* SQLITE_ROW -> 0, SQLITE_DONE -> ENOENT. */
-static int found(struct store *s, int rc)
-{
-    return rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? ENOENT : store_errno(s, rc);
 }
 
 /* ---- runs -------------------------------------------------------------------------------------
@@ -52,6 +31,8 @@ static int put_run(struct store *s, struct store_call *c)
     bind_text(st, 2, run->key);
     (void)sqlite3_bind_int64(st, 3, run->created_ms);
     (void)sqlite3_bind_blob64(st, 4, run->json ? run->json : "", run->json_len, SQLITE_STATIC);
+    bind_text(st, 5, run->status);
+    (void)sqlite3_bind_int64(st, 6, (sqlite3_int64)run->head_len);
     int error = store_step(s, st);
     if (error == 0 && sqlite3_changes(s->db) == 0)
         error = EEXIST;
@@ -277,6 +258,11 @@ static const struct {
     [STORE_GET_JOB] = {store_get_job, READS},
     [STORE_LIST_JOBS] = {store_list_jobs, READS},
     [STORE_GET_OUTPUT] = {store_get_output, READS},
+    [STORE_LIST_RUNS] = {store_list_runs, READS},
+    [STORE_ONCE_BEGIN] = {store_once_begin, LASTS},
+    [STORE_ONCE_END] = {store_once_end, LASTS},
+    [STORE_ADD_USAGE] = {store_usage_add, WRITES},
+    [STORE_GET_USAGE] = {store_usage_get, READS},
 };
 
 bool store_needs_sync(const struct store_call *c)
@@ -309,6 +295,12 @@ void store_undo(struct store *s, struct store_call *c)
     if (c->verb == STORE_PEEK_JOB || c->verb == STORE_CLAIM_JOB || c->verb == STORE_GET_JOB ||
         c->verb == STORE_LIST_JOBS)
         store_forget_job(c);
+    if (c->verb == STORE_LIST_RUNS)
+        free(ptr_take(&c->runs->text));
+    if (c->verb == STORE_GET_USAGE)
+        free(ptr_take(&c->usages->at));
+    if (c->verb == STORE_ONCE_BEGIN)
+        free(ptr_take(&c->once->answer));
     if ((c->verb == STORE_GET_OBJECT || c->verb == STORE_GET_OUTPUT) && c->fd >= 0) {
         (void)close(c->fd);
         c->fd = -1;

@@ -38,8 +38,10 @@ static const char *const texts[ST_COUNT] = {
     [ST_SAVE] = "SAVEPOINT call",
     [ST_RELEASE] = "RELEASE call",
     [ST_UNDO] = "ROLLBACK TO call",
-    [ST_RUN_PUT] = "INSERT INTO runs (id, key, created_ms, json) VALUES (?, ?, ?, ?) "
-                   "ON CONFLICT (id) DO UPDATE SET json = excluded.json WHERE key = excluded.key",
+    [ST_RUN_PUT] = "INSERT INTO runs (id, key, created_ms, json, status, head_len) "
+                   "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+                   "json = excluded.json, status = excluded.status, head_len = excluded.head_len "
+                   "WHERE key = excluded.key",
     [ST_RUN_GET] = "SELECT created_ms, json FROM runs WHERE id = ? AND key = ?",
     [ST_RUN_DROP] = "DELETE FROM runs WHERE id = ?",
     [ST_RUN_OLDEST] = "SELECT id, created_ms FROM runs ORDER BY created_ms LIMIT 1",
@@ -88,6 +90,36 @@ static const char *const texts[ST_COUNT] = {
     [ST_JOB_OLDEST] = "SELECT id, created_ms FROM jobs WHERE state >= 2 ORDER BY seq LIMIT 1",
     [ST_JOB_OLDEST_OF] = "SELECT id, created_ms FROM jobs WHERE key = ? AND state >= 2 "
                          "ORDER BY seq LIMIT 1",
+    [ST_RUN_LIST] = "SELECT rowid, id, created_ms, head_len FROM runs WHERE key = ?1 "
+                    "AND (created_ms, id) < (?2, ?3) ORDER BY created_ms DESC, id DESC LIMIT ?4",
+    [ST_RUN_LIST_STATUS] = "SELECT rowid, id, created_ms, head_len FROM runs WHERE key = ?1 "
+                           "AND status = ?5 AND (created_ms, id) < (?2, ?3) "
+                           "ORDER BY created_ms DESC, id DESC LIMIT ?4",
+    [ST_ONCE_GET] = "SELECT request, created_ms, state, status, type, head_len, answer FROM once "
+                    "WHERE key = ? AND name = ?",
+    [ST_ONCE_PUT] = "INSERT INTO once (key, name, request, created_ms) VALUES (?, ?, ?, ?)",
+    [ST_ONCE_END] = "UPDATE once SET state = ?3, status = ?4, type = ?5, head_len = ?6, "
+                    "answer = ?7 WHERE key = ?1 AND name = ?2 AND state = 0",
+    [ST_ONCE_DROP] = "DELETE FROM once WHERE key = ? AND name = ?",
+    [ST_ONCE_EXPIRE] = "DELETE FROM once WHERE rowid IN (SELECT rowid FROM once WHERE "
+                       "created_ms < ? AND state != 0 ORDER BY created_ms LIMIT 64)",
+    [ST_ONCE_TOTALS] = "SELECT names, bytes FROM once_totals",
+    [ST_ONCE_DROP_OLDEST] = "DELETE FROM once WHERE rowid = (SELECT rowid FROM once WHERE key = "
+                            "(SELECT key FROM once_shares ORDER BY names DESC LIMIT 1) "
+                            "AND state != 0 ORDER BY created_ms LIMIT 1)",
+    [ST_ONCE_EMPTY_OLDEST] = "UPDATE once SET state = 2, head_len = 0, answer = x'' WHERE rowid = "
+                             "(SELECT rowid FROM once WHERE key = (SELECT key FROM once_shares "
+                             "ORDER BY bytes DESC LIMIT 1) AND state = 1 "
+                             "ORDER BY created_ms LIMIT 1)",
+    [ST_USAGE_ADD] = "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+                     "runs = runs + excluded.runs, jobs = jobs + excluded.jobs, "
+                     "cpu_us = cpu_us + excluded.cpu_us, wall_us = wall_us + excluded.wall_us, "
+                     "output_bytes = output_bytes + excluded.output_bytes",
+    [ST_USAGE_GET] = "SELECT day, runs, jobs, cpu_us, wall_us, output_bytes FROM usage "
+                     "WHERE key = ? AND day BETWEEN ? AND ? ORDER BY day",
+    [ST_USAGE_KEY_FROM] = "SELECT key FROM usage WHERE key >= ? ORDER BY key LIMIT 1",
+    [ST_USAGE_KEY_AFTER] = "SELECT key FROM usage WHERE key > ? ORDER BY key LIMIT 1",
+    [ST_USAGE_EXPIRE] = "DELETE FROM usage WHERE day < ?",
 };
 
 /* ---- the way to the files ---------------------------------------------------------------------

@@ -14,11 +14,6 @@
 #define LOOKED_AT_MAX 10000u /* rows for one page: a rare state must not hold the thread up */
 #define PREVIEW_COLUMN 21
 
-static void bind_text(sqlite3_stmt *st, int at, const char *text)
-{
-    (void)sqlite3_bind_text(st, at, text, -1, SQLITE_STATIC);
-}
-
 static void bind_bytes(sqlite3_stmt *st, int at, const char *bytes, size_t len)
 {
     (void)sqlite3_bind_blob64(st, at, len ? bytes : "", len, SQLITE_STATIC);
@@ -27,16 +22,6 @@ static void bind_bytes(sqlite3_stmt *st, int at, const char *bytes, size_t len)
 static void bind_number(sqlite3_stmt *st, int at, uint64_t n)
 {
     (void)sqlite3_bind_int64(st, at, n < INT64_MAX ? (sqlite3_int64)n : INT64_MAX);
-}
-
-static void copy_column(sqlite3_stmt *st, int at, char *ret, size_t room)
-{
-    const char *text = sqlite3_column_blob(st, at);
-    size_t len = (size_t)sqlite3_column_bytes(st, at);
-    len = text && len < room ? len : 0;
-    if (len)
-        memcpy(ret, text, len);
-    ret[len] = 0;
 }
 
 /* malloc'ed, with a NUL behind it; NULL: no memory. */
@@ -83,11 +68,6 @@ static void read_job(sqlite3_stmt *st, struct store_job *j)
     copy_column(st, 3, j->language, sizeof j->language);
     copy_column(st, 4, j->ns_id, sizeof j->ns_id);
     copy_column(st, 5, j->policy, sizeof j->policy);
-}
-
-static int found(struct store *s, int rc)
-{
-    return rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? ENOENT : store_errno(s, rc);
 }
 
 /* Steps; 0 when it changed a row, `none` when it did not. */

@@ -162,3 +162,70 @@ CREATE TRIGGER jobs_go AFTER DELETE ON jobs BEGIN
     UPDATE holdings SET runs = runs - (old.state >= 2), bytes = bytes - old.bytes WHERE key = old.key;
     DELETE FROM holdings WHERE key = old.key AND runs = 0 AND bytes = 0;
 END;
+
+-- migration 4
+-- Requests with an Idempotency-Key, of each key of the API by itself. `state`: 0 under way, 1 answered, 2 over, but its
+-- answer is not here, 3 its process died meanwhile, so nobody knows. `answer`: head_len bytes of headers, then the body.
+CREATE TABLE once (
+    key TEXT NOT NULL,
+    name TEXT NOT NULL,
+    request BLOB NOT NULL CHECK (length(request) = 32), -- a hash: what was asked for
+    created_ms INTEGER NOT NULL,
+    state INTEGER NOT NULL DEFAULT 0,
+    status INTEGER NOT NULL DEFAULT 0,
+    type TEXT NOT NULL DEFAULT '',
+    head_len INTEGER NOT NULL DEFAULT 0,
+    answer BLOB NOT NULL DEFAULT x'',
+    UNIQUE (key, name)
+) STRICT;
+CREATE INDEX once_created ON once (created_ms) WHERE state != 0;
+CREATE INDEX once_of_key ON once (key, created_ms) WHERE state != 0;
+CREATE INDEX once_answered ON once (key, created_ms) WHERE state = 1;
+
+CREATE TABLE once_totals (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    names INTEGER NOT NULL,
+    bytes INTEGER NOT NULL -- of answers
+) STRICT;
+INSERT INTO once_totals VALUES (1, 0, 0);
+CREATE TABLE once_shares (
+    key TEXT PRIMARY KEY,
+    names INTEGER NOT NULL,
+    bytes INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER once_come AFTER INSERT ON once BEGIN
+    UPDATE once_totals SET names = names + 1, bytes = bytes + length(new.answer);
+    INSERT INTO once_shares VALUES (new.key, 1, length(new.answer))
+        ON CONFLICT (key) DO UPDATE SET names = names + 1, bytes = bytes + excluded.bytes;
+END;
+CREATE TRIGGER once_change AFTER UPDATE OF answer ON once BEGIN
+    UPDATE once_totals SET bytes = bytes + length(new.answer) - length(old.answer);
+    UPDATE once_shares SET bytes = bytes + length(new.answer) - length(old.answer) WHERE key = new.key;
+END;
+CREATE TRIGGER once_go AFTER DELETE ON once BEGIN
+    UPDATE once_totals SET names = names - 1, bytes = bytes - length(old.answer);
+    UPDATE once_shares SET names = names - 1, bytes = bytes - length(old.answer) WHERE key = old.key;
+    DELETE FROM once_shares WHERE key = old.key AND names = 0;
+END;
+
+-- What the runs of a key took, day by day (UTC, counted from the epoch).
+CREATE TABLE usage (
+    key TEXT NOT NULL,
+    day INTEGER NOT NULL,
+    runs INTEGER NOT NULL,
+    jobs INTEGER NOT NULL,
+    cpu_us INTEGER NOT NULL,
+    wall_us INTEGER NOT NULL,
+    output_bytes INTEGER NOT NULL,
+    PRIMARY KEY (key, day)
+) STRICT, WITHOUT ROWID;
+
+-- Lists of runs: `status`, and how much of `json` comes before the outputs. Both indices answer without the table.
+ALTER TABLE runs ADD COLUMN status TEXT NOT NULL DEFAULT '';
+ALTER TABLE runs ADD COLUMN head_len INTEGER NOT NULL DEFAULT 0;
+UPDATE runs SET head_len = max(instr(json, CAST(',"stdout":"' AS BLOB)) - 1, 0);
+UPDATE runs SET status = coalesce(json_extract('{' || CAST(substr(json, 1, head_len) AS TEXT) || '}', '$.status'), '')
+    WHERE json_valid('{' || CAST(substr(json, 1, head_len) AS TEXT) || '}');
+DROP INDEX runs_of_key;
+CREATE INDEX runs_listed ON runs (key, created_ms, id, status, head_len);
+CREATE INDEX runs_by_status ON runs (key, status, created_ms, id, head_len);

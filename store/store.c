@@ -4,12 +4,12 @@
  * In the frontend. Its threads put calls on one bounded list; the store's thread takes all that
  * wait and does them in one transaction, so that many callers share one sync of the disk (group
  * commit). Nobody is told before the commit, and when that fails, everyone is told so. A turn of
- * nothing but runs without files, claims of jobs and questions is committed without a sync of its
- * own (SQLite's WAL with synchronous=NORMAL): a power cut may take the last of them, which their
- * clients have, but no other crash can; a sync for each would cost a run more than all else. (A
- * claim that was taken means one attempt more than were counted.) Then finished calls go to the
- * list of their mailbox and its descriptor becomes readable. Retention is part of the transaction
- * that made it necessary; what only grows old is looked for once a minute.
+ * nothing but runs without files, sums of usage, claims of jobs and questions is committed without
+ * a sync of its own (SQLite's WAL with synchronous=NORMAL): a power cut may take the last of them,
+ * which their clients have, but no other crash can; a sync for each would cost a run more than all
+ * else. (A claim that was taken means one attempt more than were counted.) Then finished calls go
+ * to the list of their mailbox and its descriptor becomes readable. Retention is part of the
+ * transaction that made it necessary; what only grows old is looked for once a minute.
  */
 #include "store/store.h"
 #include "lib/clock.h"
@@ -78,7 +78,7 @@ static int choose_sync(struct store *s, bool sync)
 void store_turn(struct store *s, struct store_call *list)
 {
     const struct store_settings settings = settings_of(s);
-    s->wrote = s->failed = false;
+    s->wrote = s->wrote_once = s->failed = false;
     int error = choose_sync(s, needs_sync(list));
     if (error == 0)
         error = store_step(s, store_statement(s, ST_BEGIN));
@@ -86,6 +86,10 @@ void store_turn(struct store *s, struct store_call *list)
         c->error = error == 0 && is_open(s) ? store_serve(s, c) : EIO;
     if (error == 0 && is_open(s) && (s->wrote || !list))
         error = store_retain(s, &settings, store_now_ms());
+    if (error == 0 && is_open(s) && (s->wrote_once || !list))
+        error = store_once_retain(s, &settings, store_now_ms());
+    if (error == 0 && is_open(s) && !list)
+        error = store_usage_retain(s, store_now_ms());
     if (error == 0)
         error = commit(s);
     else if (is_open(s))
@@ -237,6 +241,8 @@ int store_open(int dir_fd, const struct store_settings *settings, struct store *
         r = store_objects_clean(s, err);
     if (r == 0)
         r = store_outputs_clean(s, err);
+    if (r == 0)
+        r = store_once_lose(s, err);
     if (r < 0) {
         store_close(s);
         return r;

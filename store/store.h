@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* store - what the service remembers outside of volumes: runs, files that were uploaded or left
- * behind by runs (objects), and jobs (store/jobs.h) with what they wrote (outputs).
+ * behind by runs (objects), jobs (store/jobs.h) with what they wrote (outputs), answers to requests
+ * that may come again (once), and what keys used.
  *
  * In the frontend, in its state directory and nowhere else: `store.db` (SQLite, WAL),
  * `objects/<sha256>` and `outputs/<id of a job>.txt`. A thread of its own does all that may touch a
@@ -8,7 +9,8 @@
  * is bounded. Schema: store/schema.sql, migrations by number. Objects are content-addressed,
  * written to a temporary file, fsync'ed and renamed before any row names them; rows name them
  * before anyone is told; the start removes what no row names. Retention: by age, oldest first; by
- * count and by bytes, the oldest of the key that has most.
+ * count and by bytes, the oldest of the key that has most. A request that is OPEN at a start is
+ * LOST then: nobody works on it.
  */
 #pragma once
 #include "store/jobs.h"
@@ -24,11 +26,17 @@ struct store;
 #define STORE_ARTIFACTS_MAX 100u
 #define STORE_CALLS_MAX 1024u /* that wait */
 #define STORE_JSON_MAX (64u << 20)
+#define STORE_STATUS_ROOM 16
+#define STORE_ONCE_NAME_MAX 255u
+#define STORE_ONCE_ANSWER_MAX (1u << 20)
+#define STORE_USAGE_DAYS 400 /* they are kept */
+#define STORE_USAGE_KEYS_MAX 100u
 
 struct store_settings {
     uint64_t age_s, runs_max; /* what is older, and runs beyond that many, goes; 0: never */
     uint64_t bytes_max;       /* of all objects and runs together: then some go; 0: any */
-    uint64_t key_bytes_max, key_files_max; /* uploads of one key; 0: any */
+    uint64_t key_bytes_max, key_files_max;         /* uploads of one key; 0: any */
+    uint64_t once_age_s, once_max, once_bytes_max; /* requests that may come again; 0: any */
 };
 
 struct store_object { /* one name of some content */
@@ -42,8 +50,57 @@ struct store_run {
     int64_t created_ms;
     char *json; /* the answer's members without artifacts and braces; malloc'ed; may be NULL */
     size_t json_len;
+    size_t head_len; /* PUT_RUN: so much of json is shown in lists */
+    char status[STORE_STATUS_ROOM];
     struct store_object *artifacts; /* malloc'ed; PUT_RUN reads their ids only */
     size_t artifact_count;
+};
+
+/* Runs of a key, the newest first. */
+struct store_list {
+    char status[STORE_STATUS_ROOM]; /* "": any */
+    int64_t before_ms;              /* behind this run; INT64_MAX and "": from the newest on */
+    char before_id[STORE_ID_ROOM];
+    size_t limit;
+    char *text; /* result, malloc'ed: "{...},{...}" */
+    size_t len;
+    bool more; /* there are; before_* are then the last one's that is shown */
+};
+
+/* A request that is to be done once, whoever repeats it. OPEN to LOST are kept. */
+enum store_once_state {
+    STORE_ONCE_OPEN,     /* it is under way */
+    STORE_ONCE_ANSWERED, /* the answer is kept */
+    STORE_ONCE_UNKEPT,   /* it is over; its answer was too large, or had to go */
+    STORE_ONCE_LOST,     /* it began, and nobody knows how it ended: its process died */
+    STORE_ONCE_NEW,      /* BEGIN: nobody had asked so; now it is OPEN. END: forget it */
+    STORE_ONCE_OTHER,    /* BEGIN: something else was asked for under this name */
+};
+struct store_once {
+    char name[STORE_ONCE_NAME_MAX + 1];
+    unsigned char request[32]; /* a hash of what is asked for */
+    enum store_once_state state;
+    int status; /* the answer's, of HTTP; likewise the next one */
+    char type[64];
+    char *answer; /* headers (as the caller likes) and body. END: the caller's; BEGIN: result,
+                     malloc'ed */
+    size_t head_len, answer_len;
+};
+
+struct store_usage { /* of one key on one day */
+    char key[STORE_KEY_MAX + 1];
+    int64_t day; /* since the epoch, UTC */
+    uint64_t runs, jobs, cpu_us, wall_us, output_bytes;
+};
+struct store_usages {
+    struct store_usage *at; /* ADD: the caller's; GET: result, malloc'ed, by key and day */
+    size_t count;
+    /* GET: */
+    int64_t from, to; /* days, both included */
+    bool all;         /* of all keys, from `next` on; else of the call's key */
+    size_t limit;     /* of keys */
+    char next[STORE_KEY_MAX + 1];
+    bool more; /* there are keys from `next` on */
 };
 
 enum store_verb {
@@ -72,6 +129,13 @@ enum store_verb {
     STORE_LIST_JOBS,   /* list, and key: whose */
     STORE_GET_OUTPUT,  /* object.id (of a job), and key unless any_key -> object.name, size,
                           created_ms, fd; ENOENT; EAGAIN: it has not ended */
+
+    STORE_LIST_RUNS,  /* runs and key -> runs; EAGAIN: `borrow` said no */
+    STORE_ONCE_BEGIN, /* once.name, once.request and key -> once.state, durable when it is NEW; the
+                         rest when it is ANSWERED. EAGAIN: `borrow` said no */
+    STORE_ONCE_END,   /* once and key: an OPEN one becomes that, durable; with NEW it goes */
+    STORE_ADD_USAGE,  /* usages: are added to what is there; not synced */
+    STORE_GET_USAGE,  /* usages and key -> usages */
 };
 
 /* One call; the caller's memory, with all it points to, until on_done. Zero-initialise. */
@@ -88,9 +152,12 @@ struct store_call {
     const char *data; /* PUT_OBJECT: not NULL: instead of fd */
     size_t len;
     uint64_t bytes_max;
-    bool (*borrow)(size_t n);                 /* GET_RUN, if not NULL: may json take so much? Asked
-                                                 in the store's thread */
-    size_t borrowed;                          /* what it said yes to: the caller's to return */
+    bool (*borrow)(size_t n); /* if not NULL: may the result take so much? Asked in
+                                 the store's thread */
+    size_t borrowed;          /* what it said yes to: the caller's to return */
+    struct store_list *runs;  /* of the verbs that name them */
+    struct store_once *once;
+    struct store_usages *usages;
     int error;                                /* 0 or errno */
     void (*on_done)(struct store_call *call); /* in the thread of the mailbox */
     struct store_mailbox *mailbox;

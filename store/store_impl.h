@@ -46,6 +46,21 @@ enum store_statement {
     ST_JOB_DROP,
     ST_JOB_OLDEST,
     ST_JOB_OLDEST_OF,
+    ST_RUN_LIST,
+    ST_RUN_LIST_STATUS,
+    ST_ONCE_GET,
+    ST_ONCE_PUT,
+    ST_ONCE_END,
+    ST_ONCE_DROP,
+    ST_ONCE_EXPIRE,
+    ST_ONCE_TOTALS,
+    ST_ONCE_DROP_OLDEST,
+    ST_ONCE_EMPTY_OLDEST,
+    ST_USAGE_ADD,
+    ST_USAGE_GET,
+    ST_USAGE_KEY_FROM,
+    ST_USAGE_KEY_AFTER,
+    ST_USAGE_EXPIRE,
     ST_COUNT,
 };
 
@@ -69,8 +84,10 @@ struct store {
     char (*doubtful_outputs)[STORE_JOB_ID_ROOM];
     size_t doubtful_output_count, doubtful_output_room;
     bool output_placed; /* something was renamed into outputs/ ... */
-    bool placed; /* something was renamed into objects/ and the directory is not on disk yet */
-    bool wrote;  /* in this transaction */
+    bool placed;     /* something was renamed into objects/ and the directory is not on disk yet */
+    bool wrote;      /* in this transaction */
+    bool wrote_once; /* there, too: of what may come again */
+    int64_t usage_day;    /* up to which usage has been tidied */
     bool failed, trouble; /* this turn, the last one: said once, not each time */
 
     pthread_mutex_t lock; /* of all that follows */
@@ -89,6 +106,28 @@ struct store_new {
     struct store_sha256 sha256;
     uint64_t size;
 };
+
+/* ---- what the verbs do with statements ---- */
+static inline void bind_text(sqlite3_stmt *st, int at, const char *text)
+{
+    (void)sqlite3_bind_text(st, at, text, -1, SQLITE_STATIC);
+}
+/* "" where it does not fit. */
+static inline void copy_column(sqlite3_stmt *st, int at, char *ret, size_t room)
+{
+    const char *text = sqlite3_column_blob(st, at);
+    size_t len = (size_t)sqlite3_column_bytes(st, at);
+    len = text && len < room ? len : 0;
+    if (len)
+        memcpy(ret, text, len);
+    ret[len] = 0;
+}
+int store_errno(struct store *s, int rc);
+/* SQLITE_ROW -> 0, SQLITE_DONE -> ENOENT. */
+static inline int found(struct store *s, int rc)
+{
+    return rc == SQLITE_ROW ? 0 : rc == SQLITE_DONE ? ENOENT : store_errno(s, rc);
+}
 
 /* schema.c: the database's tables as this program wants them. */
 int store_migrate(sqlite3 *db, struct err *err);
@@ -130,6 +169,16 @@ int store_get_output(struct store *s, struct store_call *call);
 /* Frees what the call made, of which its caller will hear nothing. */
 void store_forget_job(struct store_call *call);
 int store_drop_job(struct store *s, const char *id);
+/* list.c, once.c, usage.c: their verbs; 0 or errno. */
+int store_list_runs(struct store *s, struct store_call *c);
+int store_once_begin(struct store *s, struct store_call *c);
+int store_once_end(struct store *s, struct store_call *c);
+int store_once_retain(struct store *s, const struct store_settings *settings, int64_t now_ms);
+/* At the start: nobody works on what is OPEN. */
+int store_once_lose(struct store *s, struct err *err);
+int store_usage_add(struct store *s, struct store_call *c);
+int store_usage_get(struct store *s, struct store_call *c);
+int store_usage_retain(struct store *s, int64_t now_ms);
 /* calls.c: one call inside of a transaction. */
 bool store_needs_sync(const struct store_call *call); /* a power cut must not take it once told */
 int store_serve(struct store *s, struct store_call *call);

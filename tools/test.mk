@@ -26,6 +26,9 @@ STORE_USES := $(call arc,store lib)
 $B/t/store: t/unit/store.c $(STORE_USES)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(STORE_USES) -lsqlite3 -lcrypto -lpthread
+$B/t/store_%: t/unit/store_%.c $(STORE_USES)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(STORE_USES) -lsqlite3 -lcrypto -lpthread
 # Leaves of the frontend, tested without its HTTP library.
 JSON_SRC := frontend/parse.c frontend/parse_work.c frontend/lang.c frontend/json_out.c
 JSON_USES := $(JSON_SRC:%.c=$B/%.o) $(call arc,protocol lib)
