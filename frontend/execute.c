@@ -34,10 +34,29 @@ void run_drop_output(struct run *run)
         output_fini(&run->out[i]);
 }
 
+/* Once, when it is over: in its key's usage. What its client did not wait for counts as well. */
+static void count(struct run *run)
+{
+    const struct proto_result *r = &run->result;
+    if (run->counted || !run->finished || r->outcome != PROTO_OK)
+        return;
+    struct store_usage u = {.runs = 1, .cpu_us = r->cpu_us, .wall_us = r->wall_us};
+    for (size_t i = 0; i + 1 < r->stage_count; i++) { /* the last one is the run's own */
+        u.cpu_us += r->stages[i].cpu_us;
+        u.wall_us += r->stages[i].wall_us;
+    }
+    for (unsigned i = 0; i < run->out_count; i++)
+        u.output_bytes += run->out[i].total;
+    memcpy(u.key, run->key, sizeof u.key);
+    usage_add(run->front, &u);
+    run->counted = true;
+}
+
 void run_free_if_unused(struct run *run)
 {
     if (run->req || run->open || (run->work && work_is_busy(run->work)))
         return;
+    count(run);
     run_drop_output(run);
     work_free(run->work);
     free(run);
@@ -119,6 +138,7 @@ static void try_answer(struct run *run)
     if (!is_ended(run))
         return;
     http_timer_cancel(&run->timer);
+    count(run);
     if (run->job) {
         job_on_result(ptr_take(&run->job), &run->result);
         run_free_if_unused(run);
@@ -154,6 +174,7 @@ static void answer_outcome(struct run *run, const struct proto_result *r)
         [PROTO_TOO_MANY] = {429, true},
     };
     bool named = r->field[0] != 0;
+    http_mark_begun(run->req, r->outcome == PROTO_INTERNAL);
     struct answer_error e = {.status = table[r->outcome].status,
                              .code = proto_outcome_name(r->outcome)};
     if (table[r->outcome].retry)
@@ -413,8 +434,11 @@ int run_send(struct run *run, const struct run_caller *caller, const struct pars
         r = upstream_execute(&f->upstream, &x, ends.fds, ends.count, &run->call, due_ns, &err);
     if (r < 0 && r != -EAGAIN)
         LOG(ERROR, "send_execute", F_STR("error", err.text));
+    (void)snprintf(run->key, sizeof run->key, "%s", caller->key);
     run->tag = x.tag;
     run->open = r == 0;
+    if (r == 0 && run->req)
+        http_mark_begun(run->req, true);
     if (r == 0 && !run->job) /* a job's are watched from the beginning */
         http_timer_set(f->server, &run->timer, clock_now_ns() + WATCH_AFTER_MS * CLOCK_NS_PER_MS);
     for (size_t i = 0; i < ends.own_count; i++)

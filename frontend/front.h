@@ -9,6 +9,7 @@
 #include "frontend/parse.h"
 #include "frontend/upstream.h"
 #include "frontend/urls.h"
+#include "frontend/usage.h"
 #include "store/store.h"
 #include <pthread.h>
 
@@ -34,6 +35,7 @@ struct front {
     int null_fd; /* /dev/null, read-only, opened before the restrictions; of the process */
     bool first;  /* of all threads: it sets what is the process's, such as the log */
     pthread_t thread;
+    struct usage usage;
 };
 
 /* Who answers a request later; embedded in that state, and *http_data(req) points to it. */
@@ -71,4 +73,6 @@ route_handler archive_on_get, archive_on_post;
 route_handler execute_on_request;
 route_handler work_on_request, runs_on_get, runs_on_delete;
 route_handler jobs_on_submit, jobs_on_status, jobs_on_output, jobs_on_list, jobs_on_delete;
+route_handler runs_on_list; /* runs_list.c */
+route_handler usage_on_get;
 route_handler openapi_on_get;

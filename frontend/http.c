@@ -14,6 +14,7 @@
 #include "frontend/http_impl.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
+#include <assert.h>
 #include <inttypes.h>
 #include <sys/random.h>
 
@@ -170,7 +171,9 @@ static void do_proceed(h2o_generator_t *self, h2o_req_t *req)
 
 void http_more(struct http_request *r)
 {
-    if (r->head_sent && !r->sending && !r->filling)
+    if (r->copy)
+        http_copy_more(r->copy);
+    else if (r->head_sent && !r->sending && !r->filling)
         send_chunk(r);
 }
 
@@ -268,7 +271,8 @@ static void begin(struct http_request *r, int status, const struct http_header *
 
 bool http_is_head(const struct http_request *r)
 {
-    return h2o_memis(r->req->input.method.base, r->req->input.method.len, H2O_STRLIT("HEAD"));
+    struct http_text method = http_method(r);
+    return h2o_memis(method.at, method.len, H2O_STRLIT("HEAD"));
 }
 
 void http_respond_as(struct http_request *r, int status, const struct http_header *headers,
@@ -276,6 +280,14 @@ void http_respond_as(struct http_request *r, int status, const struct http_heade
 {
     if (r->gone || r->started)
         return;
+    if (r->copy) {
+        http_copy_answer(r, &(struct http_answer){.status = status,
+                                                  .headers = headers,
+                                                  .content_type = content_type,
+                                                  .body = body,
+                                                  .len = len});
+        return;
+    }
     begin(r, status, headers, content_type);
     r->req->res.content_length = len;
     r->bytes = len;
@@ -311,6 +323,14 @@ static void start_chunks(struct http_request *r)
 void http_stream_as(struct http_request *r, int status, const struct http_header *headers,
                     const char *content_type, http_fill fill, void *data)
 {
+    if (r->copy) {
+        http_copy_answer(r, &(struct http_answer){.status = status,
+                                                  .headers = headers,
+                                                  .content_type = content_type,
+                                                  .fill = fill,
+                                                  .fill_data = data});
+        return;
+    }
     if (r->gone || r->started || !make_chunk(r))
         return;
     r->fill = fill;
@@ -339,6 +359,7 @@ static size_t fill_from_file(void *data, char *at, size_t room, bool *ret_last)
 void http_respond_fd(struct http_request *r, int status, const struct http_header *headers,
                      const char *content_type, int fd, uint64_t offset, uint64_t len)
 {
+    assert(!r->copy);
     fd_close(&r->file_fd);
     r->file_fd = fd;
     if (r->gone || r->started || !make_chunk(r))
@@ -369,28 +390,40 @@ void http_request_gone(struct http_request *r)
 
 void http_close_after(struct http_request *r)
 {
-    r->req->http1_is_persistent = 0;
+    if (r->copy)
+        http_copy_close_after(r->copy);
+    else
+        r->req->http1_is_persistent = 0;
+}
+
+/* The path and what is behind it. */
+static struct http_text target_of(const struct http_request *r)
+{
+    if (r->copy)
+        return http_copy_target(r->copy);
+    return (struct http_text){r->req->input.path.base, r->req->input.path.len};
 }
 
 struct http_text http_method(const struct http_request *r)
 {
+    if (r->copy)
+        return http_copy_method(r->copy);
     return (struct http_text){r->req->input.method.base, r->req->input.method.len};
 }
 
 struct http_text http_path(const struct http_request *r)
 {
-    h2o_iovec_t p = r->req->input.path;
-    const char *query = p.len ? memchr(p.base, '?', p.len) : NULL;
-    return (struct http_text){p.base, query ? (size_t)(query - p.base) : p.len};
+    struct http_text p = target_of(r);
+    const char *query = p.len ? memchr(p.at, '?', p.len) : NULL;
+    return (struct http_text){p.at, query ? (size_t)(query - p.at) : p.len};
 }
 
 struct http_text http_query(const struct http_request *r)
 {
-    h2o_iovec_t p = r->req->input.path;
-    struct http_text path = http_path(r);
+    struct http_text p = target_of(r), path = http_path(r);
     if (path.len == p.len)
-        return (struct http_text){p.base, 0};
-    return (struct http_text){p.base + path.len + 1, p.len - path.len - 1};
+        return (struct http_text){p.at, 0};
+    return (struct http_text){p.at + path.len + 1, p.len - path.len - 1};
 }
 
 static ssize_t find_header(const struct http_request *r, const char *name, ssize_t after)
@@ -403,6 +436,8 @@ static ssize_t find_header(const struct http_request *r, const char *name, ssize
 
 struct http_text http_header_of(const struct http_request *r, const char *name)
 {
+    if (r->copy)
+        return http_copy_header(r->copy, name, 0);
     ssize_t at = find_header(r, name, -1);
     if (at < 0)
         return (struct http_text){NULL, 0};
@@ -412,12 +447,18 @@ struct http_text http_header_of(const struct http_request *r, const char *name)
 
 bool http_header_repeats(const struct http_request *r, const char *name)
 {
+    if (r->copy)
+        return http_copy_header(r->copy, name, 1).at;
     ssize_t at = find_header(r, name, -1);
     return at >= 0 && find_header(r, name, at) >= 0;
 }
 
 void http_add_header(struct http_request *r, const char *name, const char *value)
 {
+    if (r->copy) {
+        http_copy_add_header(r->copy, name, value);
+        return;
+    }
     h2o_iovec_t copy = h2o_strdup(&r->req->pool, value, SIZE_MAX);
     h2o_add_header_by_str(&r->req->pool, &r->req->res.headers, name, strlen(name), 1, NULL,
                           copy.base, copy.len);
@@ -425,6 +466,8 @@ void http_add_header(struct http_request *r, const char *name, const char *value
 
 struct http_text http_body(const struct http_request *r)
 {
+    if (r->copy)
+        return http_copy_body(r->copy);
     return (struct http_text){r->req->entity.base, r->req->entity.len};
 }
 

@@ -121,6 +121,35 @@ void http_add_header(struct http_request *req, const char *name, const char *val
 /* The connection is closed after this answer. Before answering. */
 void http_close_after(struct http_request *req);
 
+/* What a request was answered. All of it is the caller's, but fill's data, which last until the
+ * request ends. */
+struct http_answer {
+    int status;
+    const struct http_header *headers; /* or NULL */
+    const char *content_type;          /* or NULL */
+    const void *body;                  /* without a fill */
+    size_t len;
+    http_fill fill;
+    void *fill_data;
+    bool closes; /* http_close_after */
+};
+struct http_sink {
+    void (*on_answer)(void *user, const struct http_answer *answer); /* once */
+    void (*on_more)(void *user);                                     /* http_more */
+};
+/* A request that asks the same as another (which is no copy), goes on when that one ends, and whose
+ * answer goes to the sink instead of a client. on_gone and on_end are not called for it. Its body
+ * is the other's: drop it before that ends. It has no place for uploads (http_body_receive) and
+ * files (http_respond_fd). NULL: no memory. */
+struct http_request *http_copy_new(const struct http_request *req, const struct http_sink *sink,
+                                   void *user);
+void http_copy_drop_body(struct http_request *copy);
+void http_copy_free(struct http_request *copy); /* NULL does nothing */
+/* What the request asks for may have been done by now, whatever it is answered from here on; or,
+ * after all, it was not. For copies; on others it does nothing. */
+void http_mark_begun(struct http_request *req, bool begun);
+bool http_copy_is_begun(const struct http_request *copy);
+
 /* One-shot, on CLOCK_MONOTONIC. Zero-initialise; the owner cancels it before its memory goes. */
 struct http_timer {
     uint64_t due_ns; /* 0: not armed */

@@ -38,6 +38,7 @@ struct http_conn {
 
 struct http_request {
     h2o_generator_t generator; /* first: the library hands it back */
+    struct http_copy *copy;    /* it stands for another: there is neither of the next two */
     h2o_req_t *req;
     struct http_conn *conn;
     void *data;
@@ -107,6 +108,15 @@ void http_request_gone(struct http_request *r);
 void http_request_break(struct http_request *r);
 void http_make_id(struct http_server *s, const h2o_req_t *req, char id[HTTP_REQUEST_ID_MAX + 1]);
 const char *http_reason(int status);
+/* http_copy.c: what the functions of http.h do with a copy. */
+struct http_text http_copy_method(const struct http_copy *c);
+struct http_text http_copy_target(const struct http_copy *c);
+struct http_text http_copy_body(const struct http_copy *c);
+struct http_text http_copy_header(const struct http_copy *c, const char *name, size_t nth);
+void http_copy_add_header(struct http_copy *c, const char *name, const char *value);
+void http_copy_close_after(struct http_copy *c);
+void http_copy_answer(struct http_request *r, const struct http_answer *given);
+void http_copy_more(struct http_copy *c);
 /* http_error.c: makes the library's own error answers look like ours. */
 void http_errors_init(struct http_server *s);
 /* http_watch.c */

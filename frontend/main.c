@@ -69,7 +69,10 @@ static void take_store_settings(struct front *f, const struct proto_store *s)
                                             .runs_max = s->runs_max,
                                             .bytes_max = s->bytes_max,
                                             .key_bytes_max = s->key_bytes_max,
-                                            .key_files_max = s->key_files_max};
+                                            .key_files_max = s->key_files_max,
+                                            .once_age_s = s->once_age_s,
+                                            .once_max = s->once_max,
+                                            .once_bytes_max = s->once_bytes_max};
     f->file_bytes_max = s->file_bytes_max;
     f->url_lifetime_s = s->url_lifetime_s;
     (void)snprintf(f->base_url, sizeof f->base_url, "%s", s->public_base_url);
@@ -98,10 +101,10 @@ static bool on_hello(void *user, const struct proto_hello *h, const int *fds, si
         return false;
     lang_list_set(&f->languages, h);
     f->timeout_ms_max = h->timeout_ms_max;
+    f->max_wait_ms = h->max_wait_ms;
     f->upload_bytes_max = h->upload_bytes_max;
     take_store_settings(f, &h->store);
     f->greeted = true;
-    f->max_wait_ms = h->max_wait_ms;
     capabilities_on_hello(f, h);
     http_server_set(f->server, &settings);
     if (h->draining) {
@@ -123,6 +126,7 @@ static void on_tick(struct http_timer *t)
     }
     upstream_tick(&f->upstream, now);
     work_on_tick(f);
+    usage_on_tick(f, now);
     if (atomic_load(&engine_state) != ENGINE_FINE)
         end(f);
     http_timer_set(f->server, t, now + (f->ending ? ENDING_MS : TICK_MS) * CLOCK_NS_PER_MS);
@@ -198,6 +202,7 @@ static void *serve(void *data)
 {
     struct front *f = data;
     http_run(f->server);
+    usage_finish(f);
     output_pipes_fini(&f->pipes);
     return NULL;
 }

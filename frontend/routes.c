@@ -12,6 +12,7 @@
 #include "frontend/answer.h"
 #include "frontend/front.h"
 #include "frontend/multipart.h"
+#include "frontend/once.h"
 #include "keys/keys.h"
 #include "lib/clock.h"
 #include "lib/log.h"
@@ -78,6 +79,7 @@ static void languages(struct front *f, struct http_request *req, const struct ht
 #define WHILE_DRAINING 2u    /* also when the service stops */
 #define UPLOAD 4u            /* bodies up to files.upload_max_mb, by http_body_receive */
 #define FORM 8u              /* likewise, but a form with a file of up to store.file_max_mb */
+#define ONCE 16u             /* may come with an Idempotency-Key; no {name} in its path */
 
 struct route {
     const char *method, *path;
@@ -89,7 +91,7 @@ struct route {
 #define FILES_PATH "/v1/namespaces/{id}/files/{path...}"
 #define ARCHIVE_PATH "/v1/namespaces/{id}/archive"
 static const struct route routes[] = {
-    {"POST", "/execute", KEY_EXECUTE, 0, execute_on_request},
+    {"POST", "/execute", KEY_EXECUTE, ONCE, execute_on_request},
     {"GET", FILES_PATH, KEY_NAMESPACES, HEAD_TOO, files_on_get},
     {"PUT", FILES_PATH, KEY_NAMESPACES, UPLOAD, files_on_put},
     {"DELETE", FILES_PATH, KEY_NAMESPACES, 0, files_on_delete},
@@ -102,7 +104,9 @@ static const struct route routes[] = {
     {"DELETE", "/v1/files/{id}", KEY_FILES, 0, uploads_on_delete},
     {"GET", "/health", 0, HEAD_TOO | WHILE_DRAINING, health},
     {"GET", "/v1/health", 0, HEAD_TOO | WHILE_DRAINING, health},
-    {"POST", "/v1/runs", KEY_RUNS, 0, work_on_request},
+    {"POST", "/v1/runs", KEY_RUNS, ONCE, work_on_request},
+    {"GET", "/v1/runs", KEY_RUNS, HEAD_TOO | WHILE_DRAINING, runs_on_list},
+    {"GET", "/v1/usage", AUTH_ANY_KEY, HEAD_TOO | WHILE_DRAINING, usage_on_get},
     {"GET", "/v1/runs/{id}", KEY_RUNS, HEAD_TOO | WHILE_DRAINING, runs_on_get},
     {"DELETE", "/v1/runs/{id}", KEY_RUNS, WHILE_DRAINING, runs_on_delete},
     {"POST", "/submit", KEY_RUNS, 0, jobs_on_submit},
@@ -188,10 +192,12 @@ void routes_on_request(void *front, struct http_request *req)
     if (r && draining && !(r->flags & WHILE_DRAINING))
         answer_error(req, &(struct answer_error){503, "draining", 1000, NULL},
                      "the service is stopping");
-    else if (r && auth_admit(f, req, r->scope))
-        r->run(f, req, params);
-    else if (r)
+    else if (r && !auth_admit(f, req, r->scope))
         return; /* answered */
+    else if (r && (r->flags & ONCE) && once_on_request(f, req, r->run))
+        return; /* it goes on there */
+    else if (r)
+        r->run(f, req, params);
     else if (allow[0])
         answer_error(req, &(struct answer_error){405, "method_not_allowed", 0, allow},
                      "this path takes %s", allow);

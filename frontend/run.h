@@ -17,6 +17,7 @@ struct run {
     uint64_t tag;
     bool open;     /* the engine still owes a Result */
     bool finished; /* the Result is there */
+    bool counted;  /* in its key's usage */
     bool base64;
     unsigned out_count; /* 2, or all four; a job's are its own */
     struct output out[RUN_OUTPUTS];
@@ -28,10 +29,9 @@ struct run {
     struct job *job; /* whose run it is: it has the outputs (jobs.h) and no request; else NULL */
     struct answer answer;
     char ns_id[PROTO_NS_ID_MAX + 1];
+    char key[STORE_KEY_MAX + 1]; /* whose it is: a label, or "" */
 };
 
-/* Who asks for a run: of a request, auth_caller() says so; a run without one has it from elsewhere.
- * Texts are read while run_send lasts. */
 /* The engine owes a Result after so long at the latest; else it is taken to be broken, and this
  * process ends with it. So it is what a run may take by the settings, and a minute. */
 #define RUN_GRACE_MS_MAX 60000u /* the most that runs.grace_ms may be */
@@ -42,6 +42,8 @@ static inline uint64_t run_longest_ms(unsigned stages, uint64_t timeout_ms_max,
     return stages * (timeout_ms_max + RUN_GRACE_MS_MAX) + max_wait_ms + RUN_SLACK_MS;
 }
 
+/* Who asks for a run: of a request, auth_caller() says so; a run without one has it from elsewhere.
+ * Texts are read while run_send lasts. */
 struct run_caller {
     const char *request_id;                                            /* for the engine's log */
     const char *key;                                                   /* a label; "": nobody's */

@@ -119,6 +119,8 @@ void work_store(struct run *run)
     to->created_ms = w->created_ms;
     to->json = w->members.data;
     to->json_len = w->members.len;
+    to->head_len = w->head_len;
+    (void)snprintf(to->status, sizeof to->status, "%s", w->status);
     w->put.verb = STORE_PUT_RUN;
     w->put.on_done = on_stored;
     if (store_submit(&run->front->mailbox, &w->put) < 0) {

@@ -48,6 +48,8 @@ struct work {
 
     struct store_call put;
     struct buf members, tail;
+    size_t head_len; /* of the members: without what it wrote */
+    const char *status;
     size_t borrowed; /* of the bytes that outputs may take */
 
     /* work_open.c, under its lock: runs that can be found by their id */

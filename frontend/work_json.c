@@ -185,8 +185,10 @@ bool work_put_members(struct work *w)
     struct buf *b = &w->members;
     b->cap = STORE_JSON_MAX;
     answer_put_facts(facts, sizeof facts, r, &shown[0], &shown[1]);
-    (void)buf_addf(b, "%s,\"status\":\"%s\",", w->head, status_of(r));
+    w->status = status_of(r);
+    (void)buf_addf(b, "%s,\"status\":\"%s\",", w->head, w->status);
     (void)buf_add(b, facts, strlen(facts));
+    w->head_len = b->len;
     (void)buf_addf(b, ",\"stdout\":\"");
     put_text(b, shown[0].data, shown[0].len, run->base64);
     (void)buf_addf(b, "\",\"stderr\":\"");

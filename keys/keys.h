@@ -105,6 +105,8 @@ enum key_verdict keys_check(const struct key_set *set, const char *authorization
                             uint64_t now_ns, int64_t now_ms, const struct key **ret,
                             struct key_bucket_state *ret_bucket);
 void key_unref(const struct key *key); /* NULL does nothing */
+/* One reference more; NULL for NULL. */
+const struct key *key_ref(const struct key *key);
 
 /* Has it all of these scopes? NULL - no keys are configured - may everything, as below. */
 bool key_has(const struct key *key, unsigned scopes);

@@ -54,6 +54,13 @@ static void unref_held(struct held *h)
 }
 
 /* Only the address is the caller's to give back. */
+const struct key *key_ref(const struct key *key)
+{
+    if (key)
+        (void)atomic_fetch_add(&((struct held *)(uintptr_t)key)->users, 1);
+    return key;
+}
+
 void key_unref(const struct key *key)
 {
     unref_held((struct held *)(uintptr_t)key);

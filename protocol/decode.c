@@ -396,6 +396,9 @@ static void take_store(const Brood__Wire__StoreSettings *s, struct proto_store *
                                     .key_files_max = s->key_files_max,
                                     .file_bytes_max = s->file_bytes_max,
                                     .url_lifetime_s = s->url_lifetime_s,
+                                    .once_age_s = s->once_age_s,
+                                    .once_max = s->once_max,
+                                    .once_bytes_max = s->once_bytes_max,
                                     .public_base_url = s->public_base_url};
 }
 

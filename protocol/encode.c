@@ -197,6 +197,9 @@ static void fill_store(const struct proto_store *from, Brood__Wire__StoreSetting
     to->key_files_max = from->key_files_max;
     to->file_bytes_max = from->file_bytes_max;
     to->url_lifetime_s = from->url_lifetime_s;
+    to->once_age_s = from->once_age_s;
+    to->once_max = from->once_max;
+    to->once_bytes_max = from->once_bytes_max;
     to->public_base_url = TEXT(from->public_base_url);
 }
 

@@ -281,7 +281,8 @@ struct proto_run_limits {
 struct proto_store {
     uint64_t age_s, runs_max, bytes_max, key_bytes_max, key_files_max, file_bytes_max;
     uint64_t url_lifetime_s;
-    const char *public_base_url; /* without a slash at its end; may be "" */
+    uint64_t once_age_s, once_max, once_bytes_max; /* requests with an Idempotency-Key */
+    const char *public_base_url;                   /* without a slash at its end; may be "" */
 };
 
 /* The frontend's queue of jobs. */

@@ -67,6 +67,8 @@ struct settings {
     uint64_t store_age_ms, store_runs_max, store_bytes_max; /* 7 days, 100,000, 10 GiB */
     uint64_t store_key_bytes_max, store_key_files_max;      /* uploads of a key; 1 GiB, 1,000 */
     uint64_t store_file_bytes_max, store_url_lifetime_ms;   /* 64 MiB, 1 h */
+    uint64_t store_once_age_ms, store_once_max, store_once_bytes_max; /* Idempotency-Keys; 1 day,
+                                                                         100,000, 256 MiB */
     char public_base_url[256]; /* "": http://http.listen:http.port, or none without a port */
 
     /* jobs (R): POST /submit */

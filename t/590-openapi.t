@@ -68,6 +68,11 @@ my $run = conforms('a run', 200, POST => '/v1/runs', json => {language => 'bash'
 is($run->{stdout}, "a,b\n", 'it had its file');
 conforms('a run of a command', 200, POST => '/v1/runs', json => {cmd => 'true', namespace_id => 'alice'});
 conforms('a stored run', 200, GET => "/v1/runs/$run->{id}");
+conforms('stored runs', 200, GET => '/v1/runs?limit=1&status=succeeded');
+conforms('a request with a key of its own', 200, POST => '/execute', {'Idempotency-Key' => 'one'}, json => {namespace_id => 'alice', cmd => 'true'}) for 1, 2;
+conforms('another with the same', 422, POST => '/execute', {'Idempotency-Key' => 'one'}, json => {namespace_id => 'alice', cmd => 'false'});
+conforms('likewise of runs', $_->[0], POST => '/v1/runs', {'Idempotency-Key' => 'two'}, json => {cmd => $_->[1]}) for [200, 'true'], [200, 'true'], [422, 'false'];
+conforms('usage', 200, GET => '/v1/usage?from=2026-01-01&to=2026-11-21');
 conforms('a run that nobody knows', 404, GET => '/v1/runs/run_nobody');
 my $async = conforms('a run that nobody waits for', 202, POST => '/v1/runs', {Prefer => 'respond-async'}, json => {cmd => 'echo on; sleep 60', namespace_id => 'slow'});
 like($async->headers->location, qr{^/v1/runs/run_}, 'with its place');
