@@ -11,18 +11,15 @@
  * by the supervisor before it splits, on reload by a confined child of priv, and by the CLI.
  */
 #include "keys/list.h"
+#include "lib/doc.h"
 #include "lib/err.h"
 #include "lib/num.h"
 #include <fcntl.h>
-#include <stdarg.h>
 #include <sys/stat.h>
-#include <yaml.h>
 
 struct reading {
-    yaml_document_t doc;
-    const char *path;
+    struct doc doc;
     struct key_list *list;
-    struct err *err;
 };
 
 /* One entry on its way. */
@@ -31,65 +28,15 @@ struct entry {
     bool has_hash;
 };
 
-PRINTF_LIKE(4, 5)
-static int bad(struct reading *r, const yaml_node_t *at, const char *where, const char *fmt, ...)
-{
-    char text[160];
-    va_list ap;
-    va_start(ap, fmt);
-    (void)vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    return err_set(r->err, "%.90s:%zu: %.70s: %s", r->path, at->start_mark.line + 1, where, text);
-}
-
-static yaml_node_t *node(struct reading *r, int id)
-{
-    return yaml_document_get_node(&r->doc, id);
-}
-
-/* A scalar's text without a NUL inside; NULL: it is none. */
-static const char *text_of(const yaml_node_t *n)
-{
-    if (!n || n->type != YAML_SCALAR_NODE ||
-        strlen((const char *)n->data.scalar.value) != n->data.scalar.length)
-        return NULL;
-    return (const char *)n->data.scalar.value;
-}
-
-/* Calls `each` for the pairs of a mapping; checks that keys are text and stand once. */
-static int walk_mapping(struct reading *r, yaml_node_t *map, const char *where,
-                        int (*each)(struct reading *r, struct entry *e, const char *key,
-                                    yaml_node_t *key_at, yaml_node_t *value),
-                        struct entry *e)
-{
-    if (map->type != YAML_MAPPING_NODE)
-        return bad(r, map, where, "expected a mapping of keys to values");
-    for (yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top;
-         p++) {
-        yaml_node_t *at = node(r, p->key);
-        const char *key = text_of(at);
-        if (!key)
-            return bad(r, at ? at : map, where, "expected a word as key");
-        for (yaml_node_pair_t *q = map->data.mapping.pairs.start; q < p; q++) {
-            const char *other = text_of(node(r, q->key));
-            if (other && strcmp(other, key) == 0)
-                return bad(r, at, where, "%.40s stands twice", key);
-        }
-        int result = each(r, e, key, at, node(r, p->value));
-        if (result < 0)
-            return result;
-    }
-    return 0;
-}
-
 /* ---- values ------------------------------------------------------------------------------------
  */
 
 static int read_label(struct reading *r, struct entry *e, yaml_node_t *value)
 {
-    const char *text = text_of(value);
+    const char *text = doc_text(value);
     if (!text || !key_label_is_valid(text))
-        return bad(r, value, "label", "expected 1-%u characters of [A-Za-z0-9._@-]", KEY_LABEL_MAX);
+        return doc_bad(&r->doc, value, "label", "expected 1-%u characters of [A-Za-z0-9._@-]",
+                       KEY_LABEL_MAX);
     (void)snprintf(e->e.key.label, sizeof e->e.key.label, "%s", text);
     return 0;
 }
@@ -101,7 +48,7 @@ static int hex(char c)
 
 static int read_hash(struct reading *r, struct entry *e, yaml_node_t *value)
 {
-    const char *text = text_of(value);
+    const char *text = doc_text(value);
     bool fine = text && strlen(text) == 64;
     for (size_t i = 0; fine && i < 32; i++) {
         int high = hex(text[2 * i]), low = hex(text[2 * i + 1]);
@@ -111,28 +58,28 @@ static int read_hash(struct reading *r, struct entry *e, yaml_node_t *value)
     e->has_hash = true;
     /* What stands here instead may be a token: it is not repeated. */
     return fine ? 0
-                : bad(r, value, "sha256",
-                      "expected the 64 lower case hex digits of the token's SHA-256");
+                : doc_bad(&r->doc, value, "sha256",
+                          "expected the 64 lower case hex digits of the token's SHA-256");
 }
 
 static int read_rate(struct reading *r, struct entry *e, yaml_node_t *value)
 {
-    const char *text = text_of(value);
+    const char *text = doc_text(value);
     if (!text || key_parse_rate(text, &e->e.key.rate) < 0)
-        return bad(r, value, "rate",
-                   "expected requests per second, 0.001 to %u or 0, got \"%.40s\"", KEY_RATE_MAX,
-                   text ? text : "something else");
+        return doc_bad(&r->doc, value, "rate",
+                       "expected requests per second, 0.001 to %u or 0, got \"%.40s\"",
+                       KEY_RATE_MAX, text ? text : "something else");
     return 0;
 }
 
 static int read_number(struct reading *r, yaml_node_t *value, const char *where, uint64_t least,
                        uint64_t most, uint64_t *ret)
 {
-    const char *text = text_of(value);
+    const char *text = doc_text(value);
     if (!text || num_parse_u64(text, least, most, ret) < 0)
-        return bad(r, value, where, "expected a whole number from %llu to %llu, got \"%.40s\"",
-                   (unsigned long long)least, (unsigned long long)most,
-                   text ? text : "something else");
+        return doc_bad(
+            &r->doc, value, where, "expected a whole number from %llu to %llu, got \"%.40s\"",
+            (unsigned long long)least, (unsigned long long)most, text ? text : "something else");
     return 0;
 }
 
@@ -149,13 +96,14 @@ static int read_scopes(struct reading *r, struct entry *e, yaml_node_t *value)
     static const char expected[] =
         "expected a list of execute, runs, files, namespaces, admin such as [execute, runs]";
     if (value->type != YAML_SEQUENCE_NODE)
-        return bad(r, value, "scopes", "%s", expected);
+        return doc_bad(&r->doc, value, "scopes", "%s", expected);
     for (yaml_node_item_t *i = value->data.sequence.items.start; i < value->data.sequence.items.top;
          i++) {
-        const char *text = text_of(node(r, *i));
+        const char *text = doc_text(doc_node(&r->doc, *i));
         unsigned bit = text ? key_scope_of(text) : 0;
         if (!bit)
-            return bad(r, node(r, *i), "scopes", "%s, got \"%.40s\"", expected, text ? text : "");
+            return doc_bad(&r->doc, doc_node(&r->doc, *i), "scopes", "%s, got \"%.40s\"", expected,
+                           text ? text : "");
         e->e.key.scopes |= bit;
     }
     return 0;
@@ -163,46 +111,47 @@ static int read_scopes(struct reading *r, struct entry *e, yaml_node_t *value)
 
 static int read_namespaces(struct reading *r, struct entry *e, yaml_node_t *value)
 {
-    const char *text = text_of(value);
+    const char *text = doc_text(value);
     if (!text || !key_pattern_is_valid(text))
-        return bad(r, value, "namespaces",
-                   "expected a namespace id, perhaps ending in *, got \"%.40s\"",
-                   text ? text : "something else");
+        return doc_bad(&r->doc, value, "namespaces",
+                       "expected a namespace id, perhaps ending in *, got \"%.40s\"",
+                       text ? text : "something else");
     (void)snprintf(e->e.key.namespaces, sizeof e->e.key.namespaces, "%s", text);
     return 0;
 }
 
 static int read_expires(struct reading *r, struct entry *e, yaml_node_t *value)
 {
-    const char *text = text_of(value);
+    const char *text = doc_text(value);
     if (!text || key_parse_time(text, &e->e.key.expires_ms) < 0)
-        return bad(r, value, "expires",
-                   "expected a time such as 2027-01-01T00:00:00Z, got \"%.40s\"",
-                   text ? text : "something else");
+        return doc_bad(&r->doc, value, "expires",
+                       "expected a time such as 2027-01-01T00:00:00Z, got \"%.40s\"",
+                       text ? text : "something else");
     return 0;
 }
 
 static int read_policy(struct reading *r, struct entry *e, yaml_node_t *value)
 {
-    const char *text = text_of(value);
+    const char *text = doc_text(value);
     if (!text || !key_policy_is_valid(text))
-        return bad(r, value, "policy", "expected the name of a policy, got \"%.40s\"",
-                   text ? text : "something else");
+        return doc_bad(&r->doc, value, "policy", "expected the name of a policy, got \"%.40s\"",
+                       text ? text : "something else");
     (void)snprintf(e->e.key.policy, sizeof e->e.key.policy, "%s", text);
     return 0;
 }
 
-static int on_limit(struct reading *r, struct entry *e, const char *key, yaml_node_t *at,
-                    yaml_node_t *value)
+static int on_limit(struct doc *d, void *ctx, const char *key, yaml_node_t *at, yaml_node_t *value)
 {
+    struct reading *r = CONTAINER_OF(d, struct reading, doc);
+    struct entry *e = ctx;
     struct key *k = &e->e.key;
     if (strcmp(key, "timeout_ms") == 0)
         return read_number(r, value, "limits.timeout_ms", 1, KEY_MS_MAX, &k->timeout_ms_max);
     if (strcmp(key, "cpu_ms") == 0)
         return read_number(r, value, "limits.cpu_ms", 1, KEY_MS_MAX, &k->cpu_ms_max);
     if (strcmp(key, "memory_mb") != 0)
-        return bad(r, at, "limits", "unknown key %.40s: expected timeout_ms, memory_mb, cpu_ms",
-                   key);
+        return doc_bad(&r->doc, at, "limits",
+                       "unknown key %.40s: expected timeout_ms, memory_mb, cpu_ms", key);
     int result = read_number(r, value, "limits.memory_mb", KEY_MEMORY_MB_MIN, KEY_MEMORY_MB_MAX,
                              &k->memory_bytes_max);
     k->memory_bytes_max <<= 20;
@@ -211,7 +160,7 @@ static int on_limit(struct reading *r, struct entry *e, const char *key, yaml_no
 
 static int read_limits(struct reading *r, struct entry *e, yaml_node_t *value)
 {
-    return walk_mapping(r, value, "limits", on_limit, e);
+    return doc_walk(&r->doc, value, "limits", on_limit, e);
 }
 
 /* ---- entries -----------------------------------------------------------------------------------
@@ -226,13 +175,15 @@ static const struct {
     {"expires", read_expires}, {"policy", read_policy}, {"limits", read_limits},
 };
 
-static int on_member(struct reading *r, struct entry *e, const char *key, yaml_node_t *at,
-                     yaml_node_t *value)
+static int on_member(struct doc *d, void *ctx, const char *key, yaml_node_t *at, yaml_node_t *value)
 {
+    struct reading *r = CONTAINER_OF(d, struct reading, doc);
+    struct entry *e = ctx;
     for (size_t i = 0; i < ARRAY_LEN(members); i++)
         if (strcmp(key, members[i].name) == 0)
             return members[i].read(r, e, value);
-    return bad(r, at, "keys", "unknown key %.40s: expected one of those in etc/keys.yaml", key);
+    return doc_bad(&r->doc, at, "keys", "unknown key %.40s: expected one of those in etc/keys.yaml",
+                   key);
 }
 
 static int read_entry(struct reading *r, yaml_node_t *map)
@@ -241,36 +192,36 @@ static int read_entry(struct reading *r, yaml_node_t *map)
                             .line = (uint32_t)map->start_mark.line + 1,
                             .line_end = (uint32_t)map->end_mark.line + 1,
                             .column = (uint32_t)map->start_mark.column + 1}};
-    int result = walk_mapping(r, map, "keys", on_member, &e);
+    int result = doc_walk(&r->doc, map, "keys", on_member, &e);
     if (result < 0)
         return result;
     if (!*e.e.key.label || !e.has_hash || !e.e.key.scopes)
-        return bad(r, map, "keys", "%s is missing",
-                   !*e.e.key.label ? "label"
-                   : e.has_hash    ? "scopes"
-                                   : "sha256");
+        return doc_bad(&r->doc, map, "keys", "%s is missing",
+                       !*e.e.key.label ? "label"
+                       : e.has_hash    ? "scopes"
+                                       : "sha256");
     if (e.e.key.burst && e.e.key.rate <= 0)
-        return bad(r, map, "burst", "expected a rate beside it");
+        return doc_bad(&r->doc, map, "burst", "expected a rate beside it");
     key_settle_burst(&e.e.key);
     result = key_list_add(r->list, &e.e);
     if (result == -E2BIG)
-        return bad(r, map, "keys", "expected at most %u", KEYS_MAX);
-    return result < 0 ? bad(r, map, "keys", "out of memory") : 0;
+        return doc_bad(&r->doc, map, "keys", "expected at most %u", KEYS_MAX);
+    return result < 0 ? doc_bad(&r->doc, map, "keys", "out of memory") : 0;
 }
 
-static int on_top(struct reading *r, struct entry *e, const char *key, yaml_node_t *at,
-                  yaml_node_t *value)
+static int on_top(struct doc *d, void *ctx, const char *key, yaml_node_t *at, yaml_node_t *value)
 {
-    (void)e;
+    struct reading *r = CONTAINER_OF(d, struct reading, doc);
+    (void)ctx;
     if (strcmp(key, "keys") != 0)
-        return bad(r, at, key, "unknown key: expected keys");
-    if (value->type == YAML_SCALAR_NODE && value->data.scalar.length == 0)
+        return doc_bad(&r->doc, at, key, "unknown key: expected keys");
+    if (doc_is_nothing(value))
         return 0; /* "keys:" with nothing behind it */
     if (value->type != YAML_SEQUENCE_NODE)
-        return bad(r, value, "keys", "expected a list of keys");
+        return doc_bad(&r->doc, value, "keys", "expected a list of keys");
     for (yaml_node_item_t *i = value->data.sequence.items.start; i < value->data.sequence.items.top;
          i++) {
-        int result = read_entry(r, node(r, *i));
+        int result = read_entry(r, doc_node(&r->doc, *i));
         if (result < 0)
             return result;
     }
@@ -282,12 +233,12 @@ static int expect_end(struct reading *r, yaml_parser_t *parser)
 {
     yaml_document_t more;
     if (!yaml_parser_load(parser, &more))
-        return err_set(r->err, "%.90s:%zu: not YAML: %.100s", r->path,
+        return err_set(r->doc.err, "%.90s:%zu: not YAML: %.100s", r->doc.path,
                        parser->problem_mark.line + 1,
                        parser->problem ? parser->problem : "out of memory");
     const yaml_node_t *root = yaml_document_get_root_node(&more);
-    int result = root ? err_set(r->err, "%.90s:%zu: expected one document, got another", r->path,
-                                root->start_mark.line + 1)
+    int result = root ? err_set(r->doc.err, "%.90s:%zu: expected one document, got another",
+                                r->doc.path, root->start_mark.line + 1)
                       : 0;
     yaml_document_delete(&more);
     return result;
@@ -296,17 +247,17 @@ static int expect_end(struct reading *r, yaml_parser_t *parser)
 int keys_read_file(const char *text, size_t len, const char *path, struct key_list *list,
                    struct err *err)
 {
-    struct reading r = {.path = path, .list = list, .err = err};
+    struct reading r = {.doc = {.path = path, .err = err}, .list = list};
     yaml_parser_t parser;
     if (!yaml_parser_initialize(&parser))
         return err_set(err, "%.90s: out of memory", path);
     yaml_parser_set_input_string(&parser, (const unsigned char *)text, len);
     int result = 0;
-    if (yaml_parser_load(&parser, &r.doc)) {
-        yaml_node_t *root = yaml_document_get_root_node(&r.doc);
+    if (yaml_parser_load(&parser, &r.doc.yaml)) {
+        yaml_node_t *root = yaml_document_get_root_node(&r.doc.yaml);
         if (root) /* an empty file: nobody may do anything */
-            result = walk_mapping(&r, root, "the file", on_top, NULL);
-        yaml_document_delete(&r.doc);
+            result = doc_walk(&r.doc, root, "the file", on_top, NULL);
+        yaml_document_delete(&r.doc.yaml);
         if (result == 0)
             result = expect_end(&r, &parser);
     } else {

@@ -6,12 +6,11 @@
  * read by the supervisor before it splits.
  */
 #include "languages/languages.h"
+#include "lib/doc.h"
 #include "lib/err.h"
 #include "lib/num.h"
 #include <ctype.h>
 #include <inttypes.h>
-#include <stdarg.h>
-#include <yaml.h>
 
 #define MS_MAX 86400000u
 #define MIB (1ull << 20)
@@ -19,36 +18,9 @@
 #define PIDS_MAX 32768u
 
 struct reading {
-    yaml_document_t doc;
-    const char *path;
+    struct doc doc;
     struct language *lang;
-    struct err *err;
 };
-
-PRINTF_LIKE(4, 5)
-static int bad(struct reading *r, const yaml_node_t *at, const char *key, const char *fmt, ...)
-{
-    char text[120];
-    va_list ap;
-    va_start(ap, fmt);
-    (void)vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    return err_set(r->err, "%.110s:%zu: %.40s: %s", r->path, at->start_mark.line + 1, key, text);
-}
-
-static yaml_node_t *node(struct reading *r, int id)
-{
-    return yaml_document_get_node(&r->doc, id);
-}
-
-/* A scalar's text without a NUL inside; NULL: it is none. */
-static const char *text_of(const yaml_node_t *n)
-{
-    if (!n || n->type != YAML_SCALAR_NODE ||
-        strlen((const char *)n->data.scalar.value) != n->data.scalar.length)
-        return NULL;
-    return (const char *)n->data.scalar.value;
-}
 
 /* Of a key: where in the struct its value goes is the reader's affair. */
 typedef int read_fn(struct reading *r, void *into, const char *key, yaml_node_t *value);
@@ -65,28 +37,28 @@ static int read_mapping(struct reading *r, yaml_node_t *map, const char *prefix,
 {
     char where[48], expected[96] = "";
     if (map->type != YAML_MAPPING_NODE)
-        return bad(r, map, *prefix ? prefix : "the file", "expected a mapping of keys to values");
+        return doc_bad(&r->doc, map, *prefix ? prefix : "the file",
+                       "expected a mapping of keys to values");
     for (yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top;
          p++) {
-        yaml_node_t *at = node(r, p->key);
-        const char *name = text_of(at);
+        yaml_node_t *at = doc_node(&r->doc, p->key);
+        const char *name = doc_text(at);
         size_t i = 0, n = 0;
         if (!name)
-            return bad(r, at ? at : map, *prefix ? prefix : "the file", "expected a word as key");
+            return doc_bad(&r->doc, at ? at : map, *prefix ? prefix : "the file",
+                           "expected a word as key");
         (void)snprintf(where, sizeof where, "%s%s%.24s", prefix, *prefix ? "." : "", name);
-        for (yaml_node_pair_t *q = map->data.mapping.pairs.start; q < p; q++) {
-            const char *other = text_of(node(r, q->key));
-            if (other && strcmp(other, name) == 0)
-                return bad(r, at, where, "stands twice");
-        }
+        if (doc_key_repeats(&r->doc, map, p))
+            return doc_bad(&r->doc, at, where, "stands twice");
         while (i < count && strcmp(keys[i].name, name) != 0)
             i++;
         for (size_t k = 0; i == count && k < count && n < sizeof expected; k++)
             n += (size_t)snprintf(expected + n, sizeof expected - n, "%s%s", k ? ", " : "",
                                   keys[k].name);
         if (i == count)
-            return bad(r, at, where, "unknown key: expected %s", expected);
-        int result = keys[i].read(r, (char *)into + keys[i].offset, where, node(r, p->value));
+            return doc_bad(&r->doc, at, where, "unknown key: expected %s", expected);
+        int result =
+            keys[i].read(r, (char *)into + keys[i].offset, where, doc_node(&r->doc, p->value));
         if (result < 0)
             return result;
     }
@@ -109,10 +81,10 @@ static bool is_name(const char *name)
 
 static int read_name(struct reading *r, void *into, const char *key, yaml_node_t *value)
 {
-    const char *text = text_of(value);
+    const char *text = doc_text(value);
     if (!is_name(text))
-        return bad(r, value, key, "expected 1-%d of [a-z0-9+#._-], got \"%.40s\"",
-                   LANGUAGE_NAME_ROOM - 1, text ? text : "something else");
+        return doc_bad(&r->doc, value, key, "expected 1-%d of [a-z0-9+#._-], got \"%.40s\"",
+                       LANGUAGE_NAME_ROOM - 1, text ? text : "something else");
     memcpy(into, text, strlen(text) + 1);
     return 0;
 }
@@ -121,12 +93,12 @@ static int read_aliases(struct reading *r, void *into, const char *key, yaml_nod
 {
     struct language *l = into;
     if (value->type != YAML_SEQUENCE_NODE)
-        return bad(r, value, key, "expected a list such as [a, b]");
+        return doc_bad(&r->doc, value, key, "expected a list such as [a, b]");
     for (yaml_node_item_t *at = value->data.sequence.items.start;
          at < value->data.sequence.items.top; at++) {
         if (l->alias_count == LANGUAGE_ALIASES_MAX)
-            return bad(r, value, key, "expected at most %d", LANGUAGE_ALIASES_MAX);
-        int result = read_name(r, l->aliases[l->alias_count], key, node(r, *at));
+            return doc_bad(&r->doc, value, key, "expected at most %d", LANGUAGE_ALIASES_MAX);
+        int result = read_name(r, l->aliases[l->alias_count], key, doc_node(&r->doc, *at));
         if (result < 0)
             return result;
         l->alias_count++;
@@ -137,14 +109,14 @@ static int read_aliases(struct reading *r, void *into, const char *key, yaml_nod
 /* A plain file name: it is placed, and stands in command lines. */
 static int read_source(struct reading *r, void *into, const char *key, yaml_node_t *value)
 {
-    const char *text = text_of(value);
+    const char *text = doc_text(value);
     size_t len = text ? strlen(text) : 0;
     bool ok = len > 0 && len < LANGUAGE_SOURCE_ROOM && isalnum((unsigned char)*text);
     for (size_t i = 0; i < len; i++)
         ok = ok && (isalnum((unsigned char)text[i]) || strchr("._-", text[i]));
     if (!ok)
-        return bad(r, value, key, "expected a file name of [A-Za-z0-9._-], got \"%.40s\"",
-                   text ? text : "something else");
+        return doc_bad(&r->doc, value, key, "expected a file name of [A-Za-z0-9._-], got \"%.40s\"",
+                       text ? text : "something else");
     memcpy(into, text, len + 1);
     return 0;
 }
@@ -166,17 +138,18 @@ static int read_argv(struct reading *r, void *into, const char *key, yaml_node_t
     struct language_texts *to = into;
     if (value->type != YAML_SEQUENCE_NODE ||
         value->data.sequence.items.start == value->data.sequence.items.top)
-        return bad(r, value, key, "expected a list of words: [program, argument, ...]");
+        return doc_bad(&r->doc, value, key, "expected a list of words: [program, argument, ...]");
     for (yaml_node_item_t *at = value->data.sequence.items.start;
          at < value->data.sequence.items.top; at++) {
-        const char *text = text_of(node(r, *at));
+        const char *text = doc_text(doc_node(&r->doc, *at));
         if (!text)
-            return bad(r, node(r, *at), key, "expected a list of words");
+            return doc_bad(&r->doc, doc_node(&r->doc, *at), key, "expected a list of words");
         if (to->count == LANGUAGE_ARGV_MAX || !add_text(to, text))
-            return bad(r, node(r, *at), key, "expected at most %d words of %d bytes in all",
-                       LANGUAGE_ARGV_MAX, LANGUAGE_TEXT_ROOM);
+            return doc_bad(&r->doc, doc_node(&r->doc, *at), key,
+                           "expected at most %d words of %d bytes in all", LANGUAGE_ARGV_MAX,
+                           LANGUAGE_TEXT_ROOM);
     }
-    return *to->text ? 0 : bad(r, value, key, "expected a program");
+    return *to->text ? 0 : doc_bad(&r->doc, value, key, "expected a program");
 }
 
 static int read_env(struct reading *r, void *into, const char *key, yaml_node_t *value)
@@ -184,19 +157,22 @@ static int read_env(struct reading *r, void *into, const char *key, yaml_node_t 
     struct language_texts *to = into;
     char pair[LANGUAGE_TEXT_ROOM];
     if (value->type != YAML_MAPPING_NODE)
-        return bad(r, value, key, "expected a mapping of names to values");
+        return doc_bad(&r->doc, value, key, "expected a mapping of names to values");
     for (yaml_node_pair_t *p = value->data.mapping.pairs.start; p < value->data.mapping.pairs.top;
          p++) {
-        const char *name = text_of(node(r, p->key)), *text = text_of(node(r, p->value));
+        const char *name = doc_text(doc_node(&r->doc, p->key)),
+                   *text = doc_text(doc_node(&r->doc, p->value));
         bool ok = name && *name && !isdigit((unsigned char)*name);
         for (const char *c = ok ? name : ""; *c; c++)
             ok = ok && (isalnum((unsigned char)*c) || *c == '_');
         if (!ok || !text)
-            return bad(r, node(r, p->key), key, "expected NAME: text, with names of [A-Za-z0-9_]");
+            return doc_bad(&r->doc, doc_node(&r->doc, p->key), key,
+                           "expected NAME: text, with names of [A-Za-z0-9_]");
         int len = snprintf(pair, sizeof pair, "%s=%s", name, text);
         if (to->count == LANGUAGE_ENV_MAX || len >= (int)sizeof pair || !add_text(to, pair))
-            return bad(r, node(r, p->key), key, "expected at most %d variables of %d bytes in all",
-                       LANGUAGE_ENV_MAX, LANGUAGE_TEXT_ROOM);
+            return doc_bad(&r->doc, doc_node(&r->doc, p->key), key,
+                           "expected at most %d variables of %d bytes in all", LANGUAGE_ENV_MAX,
+                           LANGUAGE_TEXT_ROOM);
     }
     return 0;
 }
@@ -204,11 +180,12 @@ static int read_env(struct reading *r, void *into, const char *key, yaml_node_t 
 static int read_number(struct reading *r, void *into, const char *key, yaml_node_t *value,
                        uint64_t most, uint64_t factor)
 {
-    const char *text = text_of(value);
+    const char *text = doc_text(value);
     uint64_t v;
     if (!text || num_parse_u64(text, 1, most, &v) < 0)
-        return bad(r, value, key, "expected a whole number from 1 to %" PRIu64 ", got \"%.30s\"",
-                   most, text ? text : "something else");
+        return doc_bad(&r->doc, value, key,
+                       "expected a whole number from 1 to %" PRIu64 ", got \"%.30s\"", most,
+                       text ? text : "something else");
     v *= factor;
     memcpy(into, &v, sizeof v);
     return 0;
@@ -240,7 +217,8 @@ static int read_stage(struct reading *r, void *into, const char *key, yaml_node_
     };
     struct language_stage *stage = into;
     int result = read_mapping(r, value, key, keys, ARRAY_LEN(keys), stage);
-    return result == 0 && stage->argv.count == 0 ? bad(r, value, key, "argv is missing") : result;
+    return result == 0 && stage->argv.count == 0 ? doc_bad(&r->doc, value, key, "argv is missing")
+                                                 : result;
 }
 
 /* ---- the whole ---------------------------------------------------------------------------------
@@ -258,9 +236,10 @@ static int read_language(struct reading *r)
         {"env", read_env, offsetof(struct language, env)},
     };
     struct language *l = r->lang;
-    yaml_node_t *root = yaml_document_get_root_node(&r->doc);
+    yaml_node_t *root = yaml_document_get_root_node(&r->doc.yaml);
     if (!root)
-        return err_set(r->err, "%.110s:1: the file: expected a language, it is empty", r->path);
+        return err_set(r->doc.err, "%.110s:1: the file: expected a language, it is empty",
+                       r->doc.path);
     int result = read_mapping(r, root, "", keys, ARRAY_LEN(keys), l);
     if (result < 0)
         return result;
@@ -269,7 +248,7 @@ static int read_language(struct reading *r)
                           : !l->run.argv.count ? "run"
                           : !l->version.count  ? "version"
                                                : NULL;
-    return missing ? bad(r, root, missing, "is missing") : 0;
+    return missing ? doc_bad(&r->doc, root, missing, "is missing") : 0;
 }
 
 /* A name must find one language. */
@@ -280,8 +259,9 @@ static int check_names(struct reading *r, const struct language_set *set)
         const char *name = i ? l->aliases[i - 1] : l->name;
         const struct language *other = languages_find(set, name);
         if (other)
-            return bad(r, yaml_document_get_root_node(&r->doc), i ? "aliases" : "name",
-                       "%.32s is taken by the language %.32s", name, other->name);
+            return doc_bad(&r->doc, yaml_document_get_root_node(&r->doc.yaml),
+                           i ? "aliases" : "name", "%.32s is taken by the language %.32s", name,
+                           other->name);
     }
     return 0;
 }
@@ -309,7 +289,7 @@ static int expect_end(yaml_parser_t *parser, const char *path, struct err *err)
 int languages_read(const char *text, size_t len, const char *path, struct language_set *set,
                    struct err *err)
 {
-    struct reading r = {.path = path, .err = err};
+    struct reading r = {.doc = {.path = path, .err = err}};
     yaml_parser_t parser;
     if (set->count == LANGUAGES_MAX)
         return err_set(err, "%.110s: expected at most %d languages", path, LANGUAGES_MAX);
@@ -319,11 +299,11 @@ int languages_read(const char *text, size_t len, const char *path, struct langua
         return err_set(err, "%.110s: out of memory", path);
     yaml_parser_set_input_string(&parser, (const unsigned char *)text, len);
     int result;
-    if (yaml_parser_load(&parser, &r.doc)) {
+    if (yaml_parser_load(&parser, &r.doc.yaml)) {
         result = read_language(&r);
         if (result == 0)
             result = check_names(&r, set);
-        yaml_document_delete(&r.doc);
+        yaml_document_delete(&r.doc.yaml);
         if (result == 0)
             result = expect_end(&parser, path, err);
     } else {

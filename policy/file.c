@@ -7,78 +7,33 @@
  * Read by the supervisor before it splits, and on reload by a confined child of priv.
  */
 #include "policy/file.h"
+#include "lib/doc.h"
 #include "lib/err.h"
 #include "lib/num.h"
 #include "policy/keys.h"
 #include <ctype.h>
 #include <inttypes.h>
-#include <stdarg.h>
-#include <yaml.h>
 
 /* How a key's value is read. `where` is "policies.tight.memory_mb". */
 struct reading {
-    yaml_document_t doc;
-    const char *path;
+    struct doc doc;
     const struct policy_base *base;
     struct policy_set *set;
-    struct err *err;
     uint32_t read; /* policies that are done: a base must be one of them */
 };
-
-PRINTF_LIKE(4, 5)
-static int bad(struct reading *r, const yaml_node_t *at, const char *where, const char *fmt, ...)
-{
-    char text[160];
-    va_list ap;
-    va_start(ap, fmt);
-    (void)vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    return err_set(r->err, "%.90s:%zu: %.70s: %s", r->path, at->start_mark.line + 1, where, text);
-}
-
-static yaml_node_t *node(struct reading *r, int id)
-{
-    return yaml_document_get_node(&r->doc, id);
-}
-
-/* A scalar's text without a NUL inside; NULL: it is none. */
-static const char *text_of(const yaml_node_t *n)
-{
-    if (!n || n->type != YAML_SCALAR_NODE ||
-        strlen((const char *)n->data.scalar.value) != n->data.scalar.length)
-        return NULL;
-    return (const char *)n->data.scalar.value;
-}
 
 typedef int read_fn(struct reading *r, struct policy_plan *plan, const char *where,
                     yaml_node_t *value);
 
-/* Calls `each` for the pairs of a mapping; checks that keys are text and stand once. */
-static int walk_mapping(struct reading *r, yaml_node_t *map, const char *where,
-                        int (*each)(struct reading *r, void *ctx, const char *key,
-                                    yaml_node_t *key_at, yaml_node_t *value),
-                        void *ctx)
+static struct reading *reading_of(struct doc *d)
 {
-    if (map->type == YAML_SCALAR_NODE && map->data.scalar.length == 0)
-        return 0; /* "key:" with nothing behind it */
-    if (map->type != YAML_MAPPING_NODE)
-        return bad(r, map, where, "expected a mapping of keys to values");
-    for (yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top;
-         p++) {
-        yaml_node_t *at = node(r, p->key);
-        const char *key = text_of(at);
-        if (!key)
-            return bad(r, at ? at : map, where, "expected a word as key");
-        for (yaml_node_pair_t *q = map->data.mapping.pairs.start; q < p; q++) {
-            const char *other = text_of(node(r, q->key));
-            if (other && strcmp(other, key) == 0)
-                return bad(r, at, where, "%.40s stands twice", key);
-        }
-        int result = each(r, ctx, key, at, node(r, p->value));
-        if (result < 0)
-            return result;
-    }
-    return 0;
+    return CONTAINER_OF(d, struct reading, doc);
+}
+
+/* "key:" with nothing behind it is an empty mapping. */
+static int walk(struct reading *r, yaml_node_t *map, const char *where, doc_each *each, void *ctx)
+{
+    return doc_is_nothing(map) ? 0 : doc_walk(&r->doc, map, where, each, ctx);
 }
 
 /* Item `i` of a list of texts; NULL: past its end. *ret_r < 0: it is no list of texts. */
@@ -87,15 +42,15 @@ static const char *list_item(struct reading *r, yaml_node_t *list, const char *w
 {
     *ret_r = 0;
     if (list->type != YAML_SEQUENCE_NODE) {
-        *ret_r = bad(r, list, where, "expected a list such as [a, b]");
+        *ret_r = doc_bad(&r->doc, list, where, "expected a list such as [a, b]");
         return NULL;
     }
     if (list->data.sequence.items.start + i >= list->data.sequence.items.top)
         return NULL;
-    *ret_at = node(r, list->data.sequence.items.start[i]);
-    const char *text = text_of(*ret_at);
+    *ret_at = doc_node(&r->doc, list->data.sequence.items.start[i]);
+    const char *text = doc_text(*ret_at);
     if (!text)
-        *ret_r = bad(r, *ret_at, where, "expected a list of words");
+        *ret_r = doc_bad(&r->doc, *ret_at, where, "expected a list of words");
     return text;
 }
 
@@ -112,15 +67,16 @@ static size_t list_count(const yaml_node_t *list)
 static int read_number(struct reading *r, struct policy_plan *plan, const struct policy_key *k,
                        const char *where, yaml_node_t *value)
 {
-    const char *text = text_of(value);
+    const char *text = doc_text(value);
     uint64_t v = 0;
     if (!text || num_parse_u64(text, 0, UINT64_MAX, &v) < 0 ||
         __builtin_mul_overflow(v, k->factor, &v) || v > k->max ||
         (v < k->min && !(v == 0 && k->may_be_zero)))
-        return bad(r, value, where,
-                   "expected %sa whole number from %" PRIu64 " to %" PRIu64 "%s%s, got \"%.40s\"",
-                   k->may_be_zero ? "0 or " : "", k->min / k->factor, k->max / k->factor,
-                   *k->unit ? " " : "", k->unit, text ? text : "something else");
+        return doc_bad(&r->doc, value, where,
+                       "expected %sa whole number from %" PRIu64 " to %" PRIu64
+                       "%s%s, got \"%.40s\"",
+                       k->may_be_zero ? "0 or " : "", k->min / k->factor, k->max / k->factor,
+                       *k->unit ? " " : "", k->unit, text ? text : "something else");
     memcpy((char *)&plan->limits + k->offset, &v, sizeof v);
     return 0;
 }
@@ -128,10 +84,11 @@ static int read_number(struct reading *r, struct policy_plan *plan, const struct
 static int read_switch(struct reading *r, const char *where, yaml_node_t *value, uint32_t bit,
                        uint32_t *bits)
 {
-    const char *text = text_of(value);
+    const char *text = doc_text(value);
     bool on = text && (strcmp(text, "on") == 0 || strcmp(text, "true") == 0);
     if (!on && !(text && (strcmp(text, "off") == 0 || strcmp(text, "false") == 0)))
-        return bad(r, value, where, "expected on or off, got \"%.40s\"", text ? text : "");
+        return doc_bad(&r->doc, value, where, "expected on or off, got \"%.40s\"",
+                       text ? text : "");
     *bits = on ? *bits | bit : *bits & ~bit;
     return 0;
 }
@@ -140,7 +97,7 @@ static int read_switch(struct reading *r, const char *where, yaml_node_t *value,
 static int read_ports(struct reading *r, const char *where, yaml_node_t *value, uint32_t bit,
                       struct policy_plan *plan, struct policy_ports *ports)
 {
-    const char *text = text_of(value), *item;
+    const char *text = doc_text(value), *item;
     yaml_node_t *at;
     uint64_t port;
     int result = 0;
@@ -153,18 +110,20 @@ static int read_ports(struct reading *r, const char *where, yaml_node_t *value, 
     if (text && strcmp(text, "none") == 0)
         return 0;
     if (list_count(value) > POLICY_PORTS_MAX)
-        return bad(r, value, where, "expected at most %u ports", POLICY_PORTS_MAX);
+        return doc_bad(&r->doc, value, where, "expected at most %u ports", POLICY_PORTS_MAX);
     while ((item = list_item(r, value, where, ports->count, &at, &result))) {
         if (num_parse_u64(item, 1, 65535, &port) < 0)
-            return bad(r, at, where, "expected ports from 1 to 65535, got \"%.40s\"", item);
+            return doc_bad(&r->doc, at, where, "expected ports from 1 to 65535, got \"%.40s\"",
+                           item);
         ports->port[ports->count++] = (uint16_t)port;
     }
     return result;
 }
 
-static int on_landlock_key(struct reading *r, void *ctx, const char *key, yaml_node_t *at,
+static int on_landlock_key(struct doc *d, void *ctx, const char *key, yaml_node_t *at,
                            yaml_node_t *value)
 {
+    struct reading *r = reading_of(d);
     struct policy_plan *plan = ctx;
     char where[80];
     (void)snprintf(where, sizeof where, "policies.%s.landlock.%.20s", plan->name, key);
@@ -175,28 +134,30 @@ static int on_landlock_key(struct reading *r, void *ctx, const char *key, yaml_n
         return read_ports(r, where, value, POLICY_TCP_BIND, plan, &plan->bind_ports);
     if (strcmp(key, "tcp_connect") == 0)
         return read_ports(r, where, value, POLICY_TCP_CONNECT, plan, &plan->connect_ports);
-    return bad(r, at, where,
-               "unknown: expected files, abstract_sockets, signals, tcp_bind or tcp_connect");
+    return doc_bad(&r->doc, at, where,
+                   "unknown: expected files, abstract_sockets, signals, tcp_bind or tcp_connect");
 }
 
 static int read_landlock(struct reading *r, struct policy_plan *plan, const char *where,
                          yaml_node_t *value)
 {
-    return walk_mapping(r, value, where, on_landlock_key, plan);
+    return walk(r, value, where, on_landlock_key, plan);
 }
 
 static int read_seccomp(struct reading *r, struct policy_plan *plan, const char *where,
                         yaml_node_t *value)
 {
-    const char *text = text_of(value), *slash = strrchr(r->path, '/');
+    const char *text = doc_text(value), *slash = strrchr(r->doc.path, '/');
     if (!text || !*text)
-        return bad(r, value, where, "expected default or the path of a profile (OCI JSON)");
+        return doc_bad(&r->doc, value, where,
+                       "expected default or the path of a profile (OCI JSON)");
     int n = strcmp(text, "default") == 0 || *text == '/' || !slash
                 ? snprintf(plan->profile, sizeof plan->profile, "%s", text)
-                : snprintf(plan->profile, sizeof plan->profile, "%.*s/%s", (int)(slash - r->path),
-                           r->path, text);
+                : snprintf(plan->profile, sizeof plan->profile, "%.*s/%s",
+                           (int)(slash - r->doc.path), r->doc.path, text);
     if (n >= (int)sizeof plan->profile)
-        return bad(r, value, where, "expected a path of less than %u bytes", POLICY_PATH_MAX);
+        return doc_bad(&r->doc, value, where, "expected a path of less than %u bytes",
+                       POLICY_PATH_MAX);
     return 0;
 }
 
@@ -222,31 +183,32 @@ static int read_binds(struct reading *r, struct policy_plan *plan, const char *w
     int result = 0;
     plan->bind_count = 0;
     if (list_count(value) > POLICY_BINDS_MAX)
-        return bad(r, value, where, "expected at most %u", POLICY_BINDS_MAX);
+        return doc_bad(&r->doc, value, where, "expected at most %u", POLICY_BINDS_MAX);
     while ((item = list_item(r, value, where, plan->bind_count, &at, &result))) {
         struct policy_bind *b = &plan->binds[plan->bind_count++];
         const char *colon = strchr(item, ':');
         *b = (struct policy_bind){0};
         if (*item != '/' || !colon || (size_t)(colon - item) >= sizeof b->from ||
             strlen(colon + 1) >= sizeof b->to || !is_bind_target(colon + 1))
-            return bad(r, at, where,
-                       "expected /FROM:/opt/NAME, /FROM:/srv/NAME or /FROM:/mnt/NAME, got "
-                       "\"%.60s\"",
-                       item);
+            return doc_bad(&r->doc, at, where,
+                           "expected /FROM:/opt/NAME, /FROM:/srv/NAME or /FROM:/mnt/NAME, got "
+                           "\"%.60s\"",
+                           item);
         memcpy(b->from, item, (size_t)(colon - item));
         memcpy(b->to, colon + 1, strlen(colon + 1));
         for (uint32_t i = 0; i + 1 < plan->bind_count; i++)
             if (strcmp(plan->binds[i].to, b->to) == 0)
-                return bad(r, at, where, "%.60s stands twice", b->to);
+                return doc_bad(&r->doc, at, where, "%.60s stands twice", b->to);
     }
     return result;
 }
 
-static int on_variable(struct reading *r, void *ctx, const char *key, yaml_node_t *at,
+static int on_variable(struct doc *d, void *ctx, const char *key, yaml_node_t *at,
                        yaml_node_t *value)
 {
+    struct reading *r = reading_of(d);
     struct policy_plan *plan = ctx;
-    const char *text = text_of(value);
+    const char *text = doc_text(value);
     char where[80];
     (void)snprintf(where, sizeof where, "policies.%s.env.%.20s", plan->name, key);
     size_t room = sizeof plan->env - plan->env_bytes, len = strlen(key) + strlen(text ? text : "");
@@ -254,12 +216,12 @@ static int on_variable(struct reading *r, void *ctx, const char *key, yaml_node_
     for (const char *c = key; *c; c++)
         ok = ok && (isalnum((unsigned char)*c) || *c == '_');
     if (!ok)
-        return bad(r, at, where, "expected a name of letters, digits and _");
+        return doc_bad(&r->doc, at, where, "expected a name of letters, digits and _");
     if (!text)
-        return bad(r, value, where, "expected text");
+        return doc_bad(&r->doc, value, where, "expected text");
     if (plan->env_count == POLICY_ENV_MAX || len + 2 > room)
-        return bad(r, at, where, "expected at most %u variables of %u bytes in all", POLICY_ENV_MAX,
-                   POLICY_ENV_BYTES);
+        return doc_bad(&r->doc, at, where, "expected at most %u variables of %u bytes in all",
+                       POLICY_ENV_MAX, POLICY_ENV_BYTES);
     plan->env_count++;
     plan->env_bytes +=
         (uint32_t)snprintf(plan->env + plan->env_bytes, room, "%s=%s", key, text) + 1;
@@ -271,7 +233,7 @@ static int read_env(struct reading *r, struct policy_plan *plan, const char *whe
 {
     plan->env_count = plan->env_bytes = 0;
     memset(plan->env, 0, sizeof plan->env);
-    return walk_mapping(r, value, where, on_variable, plan);
+    return walk(r, value, where, on_variable, plan);
 }
 
 /* Layers that this policy cannot do without, whatever optional_layers says. Kept in plan->layers
@@ -287,7 +249,7 @@ static int read_required(struct reading *r, struct policy_plan *plan, const char
     for (size_t i = 0; (item = list_item(r, value, where, i, &at, &result)); i++) {
         uint32_t layers;
         if (policy_parse_layers(item, &layers, &why) < 0)
-            return bad(r, at, where, "%s", why.text);
+            return doc_bad(&r->doc, at, where, "%s", why.text);
         plan->layers |= layers;
     }
     return result;
@@ -303,10 +265,10 @@ static int read_allow(struct reading *r, const char *where, yaml_node_t *value,
     net->rule_count = 0;
     memset(net->rules, 0, sizeof net->rules);
     if (list_count(value) > POLICY_NET_RULES_MAX)
-        return bad(r, value, where, "expected at most %u", POLICY_NET_RULES_MAX);
+        return doc_bad(&r->doc, value, where, "expected at most %u", POLICY_NET_RULES_MAX);
     while ((item = list_item(r, value, where, net->rule_count, &at, &result)))
         if (policy_net_parse_rule(item, &net->rules[net->rule_count++], &why) < 0)
-            return bad(r, at, where, "%s", why.text);
+            return doc_bad(&r->doc, at, where, "%s", why.text);
     return result;
 }
 
@@ -320,19 +282,20 @@ static int read_resolvers(struct reading *r, const char *where, yaml_node_t *val
     net->resolver_count = 0;
     memset(net->resolvers, 0, sizeof net->resolvers);
     if (list_count(value) > POLICY_NET_RESOLVERS_MAX)
-        return bad(r, value, where, "expected at most %u", POLICY_NET_RESOLVERS_MAX);
+        return doc_bad(&r->doc, value, where, "expected at most %u", POLICY_NET_RESOLVERS_MAX);
     while ((item = list_item(r, value, where, net->resolver_count, &at, &result)))
         if (policy_net_parse_resolver(item, &net->resolvers[net->resolver_count++], &why) < 0)
-            return bad(r, at, where, "%s", why.text);
+            return doc_bad(&r->doc, at, where, "%s", why.text);
     return result;
 }
 
-static int on_network_key(struct reading *r, void *ctx, const char *key, yaml_node_t *at,
+static int on_network_key(struct doc *d, void *ctx, const char *key, yaml_node_t *at,
                           yaml_node_t *value)
 {
+    struct reading *r = reading_of(d);
     struct policy_plan *plan = ctx;
     struct policy_net *net = &plan->net;
-    const char *text = text_of(value);
+    const char *text = doc_text(value);
     char where[80];
     uint64_t kbit;
     (void)snprintf(where, sizeof where, "policies.%s.network.%.20s", plan->name, key);
@@ -342,16 +305,16 @@ static int on_network_key(struct reading *r, void *ctx, const char *key, yaml_no
         return read_resolvers(r, where, value, net);
     if (strcmp(key, "mode") == 0) {
         if (!text || (strcmp(text, "none") != 0 && strcmp(text, "egress") != 0))
-            return bad(r, value, where, "expected none or egress, got \"%.40s\"",
-                       text ? text : "something else");
+            return doc_bad(&r->doc, value, where, "expected none or egress, got \"%.40s\"",
+                           text ? text : "something else");
         net->mode = *text == 'n' ? POLICY_NET_NONE : POLICY_NET_EGRESS;
         return 0;
     }
     if (strcmp(key, "rate_kbit") != 0)
-        return bad(r, at, where, "unknown: expected mode, allow, resolvers or rate_kbit");
+        return doc_bad(&r->doc, at, where, "unknown: expected mode, allow, resolvers or rate_kbit");
     if (!text || num_parse_u64(text, 0, POLICY_NET_RATE_KBIT_MAX, &kbit) < 0)
-        return bad(r, value, where, "expected 0 to %u, got \"%.40s\"", POLICY_NET_RATE_KBIT_MAX,
-                   text ? text : "something else");
+        return doc_bad(&r->doc, value, where, "expected 0 to %u, got \"%.40s\"",
+                       POLICY_NET_RATE_KBIT_MAX, text ? text : "something else");
     net->rate_kbit = (uint32_t)kbit;
     return 0;
 }
@@ -359,14 +322,14 @@ static int on_network_key(struct reading *r, void *ctx, const char *key, yaml_no
 static int read_network(struct reading *r, struct policy_plan *plan, const char *where,
                         yaml_node_t *value)
 {
-    return walk_mapping(r, value, where, on_network_key, plan);
+    return walk(r, value, where, on_network_key, plan);
 }
 
 static int read_base(struct reading *r, struct policy_plan *plan, const char *where,
                      yaml_node_t *value)
 {
     (void)plan;
-    return text_of(value) ? 0 : bad(r, value, where, "expected the name of a policy");
+    return doc_text(value) ? 0 : doc_bad(&r->doc, value, where, "expected the name of a policy");
 }
 
 static const struct {
@@ -378,9 +341,10 @@ static const struct {
     {"required", read_required},
 };
 
-static int on_policy_key(struct reading *r, void *ctx, const char *key, yaml_node_t *at,
+static int on_policy_key(struct doc *d, void *ctx, const char *key, yaml_node_t *at,
                          yaml_node_t *value)
 {
+    struct reading *r = reading_of(d);
     struct policy_plan *plan = ctx;
     char where[80];
     (void)snprintf(where, sizeof where, "policies.%s.%.30s", plan->name, key);
@@ -390,7 +354,7 @@ static int on_policy_key(struct reading *r, void *ctx, const char *key, yaml_nod
     for (size_t i = 0; i < ARRAY_LEN(others); i++)
         if (strcmp(key, others[i].key) == 0)
             return others[i].read(r, plan, where, value);
-    return bad(r, at, where, "unknown key: expected one of those in etc/policy.yaml");
+    return doc_bad(&r->doc, at, where, "unknown key: expected one of those in etc/policy.yaml");
 }
 
 /* ---- policies ----------------------------------------------------------------------------------
@@ -412,9 +376,9 @@ static const char *base_of(struct reading *r, yaml_node_t *map)
         return NULL;
     for (yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top;
          p++) {
-        const char *key = text_of(node(r, p->key));
+        const char *key = doc_text(doc_node(&r->doc, p->key));
         if (key && strcmp(key, "base") == 0)
-            return text_of(node(r, p->value));
+            return doc_text(doc_node(&r->doc, p->value));
     }
     return NULL;
 }
@@ -425,14 +389,14 @@ static int check_together(struct reading *r, const struct policy_plan *plan, yam
     char where[80];
     (void)snprintf(where, sizeof where, "policies.%s", plan->name);
     if (l->tmp_bytes >= l->group.memory_bytes / 2)
-        return bad(r, at, where,
-                   "tmp_mb: expected less than half of memory_mb (%" PRIu64 "), got %" PRIu64,
-                   l->group.memory_bytes >> 20, l->tmp_bytes >> 20);
+        return doc_bad(&r->doc, at, where,
+                       "tmp_mb: expected less than half of memory_mb (%" PRIu64 "), got %" PRIu64,
+                       l->group.memory_bytes >> 20, l->tmp_bytes >> 20);
     if (l->timeout_ms_max && l->timeout_ms_default > l->timeout_ms_max)
-        return bad(r, at, where,
-                   "timeout_default_ms: expected at most timeout_max_ms (%" PRIu64
-                   "), got %" PRIu64,
-                   l->timeout_ms_max, l->timeout_ms_default);
+        return doc_bad(&r->doc, at, where,
+                       "timeout_default_ms: expected at most timeout_max_ms (%" PRIu64
+                       "), got %" PRIu64,
+                       l->timeout_ms_max, l->timeout_ms_default);
     return 0;
 }
 
@@ -446,38 +410,39 @@ static int read_policy(struct reading *r, uint32_t index, const char *name, yaml
     int from = base ? policy_find(r->set, base) : 0;
     (void)snprintf(where, sizeof where, "policies.%.32s.base", name);
     if (from < 0 || (index != 0 && !(r->read & 1u << from)) || (index == 0 && base))
-        return bad(r, at, where,
-                   "expected the name of a policy that stands above it, got \"%.40s\"",
-                   base ? base : "");
+        return doc_bad(&r->doc, at, where,
+                       "expected the name of a policy that stands above it, got \"%.40s\"",
+                       base ? base : "");
     if (index != 0)
         *plan = r->set->plans[from];
     (void)snprintf(plan->name, sizeof plan->name, "%s", name);
     (void)snprintf(where, sizeof where, "policies.%.32s", name);
-    int result = walk_mapping(r, map, where, on_policy_key, plan);
+    int result = walk(r, map, where, on_policy_key, plan);
     r->read |= 1u << index;
     return result < 0 ? result : check_together(r, plan, at);
 }
 
 /* `default` first, wherever it stands: the others inherit from it. */
-static int on_default(struct reading *r, void *ctx, const char *key, yaml_node_t *at,
+static int on_default(struct doc *d, void *ctx, const char *key, yaml_node_t *at,
                       yaml_node_t *value)
 {
+    struct reading *r = reading_of(d);
     (void)ctx;
     return strcmp(key, "default") == 0 ? read_policy(r, 0, key, at, value) : 0;
 }
 
-static int on_policy(struct reading *r, void *ctx, const char *key, yaml_node_t *at,
-                     yaml_node_t *value)
+static int on_policy(struct doc *d, void *ctx, const char *key, yaml_node_t *at, yaml_node_t *value)
 {
+    struct reading *r = reading_of(d);
     (void)ctx;
     if (strcmp(key, "default") == 0)
         return 0;
     if (!is_policy_name(key))
-        return bad(r, at, "policies",
-                   "expected names of 1-%u letters, digits, - and _, got \"%.40s\"",
-                   POLICY_NAME_MAX, key);
+        return doc_bad(&r->doc, at, "policies",
+                       "expected names of 1-%u letters, digits, - and _, got \"%.40s\"",
+                       POLICY_NAME_MAX, key);
     if (r->set->count == POLICIES_MAX)
-        return bad(r, at, "policies", "expected at most %u", POLICIES_MAX);
+        return doc_bad(&r->doc, at, "policies", "expected at most %u", POLICIES_MAX);
     /* Named before it is counted: it cannot be its own base. */
     int result = read_policy(r, r->set->count, key, at, value);
     r->set->count += result == 0;
@@ -491,8 +456,8 @@ static int find_named(struct reading *r, const char *where, yaml_node_t *at, con
 {
     int i = name ? policy_find(r->set, name) : -1;
     return i >= 0 ? i
-                  : bad(r, at, where, "expected the name of a policy, got \"%.40s\"",
-                        name ? name : "");
+                  : doc_bad(&r->doc, at, where, "expected the name of a policy, got \"%.40s\"",
+                            name ? name : "");
 }
 
 struct matching {
@@ -500,22 +465,23 @@ struct matching {
     bool has_policy;
 };
 
-static int on_match_key(struct reading *r, void *ctx, const char *key, yaml_node_t *at,
+static int on_match_key(struct doc *d, void *ctx, const char *key, yaml_node_t *at,
                         yaml_node_t *value)
 {
+    struct reading *r = reading_of(d);
     static const char where[] = "namespaces";
     struct matching *matching = ctx;
     struct policy_match *m = matching->m;
-    const char *text = text_of(value), *item;
+    const char *text = doc_text(value), *item;
     yaml_node_t *item_at;
     int result = 0;
     if (strcmp(key, "match") == 0) {
         size_t len = text ? strlen(text) : 0;
         size_t stem = len && text[len - 1] == '*' ? len - 1 : len;
         if (!len || len >= sizeof m->pattern || strcspn(text, "*?[ \n") < stem)
-            return bad(r, value, where,
-                       "match: expected a namespace id, perhaps ending in *, got \"%.40s\"",
-                       text ? text : "");
+            return doc_bad(&r->doc, value, where,
+                           "match: expected a namespace id, perhaps ending in *, got \"%.40s\"",
+                           text ? text : "");
         (void)snprintf(m->pattern, sizeof m->pattern, "%s", text);
         return 0;
     }
@@ -526,7 +492,8 @@ static int on_match_key(struct reading *r, void *ctx, const char *key, yaml_node
         return result < 0 ? result : 0;
     }
     if (strcmp(key, "may_ask") != 0)
-        return bad(r, at, where, "unknown key %.40s: expected match, policy, may_ask", key);
+        return doc_bad(&r->doc, at, where, "unknown key %.40s: expected match, policy, may_ask",
+                       key);
     for (size_t i = 0; (item = list_item(r, value, where, i, &item_at, &result)); i++) {
         int index = find_named(r, where, item_at, item);
         if (index < 0)
@@ -547,22 +514,23 @@ static int read_namespaces(struct reading *r, yaml_node_t *list)
 {
     static const char where[] = "namespaces";
     if (list->type != YAML_SEQUENCE_NODE)
-        return bad(r, list, where, "expected a list of {match, policy}");
+        return doc_bad(&r->doc, list, where, "expected a list of {match, policy}");
     if (list_count(list) > POLICY_MATCHES_MAX)
-        return bad(r, list, where, "expected at most %u", POLICY_MATCHES_MAX);
+        return doc_bad(&r->doc, list, where, "expected at most %u", POLICY_MATCHES_MAX);
     for (size_t i = 0; i < list_count(list); i++) {
-        yaml_node_t *item = node(r, list->data.sequence.items.start[i]);
+        yaml_node_t *item = doc_node(&r->doc, list->data.sequence.items.start[i]);
         struct policy_match *m = &r->set->matches[r->set->match_count];
         struct matching matching = {.m = m};
-        int result = walk_mapping(r, item, where, on_match_key, &matching);
+        int result = walk(r, item, where, on_match_key, &matching);
         if (result < 0)
             return result;
         if (!*m->pattern || !matching.has_policy)
-            return bad(r, item, where, "%s is missing", *m->pattern ? "policy" : "match");
+            return doc_bad(&r->doc, item, where, "%s is missing", *m->pattern ? "policy" : "match");
         for (uint32_t k = 0; k < r->set->match_count; k++)
             if (covers(r->set->matches[k].pattern, m->pattern))
-                return bad(r, item, where, "%.60s is never reached: %.60s stands above it",
-                           m->pattern, r->set->matches[k].pattern);
+                return doc_bad(&r->doc, item, where,
+                               "%.60s is never reached: %.60s stands above it", m->pattern,
+                               r->set->matches[k].pattern);
         r->set->match_count++;
     }
     return 0;
@@ -575,35 +543,35 @@ static yaml_node_t *find_top(struct reading *r, yaml_node_t *root, const char *n
 {
     for (yaml_node_pair_t *p = root->data.mapping.pairs.start; p < root->data.mapping.pairs.top;
          p++) {
-        const char *key = text_of(node(r, p->key));
+        const char *key = doc_text(doc_node(&r->doc, p->key));
         if (key && strcmp(key, name) == 0)
-            return node(r, p->value);
+            return doc_node(&r->doc, p->value);
     }
     return NULL;
 }
 
-static int on_top(struct reading *r, void *ctx, const char *key, yaml_node_t *at,
-                  yaml_node_t *value)
+static int on_top(struct doc *d, void *ctx, const char *key, yaml_node_t *at, yaml_node_t *value)
 {
+    struct reading *r = reading_of(d);
     (void)ctx;
     (void)value;
     if (strcmp(key, "policies") == 0 || strcmp(key, "namespaces") == 0)
         return 0;
-    return bad(r, at, key, "unknown key: expected policies, namespaces");
+    return doc_bad(&r->doc, at, key, "unknown key: expected policies, namespaces");
 }
 
 static int read_document(struct reading *r)
 {
-    yaml_node_t *root = yaml_document_get_root_node(&r->doc), *part;
+    yaml_node_t *root = yaml_document_get_root_node(&r->doc.yaml), *part;
     if (!root) /* an empty file: the default policy alone */
         return 0;
-    int result = walk_mapping(r, root, "the file", on_top, NULL);
+    int result = walk(r, root, "the file", on_top, NULL);
     if (result < 0 || root->type != YAML_MAPPING_NODE)
         return result;
     if ((part = find_top(r, root, "policies"))) {
-        result = walk_mapping(r, part, "policies", on_default, NULL);
+        result = walk(r, part, "policies", on_default, NULL);
         if (result == 0)
-            result = walk_mapping(r, part, "policies", on_policy, NULL);
+            result = walk(r, part, "policies", on_policy, NULL);
     }
     if (result == 0 && (part = find_top(r, root, "namespaces")))
         result = read_namespaces(r, part);
@@ -615,12 +583,12 @@ static int expect_end(struct reading *r, yaml_parser_t *parser)
 {
     yaml_document_t more;
     if (!yaml_parser_load(parser, &more))
-        return err_set(r->err, "%.90s:%zu: not YAML: %.100s", r->path,
+        return err_set(r->doc.err, "%.90s:%zu: not YAML: %.100s", r->doc.path,
                        parser->problem_mark.line + 1,
                        parser->problem ? parser->problem : "out of memory");
     const yaml_node_t *root = yaml_document_get_root_node(&more);
-    int result = root ? err_set(r->err, "%.90s:%zu: expected one document, got another", r->path,
-                                root->start_mark.line + 1)
+    int result = root ? err_set(r->doc.err, "%.90s:%zu: expected one document, got another",
+                                r->doc.path, root->start_mark.line + 1)
                       : 0;
     yaml_document_delete(&more);
     return result;
@@ -629,15 +597,15 @@ static int expect_end(struct reading *r, yaml_parser_t *parser)
 int policy_read_file(const char *text, size_t len, const char *path, struct policy_set *set,
                      struct err *err)
 {
-    struct reading r = {.path = path, .set = set, .err = err, .read = 1};
+    struct reading r = {.doc = {.path = path, .err = err}, .set = set, .read = 1};
     yaml_parser_t parser;
     if (!yaml_parser_initialize(&parser))
         return err_set(err, "%.90s: out of memory", path);
     yaml_parser_set_input_string(&parser, (const unsigned char *)text, len);
     int result;
-    if (yaml_parser_load(&parser, &r.doc)) {
+    if (yaml_parser_load(&parser, &r.doc.yaml)) {
         result = read_document(&r);
-        yaml_document_delete(&r.doc);
+        yaml_document_delete(&r.doc.yaml);
         if (result == 0)
             result = expect_end(&r, &parser);
     } else {

@@ -77,7 +77,7 @@ replay: $(FUZZ:%=$B/replay/%)
 fuzz: $B/protocol/brood.pb-c.h
 	@mkdir -p build/fuzz
 	clang -std=gnu17 -g -O1 -fsanitize=fuzzer,address,undefined -I. -Ibuild/$(MODE) -include lib/base.h -o build/fuzz/$(T) \
-	  t/fuzz/$(T).c $(FUZZ_ALSO_$(T)) $(filter-out lib/log.c,$(wildcard lib/*.c protocol/*.c)) $B/protocol/brood.pb-c.c -lprotobuf-c -lseccomp
+	  t/fuzz/$(T).c $(FUZZ_ALSO_$(T)) $(filter-out lib/log.c,$(wildcard lib/*.c protocol/*.c)) $B/protocol/brood.pb-c.c -lprotobuf-c -lseccomp -lyaml
 	@mkdir -p build/fuzz/corpus-$(T)
 	build/fuzz/$(T) -max_total_time=$(or $(SECONDS),60) build/fuzz/corpus-$(T) t/fuzz/corpus/$(T)
 # The whole frontend, from outside, under sanitizers.
