@@ -338,6 +338,7 @@ static int take_result(const Brood__Wire__Result *m, struct proto_msg *ret, stru
         .cpu_ms = m->cpu_ms,
         .companion_ended = m->companion_ended,
         .companion_new = m->companion_new,
+        .companion_interrupted = m->companion_interrupted,
     };
     int r = take_denied(m, &ret->result, err);
     return r == 0 ? take_stages(m, &ret->result, err) : r;

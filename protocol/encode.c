@@ -163,6 +163,7 @@ static ssize_t encode_result(const struct proto_msg *msg, size_t head, char *scr
     m.net_tx_bytes = r->net_tx_bytes;
     m.companion_ended = r->companion_ended;
     m.companion_new = r->companion_new;
+    m.companion_interrupted = r->companion_interrupted;
     return pack(&m.base, head, scratch, room, ret, err);
 }
 

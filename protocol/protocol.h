@@ -247,6 +247,7 @@ struct proto_result {
     /* Of a run in a companion: that was made for it; that is gone with it, and the next run of that
      * name gets another. */
     bool companion_new, companion_ended;
+    bool companion_interrupted; /* of a session: SIGINT was sent and it goes on */
 };
 
 /* A layer of isolation, as it was found by attacking it at the service's start. */

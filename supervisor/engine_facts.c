@@ -293,6 +293,7 @@ void run_finish(struct run *run, struct slot *s, const struct zyg_report *report
     result.output_bytes_max = run->output_bytes_max;
     note_limits(&result, run, s);
     take_denied(&result, report);
+    result.companion_interrupted = run->ns->parent && report->interrupted;
     result.net_rx_bytes = take_bytes(s, PRIV_NET_RX, &s->rx_seen);
     result.net_tx_bytes = take_bytes(s, PRIV_NET_TX, &s->tx_seen);
     run_advance(run, &result, report->outputs);

@@ -430,6 +430,12 @@ static struct ns *find_place(const struct client *c, const struct proto_execute 
     const char *key = c->is_frontend ? exec->key : "";
     if (exec->companion) {
         why->field = "session";
+        if (exec->companion == PROTO_COMPANION_SESSION && e->zygote_execs) {
+            why->outcome = PROTO_BAD_REQUEST;
+            why->text =
+                "there are none here: the image's bash cannot be made to stay (brood doctor)";
+            return NULL;
+        }
         return companion_get(e, exec, key, &why->outcome, &why->text);
     }
     return *exec->ns_id ? ns_get(e, exec->ns_id) : fresh_take(e, exec->policy, key);

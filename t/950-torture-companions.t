@@ -24,6 +24,6 @@ sub beside {
     return ($close->{outcome} // 0) =~ /^[06]$/ ? 1 : 0;
 }
 
-$t->torture('beside a warm one', $_, sub { beside('base') }) for qw(engine priv primordial zygote);
+$t->torture('beside a warm one', $_, sub { beside('base') }) for qw(engine priv primordial zygote child);
 $t->torture('beside a cold one', $_, sub { beside($t->fresh) }) for qw(engine priv);
 $t->finish;

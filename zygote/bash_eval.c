@@ -26,6 +26,7 @@
 #include "lib/packet.h"
 #include "zygote/zyg.h"
 #include <fcntl.h>
+#include <stdio_ext.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/time.h>
@@ -33,6 +34,7 @@
 /* Exported by bash but declared in none of the installed headers. */
 extern int indirection_level, evalnest, sourcelevel, executing_builtin, executing_command_builtin;
 extern int parse_and_execute_level, loop_level, builtin_ignoring_errexit, comsub_ignore_return;
+extern int terminate_immediately, startup_state, want_pending_command, stdin_redir;
 extern int return_catch_flag, from_return_trap, line_number_for_err_trap, variable_context,
     line_number;
 extern pid_t dollar_dollar_pid, shell_pgrp, original_pgrp, pipeline_pgrp, last_command_subst_pid;
@@ -49,6 +51,8 @@ extern void seedrand32(void);
 extern void set_ppid(void);
 extern void clear_unwind_protect_list(int);
 extern void unlink_fifo_list(void);
+extern int signal_is_trapped(int), signal_is_ignored(int);
+extern void restore_sigmask(void);
 
 int brood_builtin(WORD_LIST *list);
 int brood_builtin_load(char *name);
@@ -94,8 +98,8 @@ static void on_assign(const char *host)
     current_host_name = savestring(host);
 }
 
-/* The state of a shell that has not begun its first command. */
-static void forget_the_enable(void)
+/* No command is in progress. */
+static void forget_progress(void)
 {
     clear_unwind_protect_list(0);
     indirection_level = evalnest = sourcelevel = parse_and_execute_level = 0;
@@ -107,6 +111,12 @@ static void forget_the_enable(void)
     redirection_undo_list = exec_redirection_undo_list = NULL;
     temporary_env = NULL;
     the_printed_command_except_trap = NULL;
+}
+
+/* The state of a shell that has not begun its first command. */
+static void forget_the_enable(void)
+{
+    forget_progress();
     last_command_exit_value = 0;
     last_asynchronous_pid = NO_PID;
     last_command_subst_pid = NO_PID;
@@ -238,7 +248,7 @@ static __attribute__((noreturn)) void run(const struct child_job *job)
     import_env(job);
     if (job->arg_count)
         bind_args(job);
-    if (job->cwd_given)
+    if (*job->cwd)
         follow_cwd();
     command_execution_string = savestring(job->cmd);
     bind_variable("BASH_EXECUTION_STRING", command_execution_string, 0);
@@ -247,6 +257,191 @@ static __attribute__((noreturn)) void run(const struct child_job *job)
     last_command_exit_value = run_one_command(job->cmd);
     exit_shell(last_command_exit_value);
     _exit(127); /* not reached; bash's header does not say so */
+}
+
+/* ---- sessions ----------------------------------------------------------------------------------
+ *
+ * The bash stays, and is as one that reads a script whose commands are the calls: it is not -c's
+ * last command that is to be exec'ed without a fork (startup_state), `c` is not in $-, and an error
+ * that ends a script ends it with the script's status. Only SIGINT is as in an interactive one: it
+ * drops the call. env, cwd and args of a request are the call's, as in `NAME=VALUE eval CMD`; all
+ * else stays.
+ */
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int sig)
+{
+    interrupted = 1;
+    sigint_sighandler(sig);
+}
+
+static void await_interrupts(void)
+{
+    if (!signal_is_trapped(SIGINT) && !signal_is_ignored(SIGINT))
+        (void)set_signal_handler(SIGINT, on_interrupt);
+}
+
+static void begin_session(void)
+{
+    char *none = NULL;
+    struct child_job nothing = {.env = zyg_base_env, .args = &none};
+    (void)prctl(PR_SET_NAME, "bash", 0, 0, 0);
+    child_show_as(&nothing);
+    startup_state = want_pending_command = 0;
+    initialize_terminating_signals(); /* else the first trap for EXIT did, for SIGINT as well */
+    (void)gettimeofday(&shellstart, NULL);
+    shell_start_time = shellstart.tv_sec;
+}
+
+/* What a call borrows, and puts back. */
+struct loan {
+    VAR_CONTEXT *below;                     /* what its environment lies on; NULL: it has none */
+    char *dir, *logical_dir, *pwd, *oldpwd; /* dir NULL: no cwd was given */
+};
+
+static void lend_env(const struct child_job *job, struct loan *loan)
+{
+    if (!job->request_env_count)
+        return;
+    HASH_TABLE *own = hash_create(64);
+    for (size_t i = 0; i < job->request_env_count; i++) {
+        char *name = job->request_env[i], *eq = strchr(name, '=');
+        if (!eq)
+            continue;
+        *eq = 0;
+        if (legal_identifier(name)) {
+            SHELL_VAR *v = xmalloc(sizeof *v);
+            *v = (SHELL_VAR){.name = savestring(name),
+                             .value = savestring(eq + 1),
+                             .attributes = att_exported | att_tempvar};
+            hash_insert(savestring(name), own, HASH_NOSRCH)->data = v;
+        } else {
+            import_foreign(name, eq + 1);
+        }
+    }
+    loan->below = shell_variables;
+    push_scope(VC_BLTNENV, own);
+    for (size_t i = 0; i < job->request_env_count; i++)
+        stupidly_hack_special_variables(job->request_env[i]);
+    array_needs_making = 1;
+}
+
+static void forget_foreign(const char *name)
+{
+    BUCKET_CONTENTS *b = invalid_env ? hash_remove(name, invalid_env, 0) : NULL;
+    if (!b)
+        return;
+    dispose_variable(b->data);
+    free(b->key);
+    free(b);
+}
+
+static void return_env(const struct child_job *job, const struct loan *loan)
+{
+    if (!loan->below)
+        return;
+    while (shell_variables != loan->below)
+        pop_scope(0);
+    for (size_t i = 0; i < job->request_env_count; i++)
+        if (!legal_identifier(job->request_env[i]))
+            forget_foreign(job->request_env[i]);
+    array_needs_making = 1;
+}
+
+static char *copy_of(const char *value)
+{
+    return value ? savestring(value) : NULL;
+}
+
+static int lend_cwd(const struct child_job *job, struct loan *loan)
+{
+    if (!*job->cwd)
+        return 0;
+    loan->dir = getcwd(NULL, 0);
+    loan->pwd = copy_of(get_string_value("PWD"));
+    loan->oldpwd = copy_of(get_string_value("OLDPWD"));
+    loan->logical_dir = get_working_directory((char[]){"session"});
+    int r = child_enter_cwd(job->cwd);
+    if (r == 0)
+        follow_cwd();
+    return r;
+}
+
+static void return_variable(const char *name, char *value)
+{
+    SHELL_VAR *v = value ? bind_variable(name, value, 0) : NULL;
+    if (v)
+        VSETATTR(v, att_exported);
+    else
+        unbind_variable(name);
+    FREE(value);
+}
+
+/* A directory that is gone cannot be gone back to: then it stays where it is. */
+static void return_cwd(struct loan *loan)
+{
+    if (loan->dir && chdir(loan->dir) == 0) {
+        set_working_directory(loan->logical_dir ? loan->logical_dir : loan->dir);
+        return_variable("PWD", ptr_take(&loan->pwd));
+        return_variable("OLDPWD", ptr_take(&loan->oldpwd));
+        array_needs_making = 1;
+    }
+    free(loan->dir);
+    FREE(loan->logical_dir);
+    FREE(loan->pwd);
+    FREE(loan->oldpwd);
+}
+
+/* After a jump out of whatever was going on, which a shell that goes on never has had. */
+static void settle(void)
+{
+    dispose_used_env_vars();
+    forget_progress();
+    restore_sigmask();
+}
+
+/* As reader_loop() in bash's eval.c treats a command of a script, and parse_and_execute() one of
+ * several. Ends this process where that one ends the shell. */
+static int evaluate(const char *cmd, bool *ret_interrupted)
+{
+    int code = setjmp_nosigs(top_level);
+    if (code == NOT_JUMPED)
+        return parse_and_execute(savestring(cmd), "-c", SEVAL_NOHIST | SEVAL_RESETLINE);
+    bool dropped = code == DISCARD || (interrupted && !interrupt_state);
+    unlink_fifo_list();
+    if (!dropped || getpid() != dollar_dollar_pid)
+        exit_shell(last_command_exit_value);
+    settle();
+    *ret_interrupted = interrupted;
+    return last_command_exit_value ? last_command_exit_value : EXECUTION_FAILURE;
+}
+
+static int call(const struct child_job *job, struct zyg_call_result *ret)
+{
+    struct loan loan = {0};
+    terminate_immediately = interrupt_state = interrupted = stdin_redir = 0;
+    await_interrupts(); /* a `trap - INT` has undone it */
+    zreset();           /* what a `read` that was interrupted had read of another stdin */
+    int r = lend_cwd(job, &loan);
+    if (r == 0) {
+        lend_env(job, &loan);
+        if (job->arg_count) {
+            push_dollar_vars();
+            bind_args(job);
+        }
+        last_command_exit_value = ret->status = evaluate(job->cmd, &ret->interrupted);
+        if (job->arg_count)
+            pop_dollar_vars();
+        return_env(job, &loan);
+    }
+    return_cwd(&loan);
+    (void)fflush(stdout);
+    __fpurge(stdout); /* what could not be written is not the next one's */
+    clearerr(stdout);
+    terminate_immediately = 1; /* a signal that ends a shell does so between calls, too */
+    CHECK_TERMSIG;
+    return r;
 }
 
 /* For lean.c: the smallest run, whose data pages every run writes; then what many use of a shell.
@@ -286,6 +481,8 @@ static const struct zyg_eval bash_eval = {.execs = false,
                                           .on_assign = on_assign,
                                           .on_standby = on_standby,
                                           .run = run,
+                                          .begin_session = begin_session,
+                                          .call = call,
                                           .rehearse = rehearse,
                                           .watch = zyg_divert_calls};
 

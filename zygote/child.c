@@ -27,7 +27,7 @@
 
 #define ENV_ROOM 300 /* PROTO_ENV_COUNT_MAX + the base */
 
-static char message[ZYG_RUN_BYTES_MAX + 1];
+char child_message[ZYG_RUN_BYTES_MAX + 1];
 static char *env[ENV_ROOM], *request_env[ENV_ROOM];
 static char *args[ZYG_ARGS_MAX + 1], *places[ZYG_PLACES_MAX + 1];
 
@@ -120,30 +120,32 @@ static bool is_sound(const struct zyg_run *run, size_t len)
                len - sizeof *run;
 }
 
-/* Checks the message and lays out cmd, environment and cwd as pointers into it. */
-static const char *parse(size_t len, struct child_job *job)
+int child_parse(size_t len, struct child_job *job)
 {
-    const struct zyg_run *run = (const void *)message;
+    const struct zyg_run *run = (const void *)child_message;
     if (!is_sound(run, len))
-        child_fail(CHILD_STEP_MESSAGE, EBADMSG);
-    char *cmd = message + sizeof *run, *vars = cmd + run->cmd_bytes, *cwd = vars + run->env_bytes;
+        return -EBADMSG;
+    char *cmd = child_message + sizeof *run, *vars = cmd + run->cmd_bytes;
+    char *cwd = vars + run->env_bytes;
     char *words = cwd + run->cwd_bytes;
     if (!text_ends(cmd, run->cmd_bytes) || !text_ends(cwd, run->cwd_bytes) ||
         (run->env_bytes && !text_ends(vars, run->env_bytes)) ||
         !split(words, run->arg_bytes, run->arg_count, args) ||
         !split(words + run->arg_bytes, run->place_bytes, run->place_count, places))
-        child_fail(CHILD_STEP_MESSAGE, EBADMSG);
+        return -EBADMSG;
     for (char *at = vars; at < cwd; at += strlen(at) + 1) {
         if (job->request_env_count == ENV_ROOM - 16)
-            child_fail(CHILD_STEP_MESSAGE, E2BIG);
+            return -E2BIG;
         request_env[job->request_env_count++] = at;
     }
     job->cmd = cmd;
+    job->cwd = cwd;
+    job->request_env = request_env;
     job->args = args;
     job->arg_count = run->arg_count;
     job->places = places;
     job->place_count = run->place_count;
-    return cwd;
+    return 0;
 }
 
 static bool same_name(const char *a, const char *b)
@@ -168,11 +170,9 @@ static void merge_env(struct child_job *job)
     env[n] = NULL;
     job->env = env;
     job->env_count = n;
-    job->request_env = request_env;
 }
 
-/* The home, or beneath the home or /tmp; links may not lead out of them. */
-static int enter_cwd(const char *cwd)
+int child_enter_cwd(const char *cwd)
 {
     static const char *const roots[] = {ZYG_HOME, "/tmp"};
     struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_BENEATH};
@@ -254,16 +254,18 @@ _Noreturn static void take_run(struct zyg *z)
     int fds[PACKET_FDS_MAX];
     size_t nfds;
 
-    ssize_t len = packet_recv(z->run_fd, message, sizeof message - 1, fds, &nfds);
+    ssize_t len = packet_recv(z->run_fd, child_message, sizeof child_message - 1, fds, &nfds);
     if (len <= 0)
         _exit(0); /* the engine is gone */
-    const struct zyg_run *run = (const void *)message;
+    const struct zyg_run *run = (const void *)child_message;
     if ((size_t)len == sizeof *run && run->magic == ZYG_RETIRE_MAGIC) {
         uint32_t yes = 1;
         write_note(offsetof(struct zyg_note, retired), &yes, sizeof yes);
         _exit(0);
     }
-    const char *cwd = parse((size_t)len, &job);
+    int r = child_parse((size_t)len, &job);
+    if (r < 0)
+        child_fail(CHILD_STEP_MESSAGE, -r);
     start_clock(z, run);
     if (z->home_cpu != ZYG_ANY_CPU)
         zyg_bind(z, ZYG_ANY_CPU);
@@ -271,12 +273,8 @@ _Noreturn static void take_run(struct zyg *z)
     limit_cpu(run->cpu_s);
     if (run->flags || job.place_count)
         child_place(&job, run->flags, fds + 3);
-    if (*cwd) {
-        int r = enter_cwd(cwd);
-        if (r < 0)
-            child_fail(CHILD_STEP_CWD, -r);
-        job.cwd_given = true;
-    }
+    if (*job.cwd && (r = child_enter_cwd(job.cwd)) < 0)
+        child_fail(CHILD_STEP_CWD, -r);
     merge_env(&job);
     close_others(z);
     if (run->magic == ZYG_PROBE_MAGIC && run->cmd_bytes > sizeof(struct zyg_probe_ask))
@@ -325,6 +323,8 @@ void child_main(struct zyg *z, enum child_kind kind)
         become_first(z);
     else
         become_user();
+    if (kind == CHILD_SESSION)
+        session_main(z);
     take_run(z);
 }
 

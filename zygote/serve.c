@@ -319,5 +319,7 @@ void zyg_serve(struct zyg *z)
     order.ns_id[ZYG_NS_ID_ROOM - 1] = 0;
     z->one_request = order.flags & ZYG_FRESH;
     zyg_assign(z, &order, nfds ? fds[0] : -1);
+    if (order.flags & ZYG_SESSION)
+        session_serve(z);
     serve(z);
 }

@@ -120,8 +120,12 @@ void zyg_assign(struct zyg *z, const struct zyg_order *order, int volume_fd)
     must(z, ZYG_STEP_VOLUME, take_home(z, order, volume_fd));
     fd_close(&volume_fd);
     must(z, ZYG_STEP_LANDLOCK, policy_landlock_allow(z->plan, z->ruleset, ZYG_HOME));
-    children_promote(z); /* the first child restricts itself */
-    (void)sched_yield();
+    if (order->flags & ZYG_SESSION) {
+        children_drop(&z->reserve); /* its bash is forked when all of pid 1's restrictions hold */
+    } else {
+        children_promote(z); /* the first child restricts itself */
+        (void)sched_yield();
+    }
     z->eval->on_assign(order->ns_id);
     must(z, ZYG_STEP_LANDLOCK, policy_landlock_restrict(z->ruleset));
     fd_close(&z->ruleset);

@@ -55,7 +55,7 @@ static char *append(char *at, const char *text)
 
 void child_show_as(const struct child_job *job)
 {
-    const char *cmd = job->cmd;
+    const char *cmd = job->cmd ? job->cmd : "";
     char *const *env = job->env;
     bool like_option = *cmd == '-' || *cmd == '+'; /* as exec_eval.c starts such a command */
     size_t need = 2 * sizeof "bash" + sizeof "-c" + sizeof "--" + strlen(cmd) + 1;
@@ -68,8 +68,11 @@ void child_show_as(const struct child_job *job)
     if (need > sizeof area)
         return;
     struct prctl_mm_map map = layout;
-    char *at = append(append(area, "bash"), "-c");
-    at = append(like_option ? append(at, "--") : at, cmd);
+    char *at = append(area, "bash");
+    if (job->cmd) {
+        at = append(at, "-c");
+        at = append(like_option ? append(at, "--") : at, cmd);
+    }
     at = job->arg_count ? append(at, "bash") : at; /* $0 */
     for (size_t i = 0; i < job->arg_count; i++)
         at = append(at, job->args[i]);

@@ -49,7 +49,13 @@ struct child_job {
     size_t arg_count;
     char *const *places; /* relative to ZYG_HOME */
     size_t place_count;
-    bool cwd_given;
+    const char *cwd; /* "": home */
+};
+
+/* What came of one call of a session. */
+struct zyg_call_result {
+    int status; /* $? */
+    bool interrupted;
 };
 
 /* How a command is evaluated: in this bash (bash_eval.c), or by exec of the image's shell. */
@@ -58,6 +64,11 @@ struct zyg_eval {
     void (*on_assign)(const char *host); /* in the zygote, once */
     void (*on_standby)(void);            /* in the standby, before it waits */
     __attribute__((noreturn)) void (*run)(const struct child_job *job);
+    /* Of a session; NULL: there are none. In its bash, before the first call; then each: 0, or
+     * -errno, the cwd could not be entered and nothing was evaluated. A call that ends the shell
+     * does not return. */
+    void (*begin_session)(void);
+    int (*call)(const struct child_job *job, struct zyg_call_result *ret);
     /* Evaluates something typical and calls done() before its process would end; NULL: nothing to
      * gain. */
     void (*rehearse)(void (*done)(void));
@@ -92,6 +103,7 @@ struct zyg {
     unsigned runs;    /* since the last retirement */
     int patience;     /* clean runs that it takes until the next one is made */
     int note_fd;
+    int session_fd;   /* a session's bash, until it begins: its end of the pair */
     int pids_current; /* how many live in the child's cgroup; -1: unknown, then there is no reserve
                        */
     uint64_t last_done;
@@ -152,10 +164,19 @@ int zyg_loopback_up(void);
 int zyg_egress_up(uint32_t address, uint32_t gateway, int ctl);
 /* child.c: the standby's whole life. The first one is forked before its zygote has a namespace. */
 #define CHILD_MUTE 126 /* exit status of a child that cannot write its note */
-enum child_kind { CHILD_STANDBY, CHILD_RESERVE, CHILD_FIRST };
+enum child_kind { CHILD_STANDBY, CHILD_RESERVE, CHILD_FIRST, CHILD_SESSION };
 _Noreturn void child_main(struct zyg *z, enum child_kind kind);
 /* The same for one that a mould casts; `z` is a struct zyg. */
 int child_cast(void *z);
+/* Room for a run's message, with one byte more, in whoever receives one. */
+extern char child_message[ZYG_RUN_BYTES_MAX + 1];
+/* Checks what lies there; the job points into it. `env` is not filled in. 0 or -errno. */
+int child_parse(size_t len, struct child_job *job);
+/* The home, or beneath the home or /tmp; links may not lead out of them. 0 or -errno. */
+int child_enter_cwd(const char *cwd);
+/* session.c: instead of serve(); and its bash's whole life. */
+_Noreturn void session_serve(struct zyg *z);
+_Noreturn void session_main(struct zyg *z);
 /* Ends a run whose set-up failed: pid 1 reports the step. */
 _Noreturn void child_fail(enum child_step step, int error);
 /* place.c: what ZYG_EMPTY_* of these flags say, then the files, whose descriptors these are. Ends
@@ -223,7 +244,8 @@ void denials_forget(struct zyg *z);
 #define ZYG_CLEAN_RUNS 2 /* in a row, before a mould is made */
 /* Binds the caller to one CPU, or to none. */
 void zyg_bind(const struct zyg *z, uint32_t cpu);
-/* show_as.c: shows a command as this process's command line, and its environment. Best effort. */
+/* show_as.c: shows a command as this process's command line, and its environment; without a cmd,
+ * "bash". Best effort. */
 void child_show_as(const struct child_job *job);
 /* Reads the layout once, in the primordial, where /proc/self is readable. */
 void child_show_as_prepare(void);

@@ -173,7 +173,7 @@ struct zyg_report { /* zygote -> engine */
     uint32_t denied_count;
     uint32_t outputs; /* of a run with ZYG_EMPTY_OUTPUTS: there may be something in it now */
     uint32_t ended;   /* ZYG_DONE of a session: this run ended it, none is to be sent any more */
-    uint32_t pad;
+    uint32_t interrupted; /* ZYG_DONE of a session: SIGINT made it drop the command */
 };
 
 /* Set-up steps of a child that can fail and are reported home by number. */

@@ -56,7 +56,8 @@ static inline bool result_is_same(const struct proto_result *a, const struct pro
            a->net_rx_bytes == b->net_rx_bytes && a->net_tx_bytes == b->net_tx_bytes &&
            a->timeout_ms == b->timeout_ms && a->memory_bytes == b->memory_bytes &&
            a->cpu_ms == b->cpu_ms && a->companion_ended == b->companion_ended &&
-           a->companion_new == b->companion_new && denied_is_same(a, b);
+           a->companion_new == b->companion_new &&
+           a->companion_interrupted == b->companion_interrupted && denied_is_same(a, b);
 }
 
 static inline bool layers_are_same(const struct proto_hello *a, const struct proto_hello *b)
