@@ -123,6 +123,18 @@ void answer_init(struct answer *a, const struct proto_result *result, const stru
     set_parts(a, parts, ARRAY_LEN(parts));
 }
 
+void answer_init_session(struct answer *a, const struct proto_result *r, const struct output out[2],
+                         bool base64, const char *session)
+{
+    answer_init(a, r, out, base64);
+    (void)snprintf(a->tail, sizeof a->tail,
+                   ",\"session\":\"%s\",\"session_started\":%s,\"session_ended\":%s,"
+                   "\"session_interrupted\":%s}\n",
+                   session, bool_name(r->companion_new), bool_name(r->companion_ended),
+                   bool_name(r->companion_interrupted));
+    a->parts[a->part_count - 1] = raw(a->tail); /* in place of the last brace */
+}
+
 static const char *status_of(const struct proto_result *r)
 {
     if (r->reason == PROTO_REASON_EXIT && r->exited && r->exit_code == 0)

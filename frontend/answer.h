@@ -29,6 +29,9 @@ struct answer {
 
 void answer_init(struct answer *a, const struct proto_result *result, const struct output out[2],
                  bool base64);
+/* Of a call of that session. */
+void answer_init_session(struct answer *a, const struct proto_result *result,
+                         const struct output out[2], bool base64, const char *session);
 /* Of a program; four outputs where it was compiled. Facts and what is shown as stdout and stderr
  * are those of its last stage; the compiler's are in its stage as well. */
 void answer_init_code(struct answer *a, const struct proto_result *result, const struct output *out,

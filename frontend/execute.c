@@ -152,7 +152,9 @@ static void try_answer(struct run *run)
     }
     if (!run->req)
         return;
-    if (*run->language)
+    if (*run->session)
+        answer_init_session(&run->answer, &run->result, run->out, run->base64, run->session);
+    else if (*run->language)
         answer_init_code(&run->answer, &run->result, run->out, run->compiled, run->base64);
     else
         answer_init(&run->answer, &run->result, run->out, run->base64);
@@ -216,6 +218,8 @@ static void on_reply(struct upstream_call *call, const struct proto_msg *reply)
         return;
     }
     bool watched = false;
+    if (*run->session)
+        output_finish(run->out, run->out_count); /* its background may have them open */
     for (unsigned i = 0; i < run->out_count; i++)
         watched = watched || run->out[i].watch;
     if (run->job)
@@ -419,6 +423,10 @@ int run_send(struct run *run, const struct run_caller *caller, const struct pars
                               .timeout_ms_ceiling = caller->timeout_ms_ceiling,
                               .memory_bytes_ceiling = caller->memory_bytes_ceiling,
                               .cpu_ms_ceiling = caller->cpu_ms_ceiling};
+    if (*run->session) {
+        x.companion = PROTO_COMPANION_SESSION;
+        x.session = run->session;
+    }
     if (files) {
         x.work = true;
         x.artifact_bytes_max = files->bytes_max;
@@ -462,6 +470,7 @@ struct run *run_new(struct front *f, struct http_request *req, const struct pars
     (void)snprintf(run->ns_id, sizeof run->ns_id, "%s", parsed->ns_id);
     if (parsed->language)
         (void)snprintf(run->language, sizeof run->language, "%s", parsed->language);
+    (void)snprintf(run->session, sizeof run->session, "%s", parsed->session ? parsed->session : "");
     run->compiled = parsed->language && parsed->compiles;
     run->out_count = run->compiled ? RUN_OUTPUTS : 2;
     for (unsigned i = 0; i < run->out_count; i++)

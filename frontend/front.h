@@ -66,7 +66,7 @@ void capabilities_on_hello(struct front *f, const struct proto_hello *h);
 void work_on_tick(struct front *f);
 
 /* The handlers: execute.c, ns.c, files.c, ... */
-route_handler ns_on_list, ns_on_remove;
+route_handler ns_on_list, ns_on_remove, ns_on_sessions, ns_on_session_close;
 route_handler files_on_get, files_on_put, files_on_delete;
 route_handler uploads_on_post, uploads_on_get, uploads_on_delete; /* files_api.c */
 route_handler archive_on_get, archive_on_post;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* frontend/ns - GET /v1/namespaces, DELETE /v1/namespaces/{id}, and what is common to their files.
+/* frontend/ns - GET /v1/namespaces, DELETE /v1/namespaces/{id}, the same of a namespace's sessions,
+ * and what is common to their files.
  *
- * In the frontend, per thread. Both are one message to the engine and one back. A path is checked
+ * In the frontend, per thread. Each is one message to the engine and one back. A path is checked
  * here only so that a client hears what is wrong with it, and so that each file has one spelling:
  * what keeps a path beneath /work is the openat2 of the child in the box (zygote/files.c).
  */
@@ -13,6 +14,7 @@
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/log.h"
+#include <inttypes.h>
 
 #define REPLY_MS 30000u
 #define LIST_LIMIT 1000u
@@ -125,6 +127,7 @@ struct ask {
     struct request_owner owner;
     struct upstream_call call;
     struct http_request *req; /* NULL: over or gone */
+    const char *done;         /* the answer to a Done that is fine */
     bool open;                /* the engine owes an answer */
 };
 
@@ -194,17 +197,40 @@ static void answer_list(struct http_request *req, const struct proto_msg *msg)
     free(text);
 }
 
+static void answer_sessions(struct http_request *req, const struct proto_msg *msg)
+{
+    size_t room = 32 + msg->session_list.count * (PROTO_SESSION_MAX + 160), n;
+    char *text = malloc(room);
+    if (!text) {
+        ns_answer_unsent(req, -EAGAIN);
+        return;
+    }
+    n = (size_t)snprintf(text, room, "{\"sessions\":[");
+    for (size_t i = 0; i < msg->session_list.count; i++) {
+        const struct proto_session_entry *e = &msg->session_list.entries[i];
+        n += (size_t)snprintf(text + n, room - n,
+                              "%s{\"name\":\"%s\",\"busy\":%s,\"queued\":%u,\"idle_ms\":%" PRIu64
+                              ",\"age_ms\":%" PRIu64 "}",
+                              i ? "," : "", e->session, e->busy ? "true" : "false", e->queued,
+                              e->idle_ms, e->age_ms);
+    }
+    n += (size_t)snprintf(text + n, room - n, "]}\n");
+    http_respond(req, 200, NULL, text, n);
+    free(text);
+}
+
 static void on_reply(struct upstream_call *call, const struct proto_msg *msg)
 {
-    static const char done[] = "{\"removed\":true}\n";
     struct ask *a = CONTAINER_OF(call, struct ask, call);
     a->open = false;
     if (!a->req)
         free_if_unused(a);
     else if (msg->type == PROTO_NS_LIST)
         answer_list(a->req, msg);
+    else if (msg->type == PROTO_SESSION_LIST)
+        answer_sessions(a->req, msg);
     else if (msg->done.outcome == PROTO_OK)
-        http_respond(a->req, 200, NULL, done, sizeof done - 1);
+        http_respond(a->req, 200, NULL, a->done, strlen(a->done));
     else
         ns_answer_outcome(a->req, msg->done.outcome, msg->done.text, 0);
 }
@@ -219,7 +245,9 @@ static void on_lost(struct upstream_call *call)
         free_if_unused(a);
 }
 
-static void send_ask(struct front *f, struct http_request *req, struct proto_msg *msg)
+/* done: the body of the answer when it is no list. */
+static void send_ask(struct front *f, struct http_request *req, struct proto_msg *msg,
+                     const char *done)
 {
     struct err err = {0};
     struct ask *a = calloc(1, sizeof *a);
@@ -228,6 +256,7 @@ static void send_ask(struct front *f, struct http_request *req, struct proto_msg
         a->owner = (struct request_owner){.on_gone = on_gone, .on_end = on_end};
         a->call = (struct upstream_call){.on_reply = on_reply, .on_lost = on_lost};
         a->req = req;
+        a->done = done;
         r = upstream_send(&f->upstream, msg, NULL, 0, &a->call,
                           clock_now_ns() + REPLY_MS * CLOCK_NS_PER_MS, &err);
     }
@@ -255,7 +284,7 @@ void ns_on_list(struct front *f, struct http_request *req, const struct http_tex
         skip_to_own(routes_key(req), after);
         struct proto_msg msg = {.type = PROTO_NS_LIST_REQUEST,
                                 .ns_list_request = {.after = after, .limit = (uint32_t)limit}};
-        send_ask(f, req, &msg);
+        send_ask(f, req, &msg, "");
     }
 }
 
@@ -265,5 +294,35 @@ void ns_on_remove(struct front *f, struct http_request *req, const struct http_t
     if (ns_take_id(req, params[0], id) < 0 || !ns_may_begin(f, req))
         return;
     struct proto_msg msg = {.type = PROTO_NS_REMOVE, .ns_remove = {.ns_id = id}};
-    send_ask(f, req, &msg);
+    send_ask(f, req, &msg, "{\"removed\":true}\n");
+}
+
+void ns_on_sessions(struct front *f, struct http_request *req, const struct http_text *params)
+{
+    char id[PROTO_NS_ID_MAX + 1];
+    if (ns_take_id(req, params[0], id) < 0 || !ns_may_begin(f, req))
+        return;
+    struct proto_msg msg = {.type = PROTO_SESSION_LIST_REQUEST};
+    msg.session_list_request.ns_id = id;
+    msg.session_list_request.companion = PROTO_COMPANION_SESSION;
+    send_ask(f, req, &msg, "");
+}
+
+void ns_on_session_close(struct front *f, struct http_request *req, const struct http_text *params)
+{
+    char id[PROTO_NS_ID_MAX + 1], name[PROTO_SESSION_MAX + 1];
+    if (ns_take_id(req, params[0], id) < 0)
+        return;
+    if (!proto_session_is_valid(params[1].at, params[1].len)) {
+        refuse(req, "session: 1-64 characters of [A-Za-z0-9._-]");
+        return;
+    }
+    (void)snprintf(name, sizeof name, "%.*s", (int)params[1].len, params[1].at);
+    if (!ns_may_begin(f, req))
+        return;
+    struct proto_msg msg = {.type = PROTO_SESSION_CLOSE};
+    msg.session_close.ns_id = id;
+    msg.session_close.session = name;
+    msg.session_close.companion = PROTO_COMPANION_SESSION;
+    send_ask(f, req, &msg, "{\"closed\":true}\n");
 }

@@ -18,6 +18,7 @@
 
 #define FIRST_BYTES 1024u
 #define DRAIN_ROUNDS_MAX 64
+#define FINISH_ROUNDS_MAX 17 /* as much as a pipe can hold, however its child has enlarged it */
 
 static atomic_ullong buffered;
 static __thread char scratch[OUTPUT_READ_BYTES];
@@ -179,6 +180,26 @@ void output_drain(struct output *out, size_t count)
 void output_read(struct output *o)
 {
     read_once(o, false);
+}
+
+/* A read that does not fill the buffer has emptied the pipe. */
+void output_finish(struct output *out, size_t count)
+{
+    for (int round = 0; round < FINISH_ROUNDS_MAX && !all_ended(out, count); round++) {
+        struct pollfd p[OUTPUT_DRAIN_MAX];
+        for (size_t i = 0; i < count; i++)
+            p[i] = (struct pollfd){.fd = out[i].fd, .events = POLLIN};
+        if (SYS(poll(p, count, 0)) < 0)
+            break;
+        for (size_t i = 0; i < count; i++) {
+            if (p[i].revents & POLLIN)
+                read_once(&out[i], true);
+            else
+                output_end(&out[i]);
+        }
+    }
+    for (size_t i = 0; i < count; i++)
+        output_end(&out[i]);
 }
 
 void output_keep(struct output *o, uint64_t max)

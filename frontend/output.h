@@ -34,6 +34,8 @@ void output_pipes_fini(struct output_pipes *p);
 void output_drain(struct output *out, size_t count);
 /* One read of a watched pipe. */
 void output_read(struct output *o);
+/* Reads what the pipes hold now and ends them, whoever else may write to them still. */
+void output_finish(struct output *out, size_t count);
 /* Keeps no more than the first `max` bytes of an ended output. */
 void output_keep(struct output *o, uint64_t max);
 bool output_is_truncated(const struct output *o);

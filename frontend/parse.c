@@ -175,6 +175,16 @@ static int read_cwd(struct reader *rd, json_t *v)
     return 0;
 }
 
+static int read_session(struct reader *rd, json_t *v)
+{
+    if (rd->route != PARSE_EXECUTE || rd->to->language)
+        return BAD(rd, "session goes with cmd, in POST /execute");
+    if (!json_is_string(v) || !proto_session_is_valid(json_string_value(v), json_string_length(v)))
+        return BAD(rd, "session must be 1-%u characters of [A-Za-z0-9._-]", PROTO_SESSION_MAX);
+    rd->to->session = json_string_value(v);
+    return 0;
+}
+
 static uint64_t timeout_max(const struct reader *rd)
 {
     uint64_t max = rd->limits->timeout_ms_max;
@@ -291,6 +301,7 @@ static int read_fields(struct reader *rd, json_t *doc)
         {"input", PARSE_JOB, read_input}, /* after stdin */
         {"env", ANY, read_env},
         {"cwd", ANY, read_cwd},
+        {"session", ANY, read_session},
         {"timeout", SHORT, read_timeout},
         {"encoding", PARSE_EXECUTE | PARSE_V1, read_encoding},
         {"limits", SHORT, read_limits}, /* after timeout */
@@ -325,7 +336,7 @@ static int parse(struct reader *rd, const char *body, size_t len)
         return -1;
     to->doc = doc;
     to->cmd = to->language = to->code = to->input = NULL;
-    to->ns_id = to->cwd = to->policy = to->user = "";
+    to->ns_id = to->cwd = to->session = to->policy = to->user = "";
     to->priority = PARSE_PRIORITY_USUAL;
     to->compiles = to->base64 = false;
     to->cmd_len = to->code_len = to->input_len = 0;

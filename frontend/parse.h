@@ -35,8 +35,9 @@ struct parse_request {
     size_t file_count;
     struct proto_env env[PROTO_ENV_COUNT_MAX];
     size_t env_count;
-    const char *cwd;   /* "": home */
-    const char *input; /* stdin; NULL: none given */
+    const char *cwd;     /* "": home */
+    const char *session; /* "": none */
+    const char *input;   /* stdin; NULL: none given */
     size_t input_len;
     uint64_t timeout_ms;             /* 0: the engine's default */
     uint64_t cpu_ms;                 /* 0: none */

@@ -89,6 +89,7 @@ struct route {
 };
 
 #define FILES_PATH "/v1/namespaces/{id}/files/{path...}"
+#define SESSIONS_PATH "/v1/namespaces/{id}/sessions"
 #define ARCHIVE_PATH "/v1/namespaces/{id}/archive"
 static const struct route routes[] = {
     {"POST", "/execute", KEY_EXECUTE, ONCE, execute_on_request},
@@ -99,6 +100,8 @@ static const struct route routes[] = {
     {"POST", ARCHIVE_PATH, KEY_NAMESPACES, UPLOAD, archive_on_post},
     {"GET", "/v1/namespaces", KEY_NAMESPACES, HEAD_TOO, ns_on_list},
     {"DELETE", "/v1/namespaces/{id}", KEY_NAMESPACES, 0, ns_on_remove},
+    {"GET", SESSIONS_PATH, KEY_EXECUTE, HEAD_TOO, ns_on_sessions},
+    {"DELETE", SESSIONS_PATH "/{name}", KEY_EXECUTE, 0, ns_on_session_close},
     {"POST", "/v1/files", KEY_FILES, FORM, uploads_on_post},
     {"GET", "/v1/files/{id}", 0, HEAD_TOO, uploads_on_get}, /* asks for a key without a signature */
     {"DELETE", "/v1/files/{id}", KEY_FILES, 0, uploads_on_delete},

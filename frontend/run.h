@@ -30,6 +30,7 @@ struct run {
     struct answer answer;
     char ns_id[PROTO_NS_ID_MAX + 1];
     char key[STORE_KEY_MAX + 1]; /* whose it is: a label, or "" */
+    char session[PROTO_SESSION_MAX + 1]; /* "": none */
 };
 
 /* The engine owes a Result after so long at the latest; else it is taken to be broken, and this

@@ -55,6 +55,10 @@ conforms('all it may have', 200, POST => '/execute', json => {namespace_id => 'a
     cwd => '/tmp', timeout => 2.5, limits => {memory_mb => 64, pids => 32, cpu_ms => 2000}, encoding => 'base64'});
 conforms('one that dies of a signal', 200, POST => '/execute', json => {namespace_id => 'alice', cmd => 'kill -9 $$'});
 conforms('one that takes too long', 200, POST => '/execute', json => {namespace_id => 'alice', cmd => 'sleep 9', timeout => 0.2});
+conforms('a call of a session', 200, POST => '/execute', json => {namespace_id => 'alice', cmd => 'cd /tmp', session => 's'});
+conforms('its sessions', 200, GET => '/v1/namespaces/alice/sessions');
+conforms('one is closed', 200, DELETE => '/v1/namespaces/alice/sessions/s');
+conforms('which is not there', 404, DELETE => '/v1/namespaces/alice/sessions/s');
 conforms('one that is denied a call', 200, POST => '/execute', json => {namespace_id => 'alice', cmd => 'unshare -U true'});
 conforms('a cwd that is not there', 400, POST => '/execute', json => {namespace_id => 'alice', cmd => 'true', cwd => 'nowhere'});
 conforms('code', 200, POST => '/execute', json => {language => 'python', code => 'print(1)'});

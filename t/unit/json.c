@@ -90,6 +90,11 @@ static void test_fields(void)
     REFUSED("NUL in the language", CODE("\"python\\u0000\"", "\"1\""), "unknown");
     REFUSED("one that is not installed", CODE("\"java\"", "\"1\""), "not installed");
     REFUSED("cwd of a program", CODE("\"python\"", "\"1\",\"cwd\":\"/tmp\""), "cwd goes with cmd");
+    REFUSED("session of a program", CODE("\"python\"", "\"1\",\"session\":\"s\""), "session goes");
+    REFUSED("session 1", WITH("\"session\":1"), "session must be");
+    REFUSED("session empty", WITH("\"session\":\"\""), "session must be");
+    REFUSED("session a/b", WITH("\"session\":\"a/b\""), "session must be");
+    REFUSED("NUL in session", WITH("\"session\":\"a\\u0000\""), "session must be");
     REFUSED("args text", WITH("\"args\":\"x\""), "args must be an array");
     REFUSED("args of numbers", WITH("\"args\":[\"a\",1]"), "args[1]");
     REFUSED("args with NUL", WITH("\"args\":[\"\\u0000\"]"), "args[0]");
