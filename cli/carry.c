@@ -23,6 +23,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -35,6 +36,7 @@ struct pump {
     int in_fd, out_fd; /* in -1: end of file; out -1: nobody to write to */
     bool out_is_ours;  /* a pipe end we made: closed when done */
     size_t chunk, at, len;
+    int left; /* to be read, whoever may still write; -1: all until its end */
     char bytes[CHUNK];
 };
 
@@ -46,7 +48,7 @@ struct carry {
     int sock, sig_fd;
     struct pump pump[PUMPS];
     struct proto_result result;
-    bool has_result, cancelled, failed;
+    bool is_session, has_result, cancelled, failed;
     int signo;            /* why we cancelled: a signal of ours, SIGPIPE for a broken stdout */
     uint64_t deadline_ns; /* 0: none */
 };
@@ -177,10 +179,15 @@ static void cancel(struct carry *c, int signo)
 static void read_chunk(struct carry *c, int i)
 {
     struct pump *p = &c->pump[i];
-    ssize_t n = read(p->in_fd, p->bytes, p->chunk);
+    bool ends = p->left >= 0;
+    ssize_t n =
+        read(p->in_fd, p->bytes, ends && (size_t)p->left < p->chunk ? (size_t)p->left : p->chunk);
     if (n > 0) {
         p->at = 0;
         p->len = (size_t)n;
+        p->left -= ends ? (int)n : 0;
+        if (p->left == 0)
+            stop_reading(p);
         return;
     }
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -240,6 +247,16 @@ static void move(struct carry *c, int i)
 /* ---- the loop
  * --------------------------------------------------------------------------------------- */
 
+/* A call of a session has ended, but what it left in the background may hold its outputs open. */
+static void end_with_what_is_there(struct carry *c)
+{
+    for (int i = STDOUT; i < PUMPS; i++) {
+        struct pump *p = &c->pump[i];
+        if (p->in_fd >= 0 && (ioctl(p->in_fd, FIONREAD, &p->left) < 0 || p->left == 0))
+            stop_reading(p);
+    }
+}
+
 /* 0, or -1: the result will never come. */
 static int on_socket(struct carry *c)
 {
@@ -259,6 +276,8 @@ static int on_socket(struct carry *c)
     c->has_result = true;
     c->deadline_ns = clock_now_ns() + DRAIN_MS * CLOCK_NS_PER_MS;
     stop_pump(&c->pump[STDIN]);
+    if (c->is_session)
+        end_with_what_is_there(c);
     return 0;
 }
 
@@ -381,8 +400,9 @@ int cli_carry(int sock, const struct proto_msg *execute, bool with_stdin, int co
     int theirs[PUMPS + 1] = {-1, -1, -1, -1, -1, code_fd};
     struct err err = {0};
     c.sock = sock;
+    c.is_session = execute->execute.companion == PROTO_COMPANION_SESSION;
     for (int i = 0; i < PUMPS; i++)
-        c.pump[i].in_fd = c.pump[i].out_fd = -1;
+        c.pump[i].in_fd = c.pump[i].out_fd = c.pump[i].left = -1;
     int r = c.sig_fd = watch_signals(&err);
     if (r >= 0)
         r = open_streams(&c, with_stdin, count, theirs, &err);

@@ -14,11 +14,15 @@
 
 #define CODE_BYTES_MAX (16u << 20) /* what can be placed at all is the service's affair */
 
-static const struct option options[] = {
-    {"namespace", required_argument, NULL, 'n'}, {"stdin", no_argument, NULL, 'i'},
-    {"env", required_argument, NULL, 'e'},       {"cwd", required_argument, NULL, 'C'},
-    {"timeout", required_argument, NULL, 't'},   {"policy", required_argument, NULL, 'p'},
-    {"socket", required_argument, NULL, 's'},    {NULL, 0, NULL, 0}};
+static const struct option options[] = {{"namespace", required_argument, NULL, 'n'},
+                                        {"stdin", no_argument, NULL, 'i'},
+                                        {"env", required_argument, NULL, 'e'},
+                                        {"cwd", required_argument, NULL, 'C'},
+                                        {"timeout", required_argument, NULL, 't'},
+                                        {"policy", required_argument, NULL, 'p'},
+                                        {"session", required_argument, NULL, 'S'},
+                                        {"socket", required_argument, NULL, 's'},
+                                        {NULL, 0, NULL, 0}};
 
 static const struct option run_options[] = {{"language", required_argument, NULL, 'l'},
                                             {"namespace", required_argument, NULL, 'n'},
@@ -31,7 +35,7 @@ static const struct option run_options[] = {{"language", required_argument, NULL
                                             {NULL, 0, NULL, 0}};
 
 struct wish {
-    const char *ns_id, *cwd, *policy, *socket, *language;
+    const char *ns_id, *cwd, *policy, *socket, *language, *session;
     bool with_stdin;
     uint64_t timeout_ms;
     struct proto_env env[PROTO_ENV_COUNT_MAX];
@@ -100,6 +104,14 @@ static bool take_option(struct wish *w, int c)
         }
         w->policy = optarg;
         return true;
+    case 'S':
+        if (!proto_session_is_valid(optarg, strlen(optarg))) {
+            cli_complain("--session \"%s\": expected 1-%u characters of [A-Za-z0-9._-]", optarg,
+                         PROTO_SESSION_MAX);
+            return false;
+        }
+        w->session = optarg;
+        return true;
     case 'l':
         w->language = optarg;
         return true;
@@ -143,7 +155,7 @@ int cli_exec(int argc, char **argv)
     struct proto_msg msg = {.type = PROTO_EXECUTE, .tag = 1};
     struct proto_hello hello;
     struct err err;
-    for (int c; (c = cli_option(argc, argv, "+:n:ie:C:t:p:s:", options)) != -1;)
+    for (int c; (c = cli_option(argc, argv, "+:n:ie:C:t:p:S:s:", options)) != -1;)
         if (!take_option(&w, c))
             return CLI_OUR_FAULT;
     if (optind == argc) {
@@ -164,6 +176,10 @@ int cli_exec(int argc, char **argv)
                                          .timeout_ms = w.timeout_ms,
                                          .policy = w.policy,
                                          .request_id = ""};
+    if (w.session) {
+        msg.execute.companion = PROTO_COMPANION_SESSION;
+        msg.execute.session = w.session;
+    }
     int status = CLI_OUR_FAULT;
     auto_close int sock = cli_connect(cli_socket_path(w.socket), &hello, &err);
     if (sock < 0)

@@ -17,8 +17,8 @@ static const struct {
     const char *help;
 } commands[] = {
     {"exec", "run a command in a namespace", cli_exec,
-     "usage: brood exec [-n NS] [--stdin] [--env K=V]... [--cwd DIR] [--timeout S] [--socket PATH] "
-     "-- CMD...\n"
+     "usage: brood exec [-n NS] [--stdin] [--env K=V]... [--cwd DIR] [--timeout S]\n"
+     "                  [--policy NAME] [--session NAME] [--socket PATH] -- CMD...\n"
      "\n"
      "Runs CMD in the namespace NS (default: \"default\", made if it is not there) and carries its "
      "output\n"
@@ -32,6 +32,7 @@ static const struct {
      "  -C, --cwd DIR        working directory; default: the home directory\n"
      "  -t, --timeout S      seconds, up to 3 decimals; default: the service's\n"
      "  -p, --policy NAME    run under this policy, if the namespace may ask for it\n"
+     "  -S, --session NAME   in the bash of that name, which stays: made if it is not there\n"
      "  -s, --socket PATH    the service; default: $BROOD_SOCKET, then " CLI_SOCKET_DEFAULT "\n"
      "\n"
      "Exit status: the command's own; 128+N if signal N killed it; 124 after a timeout; 125 when "
