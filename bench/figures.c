@@ -22,13 +22,24 @@
 #define ACTIVATION_ROUNDS 3u
 #define SETTLE_S 30u
 
-enum who { BARE, HTTP_WARM, SOCKET_WARM, BARE_FILES, HTTP_FILES, HTTP_COLD, BWRAP, CRUN, WHO };
+enum who {
+    BARE,
+    HTTP_WARM,
+    HTTP_SESSION,
+    SOCKET_WARM,
+    BARE_FILES,
+    HTTP_FILES,
+    HTTP_COLD,
+    BWRAP,
+    CRUN,
+    WHO
+};
 
 struct world {
     const struct options *o;
     struct http http;
     struct engine engine;
-    struct buf echo, files, cold;
+    struct buf echo, session, files, cold;
     unsigned cold_count, crun_count;
     char hostname[256];
     char crun_id[32];
@@ -75,6 +86,11 @@ static int post(struct world *w, const struct buf *request, const char *expect, 
 static int http_warm_once(struct world *w, double *us, struct err *err)
 {
     return post(w, &w->echo, "\"hi\\n\"", us, err);
+}
+
+static int http_session_once(struct world *w, double *us, struct err *err)
+{
+    return post(w, &w->session, "\"hi\\n\"", us, err);
 }
 
 static int http_files_once(struct world *w, double *us, struct err *err)
@@ -141,6 +157,7 @@ static const struct {
 } contenders[WHO] = {
     [BARE] = {"bare posix_spawn, echo hi", 200, 5, bare_once, true},
     [HTTP_WARM] = {"brood HTTP warm, echo hi", 200, 5, http_warm_once, true},
+    [HTTP_SESSION] = {"brood HTTP session, echo hi", 200, 5, http_session_once, true},
     [SOCKET_WARM] = {"brood socket warm, echo hi", 200, 5, socket_once, true},
     [BARE_FILES] = {"bare posix_spawn, files", 30, 3, bare_files_once, true},
     [HTTP_FILES] = {"brood HTTP warm, files", 30, 3, http_files_once, true},
@@ -322,6 +339,7 @@ static int report(const struct world *w)
         ratio(w, "warm_http_p50_ratio", HTTP_WARM, BARE, false, 0.45, 0.35),
         ratio(w, "warm_http_p99_ratio", HTTP_WARM, BARE, true, 1.0, 0),
         through,
+        ratio(w, "session_p50_ratio", HTTP_SESSION, HTTP_WARM, false, 0.6, 0),
         ratio(w, "socket_p50_ratio", SOCKET_WARM, BARE, false, 0.38, 0.30),
         ratio(w, "cold_p50_ratio", HTTP_COLD, BARE, false, 0.9, 0.5),
         activation,
@@ -358,6 +376,7 @@ int figures_main(const struct options *o)
         engine_open(&w->engine, o->socket, &err) < 0)
         die(1, "%s", err.text);
     http_execute(&w->echo, "bench", "echo hi", "");
+    http_execute(&w->session, "bench-session", "echo hi", ",\"session\":\"bench\"");
     http_execute(&w->files, "bench", list_files, "");
     measure_latency(w);
     measure_throughput(w);
@@ -366,6 +385,7 @@ int figures_main(const struct options *o)
     http_close(&w->http);
     engine_close(&w->engine);
     buf_fini(&w->echo);
+    buf_fini(&w->session);
     buf_fini(&w->files);
     buf_fini(&w->cold);
     return status;
