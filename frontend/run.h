@@ -29,7 +29,7 @@ struct run {
     struct job *job; /* whose run it is: it has the outputs (jobs.h) and no request; else NULL */
     struct answer answer;
     char ns_id[PROTO_NS_ID_MAX + 1];
-    char key[STORE_KEY_MAX + 1]; /* whose it is: a label, or "" */
+    char key[STORE_KEY_MAX + 1];         /* whose it is: a label, or "" */
     char session[PROTO_SESSION_MAX + 1]; /* "": none */
 };
 
