@@ -81,10 +81,56 @@ static void add_bucket(struct http_request *req, const struct key_bucket_state *
     }
 }
 
-static enum key_verdict check(struct front *f, struct http_request *req,
-                              struct key_bucket_state *ret_bucket)
+/* One item of a list; *at moves behind it. */
+static struct http_text next_item(const char **at, const char *end)
+{
+    const char *comma = memchr(*at, ',', (size_t)(end - *at)), *stop = comma ? comma : end;
+    struct http_text item = {*at, (size_t)(stop - *at)};
+    *at = comma ? comma + 1 : end;
+    while (item.len > 0 && (*item.at == ' ' || *item.at == '\t'))
+        item.at++, item.len--;
+    while (item.len > 0 && (item.at[item.len - 1] == ' ' || item.at[item.len - 1] == '\t'))
+        item.len--;
+    return item;
+}
+
+/* What follows "bearer" among the subprotocols that are offered; {NULL, 0}: it is not offered. */
+static struct http_text find_offered(struct http_request *req)
+{
+    struct http_text list = http_header_of(req, "sec-websocket-protocol");
+    const char *at = list.at, *end = list.at + list.len;
+    if (!list.at || http_header_repeats(req, "sec-websocket-protocol"))
+        return (struct http_text){NULL, 0};
+    struct http_text first = next_item(&at, end);
+    if (first.len != 6 || memcmp(first.at, "bearer", 6) != 0)
+        return (struct http_text){NULL, 0};
+    return next_item(&at, end);
+}
+
+const char *auth_protocol(struct http_request *req)
+{
+    return find_offered(req).at ? "bearer" : NULL;
+}
+
+/* As it would stand in Authorization. */
+static struct http_text find_credentials(struct http_request *req, bool by_protocol,
+                                         char room[KEY_TOKEN_MAX + 16])
 {
     struct http_text header = http_header_of(req, "authorization");
+    struct http_text offered = by_protocol ? find_offered(req) : (struct http_text){NULL, 0};
+    if (header.at || offered.len == 0)
+        return header;
+    int n = snprintf(room, KEY_TOKEN_MAX + 16, "Bearer %.*s",
+                     (int)(offered.len < KEY_TOKEN_MAX + 1 ? offered.len : KEY_TOKEN_MAX + 1),
+                     offered.at);
+    return (struct http_text){room, (size_t)n};
+}
+
+static enum key_verdict check(struct front *f, struct http_request *req, bool by_protocol,
+                              struct key_bucket_state *ret_bucket)
+{
+    char room[KEY_TOKEN_MAX + 16] = "";
+    struct http_text header = find_credentials(req, by_protocol, room);
     struct timespec now;
     const struct key *key = NULL;
     *ret_bucket = (struct key_bucket_state){0};
@@ -96,6 +142,7 @@ static enum key_verdict check(struct front *f, struct http_request *req,
     enum key_verdict verdict =
         keys_check(f->keys, header.at, header.len, clock_now_ns(),
                    (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000, &key, ret_bucket);
+    explicit_bzero(room, sizeof room);
     *http_whose(req) = key;
     return verdict;
 }
@@ -135,7 +182,8 @@ bool auth_admit(struct front *f, struct http_request *req, uint32_t scope)
                      "the engine has not been heard of yet");
         return false;
     }
-    enum key_verdict verdict = check(f, req, &bucket);
+    enum key_verdict verdict = check(f, req, scope & AUTH_BY_PROTOCOL, &bucket);
+    scope &= ~AUTH_BY_PROTOCOL;
     add_bucket(req, &bucket);
     if (!let_in(req, verdict, &bucket))
         return false;

@@ -18,6 +18,9 @@ struct run_caller;
 
 /* Of a route: any key will do. Beside enum key_scope. */
 #define AUTH_ANY_KEY (1u << 31)
+/* It is a WebSocket: browsers, which cannot give such a request an Authorization, may have the key
+ * in `Sec-WebSocket-Protocol: bearer, KEY`. */
+#define AUTH_BY_PROTOCOL (1u << 30)
 
 /* False: what came is of no use, and what is in force may be old: the connection has to be begun
  * anew. Borrows the descriptors. */
@@ -26,6 +29,9 @@ bool auth_on_hello(struct front *f, const struct proto_hello *h, const int *fds,
  * the first Hello). Then and only then routes_key() says whose it is, until it ends. */
 bool auth_admit(struct front *f, struct http_request *req, uint32_t scope);
 void auth_on_end(struct http_request *req);
+
+/* The subprotocol to answer with: "bearer" when the client offers it, or NULL. */
+const char *auth_protocol(struct http_request *req);
 
 /* NULL: no keys are configured, or the route needs none. */
 const struct key *routes_key(struct http_request *req);

@@ -30,7 +30,11 @@ struct front {
     const struct urls *urls;                 /* of the process */
     uint64_t file_bytes_max, url_lifetime_s; /* from the last Hello, like the next one */
     char base_url[URL_BASE_MAX + 1];
-    unsigned detached; /* runs that go on without a request */
+    struct { /* from the last Hello */
+        uint64_t idle_ms, life_ms, silence_ms;
+        char origins[PROTO_ORIGINS_MAX + 1];
+    } terminals;
+    unsigned detached; /* runs that go on without a request; terminals */
     struct jobs_thread jobs;
     int null_fd; /* /dev/null, read-only, opened before the restrictions; of the process */
     bool first;  /* of all threads: it sets what is the process's, such as the log */

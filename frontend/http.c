@@ -213,6 +213,7 @@ const char *http_reason(int status)
         int status;
         const char *text;
     } table[] = {
+        {101, "Switching Protocols"},
         {200, "OK"},
         {201, "Created"},
         {202, "Accepted"},
@@ -233,6 +234,7 @@ const char *http_reason(int status)
         {416, "Range Not Satisfiable"},
         {417, "Expectation Failed"},
         {422, "Unprocessable Content"},
+        {426, "Upgrade Required"},
         {429, "Too Many Requests"},
         {500, "Internal Server Error"},
         {501, "Not Implemented"},
@@ -388,6 +390,14 @@ void http_request_gone(struct http_request *r)
     h2o_send_inline(r->req, "", 0);
 }
 
+void http_upgrade(struct http_request *r, h2o_http1_upgrade_cb on_upgraded, void *data)
+{
+    begin(r, 101, NULL, NULL);
+    h2o_add_header(&r->req->pool, &r->req->res.headers, H2O_TOKEN_UPGRADE, NULL,
+                   H2O_STRLIT("websocket"));
+    h2o_http1_upgrade(r->req, NULL, 0, on_upgraded, data);
+}
+
 void http_close_after(struct http_request *r)
 {
     if (r->copy)
@@ -443,6 +453,11 @@ struct http_text http_header_of(const struct http_request *r, const char *name)
         return (struct http_text){NULL, 0};
     h2o_iovec_t v = r->req->headers.entries[at].value;
     return (struct http_text){v.base, v.len};
+}
+
+struct http_text http_host(const struct http_request *r)
+{
+    return (struct http_text){r->req->input.authority.base, r->req->input.authority.len};
 }
 
 bool http_header_repeats(const struct http_request *r, const char *name)

@@ -12,6 +12,7 @@ struct err;
 struct http_server;
 struct http_request;
 struct http_watch;
+struct http_ws;
 
 #define HTTP_CHUNK_BYTES 65536u /* the most that a response holds in memory beyond its source */
 #define HTTP_REQUEST_ID_MAX 128u
@@ -150,6 +151,48 @@ void http_copy_free(struct http_request *copy); /* NULL does nothing */
 void http_mark_begun(struct http_request *req, bool begun);
 bool http_copy_is_begun(const struct http_request *copy);
 
+/* ---- WebSockets: http_ws.c ---------------------------------------------------------------------
+ *
+ * One is first of no thread: it may be handed to another and started there. From then on everything
+ * is called by that thread. Binary messages are bytes: where one ends is not told. */
+#define HTTP_WS_QUEUE_MAX (64u * 1024) /* bytes that wait, beside what the kernel holds */
+
+struct http_ws_app {
+    /* Returns how many it takes. 0: none now, and nothing more is read from this client until
+     * http_ws_resume. */
+    size_t (*on_bytes)(void *data, const void *bytes, size_t len);
+    /* A whole text message of at most 1 KiB (ws_frames.h), UTF-8, with a NUL behind it. */
+    void (*on_text)(void *data, const char *text, size_t len);
+    /* There is room again. */
+    void (*on_room)(void *data);
+    /* It is over: the client closed it with this code (1005: without one), broke the protocol (the
+     * code it was told), or went (1006). Not after http_ws_close. It is gone afterwards. */
+    void (*on_closed)(void *data, unsigned code);
+};
+
+/* Makes a request a WebSocket, which speaks this subprotocol (NULL: none). on_open comes when the
+ * request is over, NULL when the client left before. False: it was no fitting handshake, and was
+ * answered; on_open does not come. Who may open one is the caller's matter, Origin included. */
+bool http_ws_accept(struct http_request *req, const char *protocol,
+                    void (*on_open)(void *data, struct http_ws *ws), void *data);
+/* A client that is silent for silence_ms, in spite of a ping after half of it, is gone. */
+void http_ws_start(struct http_server *s, struct http_ws *ws, const struct http_ws_app *app,
+                   void *data, uint64_t silence_ms);
+/* How many bytes may be sent now; 0 also when it is closing. When that is not enough, on_room
+ * follows. */
+size_t http_ws_room(const struct http_ws *ws);
+/* One binary message, of at most http_ws_room bytes. */
+void http_ws_send(struct http_ws *ws, const void *bytes, size_t len);
+/* A text message of at most 1 KiB, for which there is always room, once for each that came. */
+void http_ws_send_text(struct http_ws *ws, const char *text, size_t len);
+/* After on_bytes said 0. May call all but on_open before it returns. */
+void http_ws_resume(struct http_ws *ws);
+/* Says good-bye; the caller knows it no longer. Also of one that was not started. */
+void http_ws_close(struct http_ws *ws, unsigned code, const char *reason);
+
+/* The Host of a request. */
+struct http_text http_host(const struct http_request *req);
+
 /* One-shot, on CLOCK_MONOTONIC. Zero-initialise; the owner cancels it before its memory goes. */
 struct http_timer {
     uint64_t due_ns; /* 0: not armed */
@@ -166,5 +209,8 @@ struct http_watch *http_watch_new(struct http_server *s, int fd, void (*on_reada
 /* Stops calling, and calls again. */
 void http_watch_pause(struct http_watch *w);
 void http_watch_resume(struct http_watch *w);
+/* Calls on_writable(data) once, when the descriptor can be written to or is broken. Not again
+ * before that. */
+void http_watch_when_writable(struct http_watch *w, void (*on_writable)(void *data));
 /* Stops and closes the descriptor. NULL does nothing. */
 void http_watch_free(struct http_watch *w);

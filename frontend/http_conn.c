@@ -56,7 +56,7 @@ static void on_close(void *data)
         s->conns = c->next;
     if (c->next)
         c->next->prev = c->prev;
-    if (!http_body_conn_closed(c))
+    if (!http_body_conn_closed(c) && !c->upgraded)
         http_conn_uncount();
     free(c);
     resume_accepting(s);

@@ -28,6 +28,7 @@ struct http_conn {
     bool unhooked; /* on the list of http_body.c: the library's own callback may be on the socket */
     bool judged;   /* READING: whose the body is has been decided */
     bool checked;  /* READING: the head has no two lengths */
+    bool upgraded; /* its place among the connections is a WebSocket's now */
     int linger_fd; /* a duplicate that outlives the connection, or -1 */
     uint64_t counted;       /* of the library's buffer, against uploads_held_max */
     uint64_t since_ns;      /* of the state; ANSWERING: of the last progress */
@@ -117,6 +118,8 @@ void http_copy_add_header(struct http_copy *c, const char *name, const char *val
 void http_copy_close_after(struct http_copy *c);
 void http_copy_answer(struct http_request *r, const struct http_answer *given);
 void http_copy_more(struct http_copy *c);
+/* Answers 101; then the request is over and the socket is on_upgraded's. */
+void http_upgrade(struct http_request *r, h2o_http1_upgrade_cb on_upgraded, void *data);
 /* http_error.c: makes the library's own error answers look like ours. */
 void http_errors_init(struct http_server *s);
 /* http_watch.c */

@@ -10,6 +10,7 @@
 struct http_watch {
     h2o_socket_t *sock;
     void (*on_readable)(void *data);
+    void (*on_writable)(void *data);
     void *data;
 };
 
@@ -27,6 +28,7 @@ struct http_watch *http_watch_new(struct http_server *s, int fd, void (*on_reada
     if (!w)
         return NULL;
     w->on_readable = on_readable;
+    w->on_writable = NULL;
     w->data = data;
     w->sock = h2o_evloop_socket_create(s->loop, fd, H2O_SOCKET_FLAG_DONT_READ);
     w->sock->data = w;
@@ -42,6 +44,19 @@ void http_watch_pause(struct http_watch *w)
 void http_watch_resume(struct http_watch *w)
 {
     h2o_socket_read_start(w->sock, on_read);
+}
+
+static void on_write(h2o_socket_t *sock, const char *err)
+{
+    struct http_watch *w = sock->data;
+    (void)err; /* the owner writes, and sees it */
+    ptr_take (&w->on_writable)(w->data);
+}
+
+void http_watch_when_writable(struct http_watch *w, void (*on_writable)(void *data))
+{
+    w->on_writable = on_writable;
+    h2o_socket_notify_write(w->sock, on_write);
 }
 
 void http_watch_free(struct http_watch *w)

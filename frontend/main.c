@@ -13,6 +13,7 @@
 #include "frontend/answer.h"
 #include "frontend/front.h"
 #include "frontend/restrict.h"
+#include "frontend/terminal.h"
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/log.h"
@@ -112,6 +113,7 @@ static bool on_hello(void *user, const struct proto_hello *h, const int *fds, si
         http_drain(f->server);
     }
     jobs_on_hello(f, h);
+    terminals_on_hello(f, h);
     return true;
 }
 
@@ -127,6 +129,7 @@ static void on_tick(struct http_timer *t)
     upstream_tick(&f->upstream, now);
     work_on_tick(f);
     usage_on_tick(f, now);
+    terminals_on_tick(f);
     if (atomic_load(&engine_state) != ENGINE_FINE)
         end(f);
     http_timer_set(f->server, t, now + (f->ending ? ENDING_MS : TICK_MS) * CLOCK_NS_PER_MS);
@@ -193,6 +196,8 @@ static int set_up(struct front *f, int engine_fd, const struct fd_list *listener
         r = set_up_store(f, err);
     if (r == 0)
         r = jobs_init(f, err);
+    if (r == 0)
+        r = terminals_init(f, err);
     f->tick.on_due = on_tick;
     http_timer_set(f->server, &f->tick, clock_now_ns() + TICK_MS * CLOCK_NS_PER_MS);
     return r;

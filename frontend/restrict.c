@@ -9,7 +9,9 @@
 #include "frontend/restrict.h"
 #include "lib/confine.h"
 #include "lib/err.h"
+#include <asm/ioctls.h>
 #include <seccomp.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 
 #ifdef __SANITIZE_ADDRESS__
@@ -115,10 +117,15 @@ static const int allowed[] = {
     SCMP_SYS(getrandom),
 };
 
+/* Of terminals, whose masters come from namespaces: their size, and a signal to who is in front. */
+static const uint32_t ioctls[] = {TIOCSWINSZ, TIOCSIG};
+
 int restrict_self(int state_fd, struct err *err)
 {
     const struct confine_plan plan = {.calls = allowed,
                                       .call_count = ARRAY_LEN(allowed),
+                                      .ioctls = ioctls,
+                                      .ioctl_count = ARRAY_LEN(ioctls),
                                       .dir_fd = state_fd,
                                       .makes_threads = true, /* the store's, and servers */
                                       .data_bytes_max = choose_data_max()};

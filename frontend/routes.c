@@ -13,6 +13,7 @@
 #include "frontend/front.h"
 #include "frontend/multipart.h"
 #include "frontend/once.h"
+#include "frontend/terminal.h"
 #include "keys/keys.h"
 #include "lib/clock.h"
 #include "lib/log.h"
@@ -102,6 +103,9 @@ static const struct route routes[] = {
     {"DELETE", "/v1/namespaces/{id}", KEY_NAMESPACES, 0, ns_on_remove},
     {"GET", SESSIONS_PATH, KEY_EXECUTE, HEAD_TOO, ns_on_sessions},
     {"DELETE", SESSIONS_PATH "/{name}", KEY_EXECUTE, 0, ns_on_session_close},
+    {"GET", "/v1/namespaces/{id}/terminal", KEY_EXECUTE | AUTH_BY_PROTOCOL, 0, terminals_on_open},
+    {"GET", "/v1/namespaces/{id}/terminals", KEY_EXECUTE, HEAD_TOO, terminals_on_list},
+    {"DELETE", "/v1/namespaces/{id}/terminals/{name}", KEY_EXECUTE, 0, terminals_on_delete},
     {"POST", "/v1/files", KEY_FILES, FORM, uploads_on_post},
     {"GET", "/v1/files/{id}", 0, HEAD_TOO, uploads_on_get}, /* asks for a key without a signature */
     {"DELETE", "/v1/files/{id}", KEY_FILES, 0, uploads_on_delete},

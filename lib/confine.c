@@ -14,6 +14,7 @@
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -103,6 +104,9 @@ static int fill_filter(scmp_filter_ctx ctx, const struct confine_plan *plan)
     int r = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
     for (size_t i = 0; r == 0 && i < plan->call_count; i++)
         r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, plan->calls[i], 0);
+    for (size_t i = 0; r == 0 && i < plan->ioctl_count; i++)
+        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
+                             SCMP_A1(SCMP_CMP_EQ, plan->ioctls[i]));
     if (r == 0)
         r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
                              SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
@@ -224,6 +228,13 @@ static bool can_call_what_is_not_listed(const struct confine_plan *plan)
     return false;
 }
 
+/* An ioctl that types into a terminal: others may be listed. */
+static bool can_type_into_a_terminal(const struct confine_plan *plan)
+{
+    (void)plan;
+    return syscall(SYS_ioctl, -1L, (long)TIOCSTI, "x") != -1 || errno != ENOSYS;
+}
+
 #define NEVER 1000
 static const struct {
     const char *what;
@@ -240,6 +251,7 @@ static const struct {
     {"start a process", can_start_a_process, 0, true, true},
     {"become root", can_become_root, 0, false, true},
     {"be dumped", can_be_dumped, 0, false, false},
+    {"type into a terminal", can_type_into_a_terminal, NEVER, false, false},
     {"make a system call that is not listed", can_call_what_is_not_listed, NEVER, false, false},
 };
 

@@ -2,11 +2,15 @@
 /* lib/confine - what a long-lived process without rights gives up for good, before it reads a byte
  * from outside, and the proof that it is gone. */
 #pragma once
+#include <stddef.h>
+#include <stdint.h>
 struct err;
 
 struct confine_plan {
     const int *calls; /* system calls it may make with any arguments; others are ENOSYS */
     size_t call_count;
+    const uint32_t *ioctls; /* requests that ioctl() may be called with */
+    size_t ioctl_count;
     int dir_fd;              /* files below it are its own; 0: none. Then openat() is allowed, and
                                 landlock decides; calls for the rest are the list's matter */
     bool makes_threads;      /* it may still start threads; never a process */

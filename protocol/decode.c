@@ -474,6 +474,8 @@ static int take_hello(const Brood__Wire__Hello *m, struct arena *arena, struct p
                                               .key_queue_max = m->jobs->key_queue_max,
                                               .queue_bytes_max = m->jobs->queue_bytes_max,
                                               .attempts_max = m->jobs->attempts_max};
+    ret->hello.terminal_silence_s = m->terminal_silence_s;
+    ret->hello.terminal_origins = m->terminal_origins;
     int r = take_layers(m, arena, &ret->hello, err);
     return r == 0 ? take_languages(m, arena, &ret->hello, err) : r;
 }

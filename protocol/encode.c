@@ -277,6 +277,8 @@ static ssize_t encode_hello(const struct proto_msg *msg, size_t head, char *scra
     if (jobs.concurrency | jobs.queue_max | jobs.key_queue_max | jobs.queue_bytes_max |
         jobs.attempts_max)
         m.jobs = &jobs;
+    m.terminal_silence_s = h->terminal_silence_s;
+    m.terminal_origins = TEXT(h->terminal_origins);
     m.n_languages = h->language_count;
     m.languages = language_list;
     m.version = h->version;

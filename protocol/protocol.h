@@ -28,6 +28,7 @@ struct err;
 #define PROTO_KEY_LABEL_MAX 64u
 #define PROTO_LIST_MAX 1000u
 #define PROTO_SESSION_MAX 64u
+#define PROTO_ORIGINS_MAX 1000u
 #define PROTO_SESSIONS_MAX 64u /* of one namespace, and as many terminals */
 #define PROTO_DENIED_MAX 16u
 #define PROTO_SYSCALL_ROOM 32u
@@ -143,6 +144,18 @@ struct proto_files_answer {
     int64_t mtime_ns; /* since the epoch */
     uint64_t dropped; /* last of COLLECT, LIST: files, or directories, that were left out */
     char name[PROTO_FILES_PATH_MAX + 1]; /* relative to `path`, name_bytes of it are sent */
+};
+
+/* ---- terminals -------------------------------------------------------------------------------
+ *
+ * What comes over the socket of a TERMINAL: one datagram, with the master of a pty beside it, or
+ * why there is none. Whoever holds the master has the terminal; the shell on it is told when it
+ * closes (SIGHUP). The size is the run's two `args`: columns and rows, in decimal. */
+#define PROTO_TERMINAL_MAGIC 0x31747a62u
+#define PROTO_TERMINAL_SIZE_MAX 1000u
+struct proto_terminal_answer {
+    uint32_t magic;
+    uint32_t error; /* errno; 0: the master is there */
 };
 
 /* What a run is, and which descriptors come with it, in this order:
@@ -319,6 +332,8 @@ struct proto_hello {
     struct proto_run_limits run_limits;
     struct proto_store store;
     struct proto_companion_limits sessions, terminals;
+    uint64_t terminal_silence_s;
+    const char *terminal_origins; /* comma list: pages of these may open some */
     struct proto_jobs jobs;
     uint64_t keys_generation; /* 0: no keys are configured; else a descriptor comes with it, the
                                  keys (keys_load): to the frontend only */

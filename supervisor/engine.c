@@ -427,6 +427,8 @@ void engine_fill_hello(const struct engine *e, unsigned rights, struct proto_hel
                  .key_queue_max = s->jobs_key_queue_max,
                  .queue_bytes_max = s->jobs_queue_bytes_max,
                  .attempts_max = s->jobs_attempts_max},
+        .terminal_silence_s = s->terminals_silence_ms / 1000,
+        .terminal_origins = s->terminals_origins,
         .draining = e->draining,
         .queue_max = s->queue_max,
         .max_wait_ms = s->max_wait_ms,

@@ -93,6 +93,8 @@ struct settings {
         uint64_t idle_ms;            /* 30 min; 10 min */
         uint64_t max_life_ms;        /* of a terminal; 8 h */
     } sessions, terminals;
+    uint64_t terminals_silence_ms;                 /* 60 s */
+    char terminals_origins[PROTO_ORIGINS_MAX + 1]; /* "" ; comma list */
 
     /* limits of a namespace (fixed at start) */
     uint64_t memory_bytes; /* 512 MiB */

@@ -131,6 +131,8 @@ const struct setting settings_table[SETTINGS_COUNT] = {
     FIXED("terminals.max", terminals.max, 0, 4096, "32", "terminals of all namespaces at once; 0: none"),
     LIVE("terminals.idle_s", terminals.idle_ms, 1000, MS_MAX, "600", "a terminal that nobody is connected to is ended after"),
     LIVE("terminals.max_life_s", terminals.max_life_ms, 1000, MS_MAX, "28800", "a terminal is ended after"),
+    LIVE("terminals.silence_s", terminals_silence_ms, 1000, MS_MAX, "60", "a terminal's client that is silent for this long, in spite of a ping, is gone"),
+    {.name = "terminals.origins", .type = SETTING_TEXT, true, AT(terminals_origins), 0, PROTO_ORIGINS_MAX, "", .help = "comma list of origins whose pages may open terminals, beside this host's"},
     FIXED("limits.memory_mb", memory_bytes, 16 * MIB, TIB, "512", "memory of a namespace"),
     FIXED("limits.pids", pids_max, 4, 32768, "256", "processes and threads of a namespace"),
     FIXED("limits.cpu_percent", cpu_percent, 0, 102400, "100", "processor time, 100 is one CPU; 0: no quota"),

@@ -22,6 +22,13 @@ FUZZ_ALSO_head := $(HEAD_SRC)
 $B/t/head: t/unit/head.c $(HEAD_USES)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(HEAD_USES)
+# The frames of WebSockets.
+WS_SRC := frontend/ws_frames.c frontend/json_out.c
+WS_USES := $(WS_SRC:%.c=$B/%.o) $(call arc,lib)
+$B/replay/ws: t/fuzz/ws.c t/fuzz/replay/main.c $(WS_USES)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< t/fuzz/replay/main.c $(WS_USES) -lwslay
+FUZZ_ALSO_ws := $(WS_SRC) -lwslay
 STORE_USES := $(call arc,store lib)
 $B/t/store: t/unit/store.c $(STORE_USES)
 	@mkdir -p $(@D)

@@ -106,7 +106,7 @@ static bool split(char *at, uint32_t len, uint32_t count, char **ret)
 static bool is_sound(const struct zyg_run *run, size_t len)
 {
     static const uint32_t kinds[] = {ZYG_RUN_MAGIC, ZYG_PROGRAM_MAGIC, ZYG_FILES_MAGIC,
-                                     ZYG_PROBE_MAGIC};
+                                     ZYG_PROBE_MAGIC, ZYG_TERMINAL_MAGIC};
     size_t kind = 0;
     if (len < sizeof *run)
         return false;
@@ -281,6 +281,8 @@ _Noreturn static void take_run(struct zyg *z)
         probe_main(job.cmd, z->eval->execs);
     if (run->magic == ZYG_FILES_MAGIC)
         files_main(job.cmd, run->cmd_bytes);
+    if (run->magic == ZYG_TERMINAL_MAGIC)
+        terminal_main(&job);
     if (run->magic == ZYG_PROGRAM_MAGIC)
         child_become_program(job.args, job.env);
     z->eval->run(&job);

@@ -187,6 +187,8 @@ int place_files(int root, const struct child_job *job, uint32_t flags, const int
 _Noreturn void child_become_program(char *const *argv, char *const *env);
 /* files.c: works on files instead of evaluating; the bytes of the message's cmd. */
 _Noreturn void files_main(const char *bytes, size_t len);
+/* terminal.c: becomes a login shell on a terminal, whose size its args say; never returns. */
+_Noreturn void terminal_main(const struct child_job *job);
 /* probe.c: asks instead of evaluating; `ask` as it came, `execs`: what is close-on-exec counts as
  * closed. */
 _Noreturn void probe_main(const void *ask, bool execs);

@@ -90,6 +90,9 @@ static inline bool hello_is_same(const struct proto_hello *a, const struct proto
            memcmp(&a->run_limits, &b->run_limits, sizeof a->run_limits) == 0 &&
            memcmp(&a->sessions, &b->sessions, sizeof a->sessions) == 0 &&
            memcmp(&a->terminals, &b->terminals, sizeof a->terminals) == 0 &&
+           a->terminal_silence_s == b->terminal_silence_s &&
+           strcmp(a->terminal_origins ? a->terminal_origins : "",
+                  b->terminal_origins ? b->terminal_origins : "") == 0 &&
            memcmp(&a->store, &b->store, offsetof(struct proto_store, public_base_url)) == 0 &&
            strcmp(a->store.public_base_url ? a->store.public_base_url : "",
                   b->store.public_base_url ? b->store.public_base_url : "") == 0 &&

@@ -100,7 +100,7 @@ sub readable {
 sub _body {
     my ($self, $res, $deadline) = @_;
     my $h = $res->{headers};
-    return '' if $res->{status} == 204 || $res->{status} == 304;
+    return '' if $res->{status} == 101 || $res->{status} == 204 || $res->{status} == 304;
     if (lc($h->{'transfer-encoding'} // '') eq 'chunked') {
         my $body = '';
         while (1) {
