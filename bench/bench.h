@@ -165,3 +165,4 @@ int budget_main(const struct options *o);
 int soak_main(const struct options *o);
 int languages_main(const struct options *o);
 int jobs_main(const struct options *o);
+int streams_main(const struct options *o);

@@ -18,6 +18,7 @@ static const char usage[] =
     "  soak      mixed load, and what the service holds      --http PORT --socket PATH --pid PID\n"
     "  jobs      submissions, and jobs beside /execute       --http PORT\n"
     "  languages code beside the same program without a sandbox  --http PORT\n"
+    "  streams   how soon output is with who watches it      --http PORT\n"
     "  ready     wait until GET /ready is 200                --http PORT\n"
     "  port      print a free TCP port\n"
     "options: --rounds N (15)  --spares N (8, as configured in the service)  --namespaces N "
@@ -138,7 +139,7 @@ int main(int argc, char **argv)
         int (*run)(const struct options *o);
     } modes[] = {{"figures", figures_main}, {"memory", memory_main},       {"budget", budget_main},
                  {"soak", soak_main},       {"languages", languages_main}, {"jobs", jobs_main},
-                 {"ready", wait_ready}};
+                 {"streams", streams_main}, {"ready", wait_ready}};
     const char *mode = argc > 1 ? argv[1] : "";
 
     if (argc > 1)

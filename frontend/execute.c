@@ -10,7 +10,11 @@
  * A run has two users: its HTTP request (req) and the engine (open); a stored one (work.c) has the
  * store as a third. It is freed when none is left: a client may leave first (then the run is
  * cancelled and its output dropped), or the engine may.
+ *
+ * One whose output is shown while it runs has a stream (run_stream.c), and its pipes are watched
+ * from the start; `reader` is then the request's answer, which begins before the run's end.
  */
+#include "frontend/feed.h"
 #include "frontend/jobs.h"
 #include "frontend/run.h"
 #include "frontend/work.h"
@@ -58,6 +62,9 @@ void run_free_if_unused(struct run *run)
         return;
     count(run);
     run_drop_output(run);
+    if (run->stream)
+        run_stream_end(run, "cancelled", "its client left before it was over");
+    feed_free(run->feed);
     work_free(run->work);
     free(run);
 }
@@ -75,6 +82,8 @@ static bool is_ended(const struct run *run)
 static void on_output(void *data)
 {
     struct output *o = data;
+    if (o->run->stream && !run_stream_may_read(o->run))
+        return;
     output_read(o);
     if (o->ended && o->run->finished)
         try_answer(o->run);
@@ -158,7 +167,12 @@ static void try_answer(struct run *run)
         answer_init_code(&run->answer, &run->result, run->out, run->compiled, run->base64);
     else
         answer_init(&run->answer, &run->result, run->out, run->base64);
-    run_respond(run);
+    if (!run->reader) {
+        run_respond(run);
+        return;
+    }
+    reader_set_result(run->reader, &run->answer);
+    run_stream_end(run, NULL, NULL);
 }
 
 /* The engine did not run it. */
@@ -176,6 +190,8 @@ static void answer_outcome(struct run *run, const struct proto_result *r)
         [PROTO_TOO_MANY] = {429, true},
     };
     bool named = r->field[0] != 0;
+    if (run->reader) /* it has begun: the last event says it */
+        return;
     http_mark_begun(run->req, r->outcome == PROTO_INTERNAL);
     struct answer_error e = {.status = table[r->outcome].status,
                              .code = proto_outcome_name(r->outcome)};
@@ -199,6 +215,7 @@ static void on_reply(struct upstream_call *call, const struct proto_msg *reply)
     run->finished = true;
     run->result = *result;
     run->result.field = run->result.text = ""; /* the arena's: not ours to keep */
+    feed_end(run->feed);
     if (!is_wanted(run)) {
         run_free_if_unused(run);
         return;
@@ -211,6 +228,9 @@ static void on_reply(struct upstream_call *call, const struct proto_msg *reply)
             return;
         }
         bool asked = run->req;
+        if (run->stream)
+            run_stream_end(run, proto_outcome_name(result->outcome),
+                           result->text[0] ? result->text : "the run could not be started");
         if (run->work)
             work_on_refused(run, result); /* frees it when nobody asked */
         if (asked)
@@ -226,6 +246,8 @@ static void on_reply(struct upstream_call *call, const struct proto_msg *reply)
         job_drain_outputs(run->job);
     else if (!watched)
         output_drain(run->out, run->out_count);
+    if (run->stream)
+        run_stream_finish(run);
     if (!is_ended(run)) {
         watch(run);
         http_timer_set(run->front->server, &run->timer,
@@ -243,15 +265,17 @@ static uint64_t reckon_due(const struct run *run)
                CLOCK_NS_PER_MS;
 }
 
-static void on_waiting(struct upstream_call *call, bool waiting)
+static void on_waiting(struct upstream_call *call, const struct proto_msg *msg)
 {
     struct run *run = CONTAINER_OF(call, struct run, call);
     if (run->work)
-        work_open_wait(run->work, waiting);
-    if (run->job && !waiting) {
+        work_open_wait(run->work, msg->waiting);
+    if (run->job && !msg->waiting) {
         upstream_set_due(&run->front->upstream, run->tag, reckon_due(run));
         job_on_turn(run->job);
     }
+    if (run->stream && !msg->waiting && is_wanted(run))
+        run_stream_begin(run, msg->output_bytes_max);
 }
 
 static void on_lost(struct upstream_call *call)
@@ -259,7 +283,10 @@ static void on_lost(struct upstream_call *call)
     struct run *run = CONTAINER_OF(call, struct run, call);
     run->open = false;
     run_drop_output(run);
-    struct http_request *req = run->req;
+    feed_end(run->feed);
+    struct http_request *req = run->reader ? NULL : run->req;
+    if (run->stream)
+        run_stream_end(run, "internal", "the engine went away while the command ran");
     if (run->work)
         work_on_lost(run);
     else if (run->job)
@@ -288,7 +315,6 @@ static void on_end(struct front *f, struct http_request *req, struct request_own
     const struct proto_result *r = &run->result;
     char path[32];
     struct http_text p = http_path(req);
-    (void)f;
     (void)snprintf(path, sizeof path, "%.*s", (int)(p.len < 31 ? p.len : 31), p.at);
     bool ran = run->finished && r->outcome == PROTO_OK;
     LOG(INFO, "request", F_STR("request_id", http_request_id(req)), F_STR("method", "POST"),
@@ -298,10 +324,16 @@ static void on_end(struct front *f, struct http_request *req, struct request_own
         F_STR("reason", ran                       ? proto_reason_name(r->reason)
                         : run->finished           ? proto_outcome_name(r->outcome)
                         : http_status(req) == 202 ? "accepted"
+                        : run->stream             ? "client_gone"
                         : http_status(req)        ? "engine_lost"
                                                   : "client_gone"),
         F_LAST_STR("key", routes_key_label(req)));
     run->req = NULL;
+    if (run->reader) { /* a client may leave in the middle of such an answer */
+        reader_free(ptr_take(&run->reader));
+        if (run->stream)
+            on_gone(f, owner);
+    }
     if (!is_wanted(run))
         run_drop_output(run);
     run_free_if_unused(run);
@@ -374,7 +406,12 @@ static int add_bytes(const char *name, const char *bytes, size_t len, struct far
 static int make_ends(struct run *run, const struct parse_request *parsed,
                      const struct run_files *files, struct far_ends *ends)
 {
-    if (!parsed->input)
+    int feed_fd = run->feed ? feed_open(run->feed) : -1;
+    if (run->feed && feed_fd < 0)
+        return -1;
+    if (run->feed)
+        add_end(ends, feed_fd, true);
+    else if (!parsed->input)
         add_end(ends, run->front->null_fd, false);
     else if (add_bytes("stdin", parsed->input, parsed->input_len, ends) < 0)
         return -1;
@@ -418,6 +455,7 @@ int run_send(struct run *run, const struct run_caller *caller, const struct pars
                               .pids_max = parsed->pids_max,
                               .usual = parsed->usual,
                               .policy = *parsed->policy ? parsed->policy : caller->policy,
+                              .tell_start = run->stream,
                               .request_id = caller->request_id,
                               .key = caller->key,
                               .timeout_ms_ceiling = caller->timeout_ms_ceiling,
@@ -447,7 +485,9 @@ int run_send(struct run *run, const struct run_caller *caller, const struct pars
     run->open = r == 0;
     if (r == 0 && run->req)
         http_mark_begun(run->req, true);
-    if (r == 0 && !run->job) /* a job's are watched from the beginning */
+    if (r == 0 && run->stream)
+        watch(run);
+    else if (r == 0 && !run->job) /* a job's are watched from the beginning */
         http_timer_set(f->server, &run->timer, clock_now_ns() + WATCH_AFTER_MS * CLOCK_NS_PER_MS);
     for (size_t i = 0; i < ends.own_count; i++)
         fd_close(&ends.own[i]);
@@ -493,7 +533,10 @@ static void start(struct front *f, struct http_request *req, const struct parse_
     struct run *run = run_new(f, req, parsed);
     struct run_caller caller;
     auth_caller(req, &caller);
-    int r = run ? run_send(run, &caller, parsed, NULL) : -EAGAIN;
+    if (run)
+        run->form = reader_form_of(req);
+    bool made = run && (run->form == READER_NONE || run_stream_make(run, "", "", false));
+    int r = made ? run_send(run, &caller, parsed, NULL) : -EAGAIN;
     if (r == 0) {
         *http_data(req) = &run->owner;
         return;
@@ -525,7 +568,7 @@ void execute_on_request(struct front *f, struct http_request *req, const struct 
     struct parse_refusal refusal;
     struct parse_limits lowered;
     struct http_text body = http_body(req);
-    if (!execute_may_begin(f, req))
+    if (!execute_may_begin(f, req) || !reader_may_begin(req))
         return;
     if (parse_execute(body.at, body.len, auth_limits(f, req, &lowered), &parsed, &refusal) < 0) {
         answer_error(req, &(struct answer_error){400, refusal.code, 0, NULL}, "%s", refusal.text);

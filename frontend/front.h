@@ -5,6 +5,7 @@
 #include "frontend/http.h"
 #include "frontend/jobs.h"
 #include "frontend/lang.h"
+#include "frontend/letters.h"
 #include "frontend/output.h"
 #include "frontend/parse.h"
 #include "frontend/upstream.h"
@@ -27,6 +28,7 @@ struct front {
     char *capabilities;                      /* of the last Hello, as JSON; NULL: none yet */
     struct store *store;                     /* of the process */
     struct store_mailbox mailbox;            /* for store_submit; collected by the loop */
+    struct letterbox letters;                /* of other threads, and of streams */
     const struct urls *urls;                 /* of the process */
     uint64_t file_bytes_max, url_lifetime_s; /* from the last Hello, like the next one */
     char base_url[URL_BASE_MAX + 1];
@@ -79,4 +81,6 @@ route_handler work_on_request, runs_on_get, runs_on_delete;
 route_handler jobs_on_submit, jobs_on_status, jobs_on_output, jobs_on_list, jobs_on_delete;
 route_handler runs_on_list; /* runs_list.c */
 route_handler usage_on_get;
+route_handler events_on_get;
+route_handler feed_on_stdin, feed_on_signal;
 route_handler openapi_on_get;

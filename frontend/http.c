@@ -135,6 +135,7 @@ static void on_dispose(void *p)
 void http_request_break(struct http_request *r)
 {
     r->req->http1_is_persistent = 0;
+    r->sending = true; /* for good: http_more must not send behind this */
     http_conn_break(r->conn);
     h2o_send(r->req, NULL, 0, H2O_SEND_STATE_ERROR);
 }
@@ -142,8 +143,12 @@ void http_request_break(struct http_request *r)
 static void send_chunk(struct http_request *r)
 {
     bool last = false;
+    size_t n = HTTP_FILL_BROKEN;
+    if (!r->chunk)
+        r->chunk = malloc(HTTP_CHUNK_BYTES);
     r->filling = true;
-    size_t n = r->fill(r->fill_data, r->chunk, HTTP_CHUNK_BYTES, &last);
+    if (r->chunk)
+        n = r->fill(r->fill_data, r->chunk, HTTP_CHUNK_BYTES, &last);
     r->filling = false;
     r->conn->since_ns = clock_now_ns();
     if (n == HTTP_FILL_BROKEN) {
@@ -152,6 +157,7 @@ static void send_chunk(struct http_request *r)
     }
     if (n == 0 && !last && r->head_sent) {
         r->conn->state = HTTP_WAITING;
+        free(ptr_take(&r->chunk)); /* a thousand may be waiting for long */
         return;
     }
     h2o_iovec_t out = {.base = r->chunk, .len = n};

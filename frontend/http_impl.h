@@ -54,7 +54,7 @@ struct http_request {
     uint64_t begin_ns, bytes;
     http_fill fill;
     void *fill_data;
-    char *chunk; /* malloc'ed, HTTP_CHUNK_BYTES */
+    char *chunk; /* malloc'ed, HTTP_CHUNK_BYTES; NULL while there is nothing to send */
     int file_fd; /* http_respond_fd's, or -1 */
     uint64_t file_at, file_end;
     char id[HTTP_REQUEST_ID_MAX + 1];

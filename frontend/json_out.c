@@ -93,6 +93,22 @@ bool json_out_is_exact(const char *in, size_t len)
     return valid;
 }
 
+size_t json_out_unfinished(const char *in, size_t len)
+{
+    const unsigned char *p = (const unsigned char *)in;
+    for (size_t n = 1; n <= 3 && n <= len; n++) {
+        unsigned char c = p[len - n];
+        bool valid;
+        if (c < 0x80)
+            return 0;
+        if (c < 0xc0)
+            continue; /* its first byte is further left */
+        size_t want = c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
+        return n < want && measure(p + len - n, n, &valid) == n && c >= 0xc2 && c <= 0xf4 ? n : 0;
+    }
+    return 0;
+}
+
 size_t json_out_base64(char *out, size_t room, const char *in, size_t len, size_t *ret_taken)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -14,5 +14,7 @@
 size_t json_out_text(char *out, size_t room, const char *in, size_t len, size_t *ret_taken);
 /* Does the text come out as it went in? */
 bool json_out_is_exact(const char *in, size_t len);
+/* How many bytes at its end begin a character that more bytes may complete: 0 to 3. */
+size_t json_out_unfinished(const char *in, size_t len);
 /* Base64 (RFC 4648, padded). */
 size_t json_out_base64(char *out, size_t room, const char *in, size_t len, size_t *ret_taken);

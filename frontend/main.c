@@ -13,6 +13,7 @@
 #include "frontend/answer.h"
 #include "frontend/front.h"
 #include "frontend/restrict.h"
+#include "frontend/stream.h"
 #include "frontend/terminal.h"
 #include "lib/clock.h"
 #include "lib/err.h"
@@ -81,6 +82,23 @@ static void take_store_settings(struct front *f, const struct proto_store *s)
         store_set(f->store, &settings);
 }
 
+static void on_letters(void *data)
+{
+    letterbox_open(data);
+}
+
+/* The loop's descriptor is a copy: who puts a letter in writes to the box's own. */
+static int set_up_letters(struct front *f, struct err *err)
+{
+    int r = letterbox_init(&f->letters, err);
+    int fd = r < 0 ? -1 : SYS(fcntl(f->letters.fd, F_DUPFD_CLOEXEC, 3));
+    if (r < 0)
+        return r;
+    if (fd < 0 || !http_watch_new(f->server, fd, on_letters, &f->letters))
+        return err_sys(err, "watch the letters");
+    return 0;
+}
+
 static bool on_hello(void *user, const struct proto_hello *h, const int *fds, size_t nfds)
 {
     struct front *f = user;
@@ -96,6 +114,8 @@ static bool on_hello(void *user, const struct proto_hello *h, const int *fds, si
                                       .output_bytes_max = h->output_bytes_max,
                                       .v1 = h->run_limits,
                                       .languages = &f->languages};
+    if (f->first)
+        stream_set(&h->streams);
     if (f->first)
         log_init("frontend", (enum log_format)h->log_format, (enum log_level)h->log_level);
     if (!auth_on_hello(f, h, fds, nfds))
@@ -130,6 +150,8 @@ static void on_tick(struct http_timer *t)
     work_on_tick(f);
     usage_on_tick(f, now);
     terminals_on_tick(f);
+    if (f->first)
+        stream_on_tick();
     if (atomic_load(&engine_state) != ENGINE_FINE)
         end(f);
     http_timer_set(f->server, t, now + (f->ending ? ENDING_MS : TICK_MS) * CLOCK_NS_PER_MS);
@@ -198,6 +220,8 @@ static int set_up(struct front *f, int engine_fd, const struct fd_list *listener
         r = jobs_init(f, err);
     if (r == 0)
         r = terminals_init(f, err);
+    if (r == 0)
+        r = set_up_letters(f, err);
     f->tick.on_due = on_tick;
     http_timer_set(f->server, &f->tick, clock_now_ns() + TICK_MS * CLOCK_NS_PER_MS);
     return r;
@@ -208,6 +232,7 @@ static void *serve(void *data)
     struct front *f = data;
     http_run(f->server);
     usage_finish(f);
+    letterbox_close(&f->letters);
     output_pipes_fini(&f->pipes);
     return NULL;
 }

@@ -145,6 +145,8 @@ static void read_once(struct output *o, bool alone)
         return;
     if (n < 0)
         o->cut = true;
+    if (n > 0 && o->on_bytes)
+        o->on_bytes(o, scratch, (size_t)n);
     if (n > 0)
         keep(o, scratch, (size_t)n);
     if (n <= 0 || (alone && (size_t)n < sizeof scratch))

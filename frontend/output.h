@@ -15,6 +15,8 @@ struct output {
     uint64_t kept_max, total; /* total counts the dropped bytes as well */
     bool ended, cut;          /* cut: bytes are missing although kept_max was not reached */
     struct run *run;
+    /* Also told of all bytes, if not NULL. */
+    void (*on_bytes)(struct output *o, const char *bytes, size_t len);
 };
 
 /* Pipes made ahead, so that making them does not delay a request. One per thread. */

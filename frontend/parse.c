@@ -53,7 +53,7 @@ static bool is_modest(const char *s, size_t len)
     return true;
 }
 
-static json_t *load(const char *body, size_t len, struct parse_refusal *refusal)
+json_t *parse_load(const char *body, size_t len, struct parse_refusal *refusal)
 {
     json_error_t e;
     json_t *doc = NULL;
@@ -310,6 +310,9 @@ static int read_fields(struct reader *rd, json_t *doc)
         {"policy", ANY, read_policy},
         {"userId", PARSE_JOB, parse_user_id},
         {"priority", PARSE_JOB, parse_priority},
+        {"detach", PARSE_V1, parse_detach},
+        {"stdin_open", PARSE_V1, parse_stdin_open},
+        {"stream", PARSE_V1, parse_stream}, /* after detach */
     };
     if (!json_is_object(doc))
         return BAD(rd, "the body must be a JSON object");
@@ -331,14 +334,14 @@ void parse_init(void)
 static int parse(struct reader *rd, const char *body, size_t len)
 {
     struct parse_request *to = rd->to;
-    json_t *doc = load(body, len, rd->refusal);
+    json_t *doc = parse_load(body, len, rd->refusal);
     if (!doc)
         return -1;
     to->doc = doc;
     to->cmd = to->language = to->code = to->input = NULL;
     to->ns_id = to->cwd = to->session = to->policy = to->user = "";
     to->priority = PARSE_PRIORITY_USUAL;
-    to->compiles = to->base64 = false;
+    to->compiles = to->base64 = to->detach = to->stdin_open = to->keeps_all = false;
     to->cmd_len = to->code_len = to->input_len = 0;
     to->env_count = to->arg_count = to->file_count = 0;
     to->timeout_ms = to->cpu_ms = to->memory_bytes = to->pids_max = 0;

@@ -49,6 +49,7 @@ struct parse_request {
     bool base64;
     const char *user;  /* POST /submit only; "": none given */
     unsigned priority; /* the same */
+    bool detach, stdin_open, keeps_all; /* POST /v1/runs only */
 };
 
 #define PARSE_USER_CHARACTERS_MAX 128u

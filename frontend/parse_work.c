@@ -117,6 +117,38 @@ int parse_files(struct reader *rd, json_t *v)
     return 0;
 }
 
+int parse_detach(struct reader *rd, json_t *v)
+{
+    if (!json_is_boolean(v))
+        return BAD(rd, "detach must be true or false");
+    rd->to->detach = json_is_true(v);
+    return 0;
+}
+
+int parse_stdin_open(struct reader *rd, json_t *v)
+{
+    if (!json_is_boolean(v))
+        return BAD(rd, "stdin_open must be true or false");
+    rd->to->stdin_open = json_is_true(v);
+    return 0;
+}
+
+/* Without detach a stream ends with its first connection: there is nothing to keep. */
+int parse_stream(struct reader *rd, json_t *v)
+{
+    const char *keep = json_string_value(json_object_get(v, "keep"));
+    if (!json_is_object(v))
+        return BAD(rd, "stream must be an object");
+    if (!json_object_get(v, "keep"))
+        return 0;
+    if (!keep || (strcmp(keep, "last") != 0 && strcmp(keep, "all") != 0))
+        return BAD(rd, "stream.keep must be \"last\" or \"all\"");
+    rd->to->keeps_all = strcmp(keep, "all") == 0;
+    if (rd->to->keeps_all && !rd->to->detach)
+        return BAD(rd, "stream.keep \"all\" goes with \"detach\": true");
+    return 0;
+}
+
 int parse_v1_limits(struct reader *rd, json_t *v)
 {
     const struct proto_run_limits *l = &rd->limits->v1;

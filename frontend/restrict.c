@@ -83,7 +83,7 @@ static const int allowed[] = {
     SCMP_SYS(memfd_create),
     SCMP_SYS(fcntl),
     /* the loop */
-    SCMP_SYS(epoll_create1), /* one for the outputs of each job */
+    SCMP_SYS(epoll_create1), /* for the outputs of each job, and for a pipe that is full */
     SCMP_SYS(epoll_wait),
     SCMP_SYS(epoll_pwait),
     SCMP_SYS(epoll_ctl),

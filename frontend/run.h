@@ -4,6 +4,8 @@
 #pragma once
 #include "frontend/answer.h"
 #include "frontend/front.h"
+#include "frontend/reader.h"
+struct feed;
 struct job;
 struct work;
 
@@ -26,7 +28,20 @@ struct run {
     char language[PROTO_LANGUAGE_NAME_MAX + 1]; /* "": a command */
     bool compiled;                              /* in two stages */
     struct work *work;                          /* of a stored run; NULL: POST /execute, a job */
-    struct job *job; /* whose run it is: it has the outputs (jobs.h) and no request; else NULL */
+    struct job *job;   /* whose run it is: it has the outputs (jobs.h) and no request; else NULL */
+    struct feed *feed; /* its stdin stays open; or NULL */
+    /* run_stream.c: output that is shown while it runs */
+    struct stream *stream;  /* NULL: it is not */
+    enum reader_form form;  /* of the request's own answer */
+    struct reader *reader;  /* that, once the run has begun */
+    struct letter has_room; /* of the stream, for more */
+    bool begun, paused;
+    uint64_t shown_max; /* of each output; 0: all */
+    struct {
+        uint64_t shown;
+        size_t len; /* of a character that is not complete */
+        char bytes[4];
+    } carry[RUN_OUTPUTS];
     struct answer answer;
     char ns_id[PROTO_NS_ID_MAX + 1];
     char key[STORE_KEY_MAX + 1];         /* whose it is: a label, or "" */
@@ -77,5 +92,19 @@ void run_drop_output(struct run *run);
 void run_outputs_ended(struct run *run);
 /* Frees it when neither request nor engine nor store need it. */
 void run_free_if_unused(struct run *run);
+/* run_stream.c. From before run_send on its output goes into a stream, too; id "": which nobody
+ * else can find. False: no memory. */
+bool run_stream_make(struct run *run, const char *id, const char *key, bool keeps_all);
+/* Read on? When not, its pipes are paused until there is room. */
+bool run_stream_may_read(struct run *run);
+/* The engine has handed it over: who asked gets the head of the answer. */
+void run_stream_begin(struct run *run, uint64_t shown_max);
+/* The Result is there: what its pipes hold is read without asking. */
+void run_stream_finish(struct run *run);
+/* Nothing is added any more: the number of the event with the result. */
+uint64_t run_stream_last_id(struct run *run);
+/* It is over, its result where readers find it; or (code) there is none. */
+void run_stream_end(struct run *run, const char *code, const char *text);
+
 /* Answers with run->answer, in one piece or as it is taken. */
 void run_respond(struct run *run);

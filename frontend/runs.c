@@ -3,10 +3,16 @@
  *
  * In the frontend, per thread. A run is looked for among those under way first: it leaves that list
  * after it came into the store, so it cannot be missed between the two. Another key's run is as
- * unknown as one that never was.
+ * unknown as one that never was. With `wait` the answer comes when the run has ended, or after that
+ * time: a tap on its stream tells, nothing is asked again and again.
  */
+#include "frontend/stream.h"
+#include "frontend/uri.h"
 #include "frontend/work_impl.h"
+#include "lib/clock.h"
 #include "lib/log.h"
+
+#define WAIT_S_MAX 60u
 
 /* One look into the store for a request. Freed when neither needs it. */
 struct show {
@@ -14,7 +20,11 @@ struct show {
     struct front *front;
     struct http_request *req; /* NULL: over */
     struct store_call call;
-    bool waiting, cancels; /* cancels: of a DELETE, only whether it is there counts */
+    bool waiting;          /* for the store */
+    bool absent;           /* of who wanted it to be under way: only whether it is there counts */
+    struct stream *stream; /* whose end is waited for, or NULL */
+    struct stream_tap tap;
+    struct http_timer patience;
     struct buf tail;
     struct answer answer;
 };
@@ -37,8 +47,7 @@ static void answer_unknown(struct http_request *req)
 
 static void answer_ended(struct http_request *req)
 {
-    answer_error(req, &(struct answer_error){409, "ended", 0, NULL},
-                 "the run has ended: there is nothing to cancel");
+    answer_error(req, &(struct answer_error){409, "ended", 0, NULL}, "the run has ended");
 }
 
 static void show(struct show *s)
@@ -76,10 +85,19 @@ static void on_found(struct store_call *call)
     else if (call->error)
         answer_error(s->req, &(struct answer_error){503, "storage", 1000, NULL},
                      "the run cannot be read now");
-    else if (s->cancels)
+    else if (s->absent)
         answer_ended(s->req);
     else
         show(s);
+}
+
+static void stop_waiting(struct show *s)
+{
+    http_timer_cancel(&s->patience);
+    if (!s->stream)
+        return;
+    stream_detach(s->stream, &s->tap);
+    stream_unref(ptr_take(&s->stream));
 }
 
 static void on_gone(struct front *f, struct request_owner *owner)
@@ -94,36 +112,100 @@ static void on_end(struct front *f, struct http_request *req, struct request_own
     (void)f;
     (void)req;
     s->req = NULL;
+    stop_waiting(s);
     free_if_unused(s);
 }
 
-static void look_up(struct front *f, struct http_request *req, const char *id, bool cancels)
+static struct show *make(struct front *f, struct http_request *req, const char *id)
 {
     struct show *s = calloc(1, sizeof *s);
-    if (s) {
-        s->owner = (struct request_owner){.on_gone = on_gone, .on_end = on_end};
-        s->front = f;
-        s->cancels = cancels;
-        s->call.verb = STORE_GET_RUN;
-        s->call.on_done = on_found;
-        s->call.borrow = cancels ? NULL : output_borrow_spare; /* readers may be many, and slow */
-        s->call.fd = -1;
-        (void)snprintf(s->call.run.id, sizeof s->call.run.id, "%s", id);
-        (void)snprintf(s->call.run.key, sizeof s->call.run.key, "%s", routes_key_label(req));
-        if (store_submit(&f->mailbox, &s->call) == 0) {
-            s->waiting = true;
-            s->req = req;
-            *http_data(req) = &s->owner;
-            return;
-        }
+    if (!s) {
+        answer_error(req, &(struct answer_error){503, "busy", 1000, NULL}, "out of memory");
+        return NULL;
     }
-    free(s);
-    answer_error(req, &(struct answer_error){503, "busy", 1000, NULL},
-                 "too much is being stored at the moment");
+    s->owner = (struct request_owner){.on_gone = on_gone, .on_end = on_end};
+    s->front = f;
+    s->req = req;
+    s->call.verb = STORE_GET_RUN;
+    s->call.on_done = on_found;
+    s->call.fd = -1;
+    (void)snprintf(s->call.run.id, sizeof s->call.run.id, "%s", id);
+    (void)snprintf(s->call.run.key, sizeof s->call.run.key, "%s", routes_key_label(req));
+    *http_data(req) = &s->owner;
+    return s;
 }
 
-/* False: answered, as no run can be called so. */
-static bool take_id(struct http_request *req, struct http_text given, char ret[STORE_ID_ROOM])
+static void look_up(struct show *s)
+{
+    s->call.borrow = s->absent ? NULL : output_borrow_spare; /* readers may be many, and slow */
+    s->waiting = store_submit(&s->front->mailbox, &s->call) == 0;
+    if (!s->waiting)
+        answer_error(s->req, &(struct answer_error){503, "busy", 1000, NULL},
+                     "too much is being stored at the moment");
+}
+
+void runs_answer_absent(struct front *f, struct http_request *req, const char *id)
+{
+    struct show *s = make(f, req, id);
+    if (!s)
+        return;
+    s->absent = true;
+    look_up(s);
+}
+
+/* ---- waiting ----------------------------------------------------------------------------------
+ */
+
+static bool show_open(struct show *s)
+{
+    char text[2 * WORK_HEAD_ROOM + 64];
+    size_t n = work_open_show(s->call.run.id, s->call.run.key, text, sizeof text);
+    if (n > 0)
+        http_respond(s->req, 200, NULL, text, n);
+    return n > 0;
+}
+
+/* It has ended, or there was no more time. */
+static void answer_now(struct show *s)
+{
+    stop_waiting(s);
+    if (!show_open(s))
+        look_up(s);
+}
+
+static void on_news(struct letter *l)
+{
+    answer_now(CONTAINER_OF(l, struct show, tap.letter));
+}
+
+static void on_patience(struct http_timer *t)
+{
+    answer_now(CONTAINER_OF(t, struct show, patience));
+}
+
+/* False: there is nothing to wait for. */
+static bool wait(struct show *s, uint64_t seconds)
+{
+    const char *code, *text;
+    s->stream = seconds ? stream_find(s->call.run.id, s->call.run.key) : NULL;
+    if (!s->stream)
+        return false;
+    s->tap = (struct stream_tap){
+        .letter.on_arrival = on_news, .box = &s->front->letters, .only_end = true};
+    (void)stream_attach(s->stream, &s->tap, 0, false);
+    if (stream_has_ended(s->stream, &code, &text)) {
+        stop_waiting(s);
+        return false;
+    }
+    s->patience.on_due = on_patience;
+    http_timer_set(s->front->server, &s->patience, clock_now_ns() + seconds * CLOCK_NS_PER_S);
+    return true;
+}
+
+/* ---- the handlers -----------------------------------------------------------------------------
+ */
+
+bool runs_take_id(struct http_request *req, struct http_text given, char ret[STORE_ID_ROOM])
 {
     if (given.len < STORE_ID_ROOM && store_id_is_valid("run_", given.at, given.len)) {
         memcpy(ret, given.at, given.len);
@@ -136,20 +218,24 @@ static bool take_id(struct http_request *req, struct http_text given, char ret[S
 
 void runs_on_get(struct front *f, struct http_request *req, const struct http_text *params)
 {
-    char id[STORE_ID_ROOM], text[2 * WORK_HEAD_ROOM + 64];
-    if (!take_id(req, params[0], id))
+    char id[STORE_ID_ROOM];
+    uint64_t seconds = 0;
+    if (!runs_take_id(req, params[0], id))
         return;
-    size_t n = work_open_show(id, routes_key_label(req), text, sizeof text);
-    if (n > 0)
-        http_respond(req, 200, NULL, text, n);
-    else
-        look_up(f, req, id, false);
+    if (uri_find_u64(http_query(req), "wait", 0, WAIT_S_MAX, &seconds) < 0) {
+        answer_error(req, &(struct answer_error){400, "bad_request", 0, NULL},
+                     "wait must be a number of seconds from 0 to %u", WAIT_S_MAX);
+        return;
+    }
+    struct show *s = make(f, req, id);
+    if (s && !wait(s, seconds))
+        answer_now(s);
 }
 
 void runs_on_delete(struct front *f, struct http_request *req, const struct http_text *params)
 {
     char id[STORE_ID_ROOM], text[STORE_ID_ROOM + 64];
-    if (!take_id(req, params[0], id))
+    if (!runs_take_id(req, params[0], id))
         return;
     switch (work_open_cancel(f, id, routes_key_label(req))) {
     case WORK_CANCELLED:
@@ -163,5 +249,5 @@ void runs_on_delete(struct front *f, struct http_request *req, const struct http
     case WORK_UNKNOWN:
         break;
     }
-    look_up(f, req, id, true);
+    runs_answer_absent(f, req, id);
 }

@@ -46,7 +46,7 @@ static void take_reply(struct upstream *u, const struct proto_msg *msg)
     struct upstream_call *call = u->slots[at].call;
     if (msg->type == PROTO_WAITING) { /* the answer is still to come */
         if (call->on_waiting)
-            call->on_waiting(call, msg->waiting);
+            call->on_waiting(call, msg);
         return;
     }
     u->slots[at] = (struct upstream_slot){0};
@@ -189,6 +189,14 @@ void upstream_cancel(struct upstream *u, uint64_t tag)
     size_t at = tag & ((1u << SLOT_BITS) - 1);
     if (!u->broken && at < u->slot_count && u->slots[at].call && u->slots[at].tag == tag)
         send_cancel(u, &u->slots[at]);
+}
+
+void upstream_signal(struct upstream *u, uint64_t tag, int signal)
+{
+    struct proto_msg msg = {.type = PROTO_SIGNAL, .tag = tag, .signal = signal};
+    struct err err = {0};
+    if (!u->broken)
+        (void)proto_send(u->fd, &msg, NULL, 0, &err);
 }
 
 void upstream_tick(struct upstream *u, uint64_t now_ns)

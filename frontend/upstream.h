@@ -13,9 +13,8 @@ struct upstream_call {
      * for NS_REMOVE. Its texts are gone afterwards. */
     void (*on_reply)(struct upstream_call *call, const struct proto_msg *reply);
     void (*on_lost)(struct upstream_call *call); /* the engine is gone */
-    /* Of an EXECUTE with `work`, before its RESULT: its run stands behind others, or does so no
-     * longer. With `patient`: it begins (false). */
-    void (*on_waiting)(struct upstream_call *call, bool waiting);
+    /* Of an EXECUTE with `work`, `tell_start` or `patient`, before its RESULT: a WAITING. */
+    void (*on_waiting)(struct upstream_call *call, const struct proto_msg *msg);
 };
 
 struct upstream_slot {
@@ -63,6 +62,8 @@ void upstream_let_go(struct upstream *u, uint64_t tag);
 void upstream_set_due(struct upstream *u, uint64_t tag, uint64_t due_ns);
 /* Nobody waits for it any more; the Result still comes. */
 void upstream_cancel(struct upstream *u, uint64_t tag);
+/* To the processes of that run, if it is on; best effort. */
+void upstream_signal(struct upstream *u, uint64_t tag, int signal);
 /* Now and then: sends what could not be sent; a Result that is overdue breaks the connection. */
 void upstream_tick(struct upstream *u, uint64_t now_ns);
 /* Tells each call that is open that it is lost. */

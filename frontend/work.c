@@ -9,6 +9,7 @@
  * the answer is a 202 with the id as soon as the engine has the run, which then goes on without its
  * client; otherwise a client that leaves cancels it and it is not stored.
  */
+#include "frontend/feed.h"
 #include "frontend/work_impl.h"
 #include "lib/clock.h"
 #include "lib/fd.h"
@@ -39,6 +40,23 @@ void work_free(struct work *w)
     free(w);
 }
 
+const char *work_id(const struct work *w)
+{
+    return w->id;
+}
+
+const char *work_key(const struct work *w)
+{
+    return w->key;
+}
+
+size_t work_put_started(const struct work *w, char *to, size_t room)
+{
+    char limits[WORK_HEAD_ROOM];
+    (void)work_put_limits(limits, sizeof limits, &w->limits);
+    return (size_t)snprintf(to, room, ",%s,%s", w->head, limits);
+}
+
 void work_call_done(struct run *run)
 {
     if (!run->req && !work_is_busy(run->work))
@@ -55,7 +73,9 @@ static void detach(struct run *run, bool on)
 /* It will not be stored. */
 static void give_up(struct run *run, const char *code, const char *why)
 {
-    struct http_request *req = run->req;
+    struct http_request *req = run->reader ? NULL : run->req;
+    if (run->stream)
+        run_stream_end(run, code, why);
     if (run->work->detached)
         LOG(ERROR, "run_lost", F_STR("run", run->work->id), F_STR("why", why));
     detach(run, false);
@@ -72,7 +92,7 @@ static void on_stored(struct store_call *call)
 {
     struct work *w = CONTAINER_OF(call, struct work, put);
     struct run *run = w->run;
-    bool asked = run->req;
+    bool asked = run->req && !run->reader;
     w->calls--;
     free(ptr_take(&call->run.artifacts));
     if (call->error) {
@@ -82,6 +102,8 @@ static void on_stored(struct store_call *call)
     }
     work_open_remove(w);
     detach(run, false);
+    if (run->stream)
+        run_stream_end(run, NULL, NULL);
     work_call_done(run);
     if (asked) {
         const char *const texts[] = {"{", w->members.data, w->tail.data};
@@ -105,6 +127,8 @@ void work_store(struct run *run)
 {
     struct work *w = run->work;
     struct store_run *to = &w->put.run;
+    if (run->stream)
+        w->last_event = run_stream_last_id(run);
     bool made = work_put_members(w) && output_borrow(w->members.room);
     w->borrowed = made ? w->members.room : 0;
     run_drop_output(run); /* it is in the members */
@@ -192,9 +216,26 @@ static void answer_accepted(struct run *run)
     size_t n = work_open_show(w->id, w->key, body, sizeof body);
     (void)snprintf(location, sizeof location, "/v1/runs/%s", w->id);
     const struct http_header headers[] = {
-        {"location", location}, {"preference-applied", "respond-async"}, {NULL, NULL}};
-    detach(run, true);
+        {"location", location},
+        {is_async(run->req) ? "preference-applied" : NULL, "respond-async"},
+        {NULL, NULL}};
     http_respond(run->req, 202, headers, body, n);
+}
+
+/* Who can hear of its id before it is over can watch it. False: no memory. */
+static bool prepare_stream(struct run *run, const struct parse_request *parsed, bool detached)
+{
+    run->form = reader_form_of(run->req);
+    return (run->form == READER_NONE && !detached) ||
+           run_stream_make(run, run->work->id, run->work->key, parsed->keeps_all);
+}
+
+static bool prepare_feed(struct run *run, const struct parse_request *parsed)
+{
+    if (!parsed->stdin_open)
+        return true;
+    run->feed = feed_new(run->front, parsed->input, parsed->input_len);
+    return run->feed != NULL;
 }
 
 /* All inputs are there: to the engine. The request gets an answer if that fails. */
@@ -203,6 +244,11 @@ static void begin(struct run *run, const struct parse_request *parsed)
     struct work *w = run->work;
     struct run_caller caller;
     int pair[2], place_fds[PROTO_PLACES_MAX];
+    bool detached = is_async(run->req) || parsed->detach;
+    if (!prepare_stream(run, parsed, detached) || !prepare_feed(run, parsed)) {
+        run_refuse(run->req, -EAGAIN);
+        return;
+    }
     for (size_t i = 0; i < w->input_count; i++)
         place_fds[i] = w->inputs[i].call.fd;
     if (packet_pair(pair, false) < 0) {
@@ -224,7 +270,8 @@ static void begin(struct run *run, const struct parse_request *parsed)
         return;
     }
     work_open_add(w);
-    if (is_async(run->req))
+    detach(run, detached);
+    if (detached && run->form == READER_NONE)
         answer_accepted(run);
 }
 
@@ -337,13 +384,17 @@ void work_on_request(struct front *f, struct http_request *req, const struct htt
     struct parse_limits lowered;
     struct http_text body = http_body(req);
     (void)params;
-    if (!execute_may_begin(f, req))
+    if (!execute_may_begin(f, req) || !reader_may_begin(req))
         return;
     if (parse_run(body.at, body.len, auth_limits(f, req, &lowered), &parsed, &refusal) < 0) {
         answer_error(req, &(struct answer_error){400, refusal.code, 0, NULL}, "%s", refusal.text);
         return;
     }
-    if (auth_may_use(req, parsed.ns_id))
+    if (parsed.stdin_open && !parsed.detach && !is_async(req) && !reader_form_of(req))
+        answer_error(
+            req, &(struct answer_error){400, "bad_request", 0, NULL},
+            "stdin_open goes with detach or with a stream: nobody else could feed the run");
+    else if (auth_may_use(req, parsed.ns_id))
         start(f, req, &parsed);
     parse_fini(&parsed);
 }

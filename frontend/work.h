@@ -21,3 +21,8 @@ bool work_on_timer(struct run *run);
 /* Its client is gone. True: so is the run, to be cancelled. */
 bool work_on_gone(struct run *run);
 void work_free(struct work *w);
+/* Whose it is, and how it is called. */
+const char *work_id(const struct work *w);
+const char *work_key(const struct work *w);
+/* More members of the event "started", each behind a comma; the length. */
+size_t work_put_started(const struct work *w, char *to, size_t room);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* frontend/work_impl - what work*.c and runs.c share of a stored run; nobody else includes this. */
+/* frontend/work_impl - what work*.c, run*.c and reader.c share of a stored run; nobody else
+ * includes this. */
 #pragma once
 #include "frontend/run.h"
 #include "frontend/work.h"
@@ -46,6 +47,7 @@ struct work {
     struct artifact *artifacts[WORK_ARTIFACTS_MAX];
     size_t artifact_count;
 
+    uint64_t last_event; /* of its stream; 0: it has none */
     struct store_call put;
     struct buf members, tail;
     size_t head_len; /* of the members: without what it wrote */
@@ -62,6 +64,8 @@ struct work {
 void work_put_head(struct work *w, const struct parse_request *parsed);
 size_t work_put_limits(char *to, size_t room, const struct work_limits *l);
 bool work_put_members(struct work *w);
+/* Of the members of a stored run: the number of the last event; 0: it had no stream. */
+uint64_t work_last_event(const char *members, size_t len);
 bool work_put_tail(struct front *f, const struct store_object *artifacts, size_t count,
                    struct buf *to);
 
@@ -84,5 +88,13 @@ void work_open_end(struct work *w);
 void work_open_remove(struct work *w);
 /* What is known of a run under way, as "{...}\n"; 0 when there is none of that id and key. */
 size_t work_open_show(const char *id, const char *key, char *to, size_t room);
+/* The thread that a run under way lives in; NULL: there is none. */
+struct front *work_open_thread(const char *id, const char *key);
+/* Of this very thread; NULL: not there. */
+struct run *work_open_find_own(struct front *f, const char *id, const char *key);
+/* runs.c. False: answered, as no run can be called so. */
+bool runs_take_id(struct http_request *req, struct http_text given, char ret[STORE_ID_ROOM]);
+/* It is not under way: 409 when it is in the store, else 404. */
+void runs_answer_absent(struct front *f, struct http_request *req, const char *id);
 enum work_cancel { WORK_UNKNOWN, WORK_CANCELLED, WORK_ENDED };
 enum work_cancel work_open_cancel(struct front *f, const char *id, const char *key);

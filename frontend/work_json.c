@@ -200,7 +200,23 @@ bool work_put_members(struct work *w)
     put_stages(b, run);
     (void)buf_addf(b, ",\"artifacts_dropped\":%" PRIu64 "%s", w->dropped,
                    w->cut ? ",\"artifacts_cut\":true" : "");
+    if (w->last_event) /* the last member: work_last_event() looks there */
+        (void)buf_addf(b, ",\"events\":%" PRIu64, w->last_event);
     return !b->failed;
+}
+
+uint64_t work_last_event(const char *members, size_t len)
+{
+    static const char name[] = ",\"events\":";
+    uint64_t value = 0, factor = 1;
+    size_t at = len;
+    for (; at > 0 && members[at - 1] >= '0' && members[at - 1] <= '9' && len - at < 19; at--) {
+        value += factor * (uint64_t)(members[at - 1] - '0');
+        factor *= 10;
+    }
+    bool there = at < len && at >= sizeof name - 1 &&
+                 memcmp(members + at - (sizeof name - 1), name, sizeof name - 1) == 0;
+    return there ? value : 0; /* a text would end with a quote */
 }
 
 bool work_put_tail(struct front *f, const struct store_object *artifacts, size_t count,

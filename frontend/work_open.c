@@ -102,6 +102,24 @@ enum work_cancel work_open_cancel(struct front *f, const char *id, const char *k
     return r;
 }
 
+struct front *work_open_thread(const char *id, const char *key)
+{
+    (void)pthread_mutex_lock(&lock);
+    const struct work *w = find(id, key);
+    struct front *f = w ? w->run->front : NULL;
+    (void)pthread_mutex_unlock(&lock);
+    return f;
+}
+
+struct run *work_open_find_own(struct front *f, const char *id, const char *key)
+{
+    (void)pthread_mutex_lock(&lock);
+    const struct work *w = find(id, key);
+    struct run *run = w && w->run->front == f ? w->run : NULL;
+    (void)pthread_mutex_unlock(&lock);
+    return run;
+}
+
 void work_on_tick(struct front *f)
 {
     if (atomic_load(&marks) == 0)

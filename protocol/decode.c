@@ -265,6 +265,7 @@ static int take_execute(const Brood__Wire__Execute *m, struct arena *arena, stru
     x->usual = m->usual;
     x->patient = m->patient;
     x->held = m->held;
+    x->tell_start = m->tell_start;
     return r;
 }
 
@@ -453,6 +454,10 @@ static int take_hello(const Brood__Wire__Hello *m, struct arena *arena, struct p
         .idle_timeout_ms = m->idle_timeout_ms,
         .write_timeout_ms = m->write_timeout_ms,
         .keys_generation = m->keys_generation,
+        .streams = {.ring_bytes = m->stream_ring_bytes,
+                    .rings_bytes_max = m->stream_rings_bytes_max,
+                    .heartbeat_ms = m->stream_heartbeat_ms,
+                    .linger_ms = m->stream_linger_ms},
         .log_format = m->log_format,
         .log_level = m->log_level,
         .draining = m->draining,
@@ -538,6 +543,14 @@ static int take_session_list(const Brood__Wire__SessionList *m, struct arena *ar
     return 0;
 }
 
+static int take_signal(const Brood__Wire__Signal *m, struct proto_msg *ret, struct err *err)
+{
+    const char *name = m->signal < 65 ? sigabbrev_np((int)m->signal) : NULL;
+    ret->tag = m->tag;
+    ret->signal = name ? proto_signal_find(name) : 0;
+    return ret->signal ? 0 : bad(err, "signal: not one that may be sent to a run");
+}
+
 static const ProtobufCMessageDescriptor *descriptor_of(enum proto_type type)
 {
     switch (type) {
@@ -571,6 +584,8 @@ static const ProtobufCMessageDescriptor *descriptor_of(enum proto_type type)
         return &brood__wire__session_list__descriptor;
     case PROTO_SESSION_CLOSE:
         return &brood__wire__session_close__descriptor;
+    case PROTO_SIGNAL:
+        return &brood__wire__signal__descriptor;
     }
     return NULL;
 }
@@ -639,7 +654,10 @@ static int take(enum proto_type type, const void *m, struct arena *arena, struct
     case PROTO_WAITING:
         ret->tag = ((const Brood__Wire__Waiting *)m)->tag;
         ret->waiting = ((const Brood__Wire__Waiting *)m)->waiting;
+        ret->output_bytes_max = ((const Brood__Wire__Waiting *)m)->output_bytes_max;
         return 0;
+    case PROTO_SIGNAL:
+        return take_signal(m, ret, err);
     case PROTO_DONE: {
         const Brood__Wire__Done *d = m;
         ret->tag = d->tag;

@@ -81,6 +81,7 @@ static ssize_t encode_execute(const struct proto_msg *msg, size_t head, char *sc
     m.companion = x->companion;
     m.patient = x->patient;
     m.held = x->held;
+    m.tell_start = x->tell_start;
     m.kind = x->kind;
     m.language = TEXT(x->language);
     m.n_args = x->arg_count;
@@ -296,6 +297,10 @@ static ssize_t encode_hello(const struct proto_msg *msg, size_t head, char *scra
     m.idle_timeout_ms = h->idle_timeout_ms;
     m.write_timeout_ms = h->write_timeout_ms;
     m.keys_generation = h->keys_generation;
+    m.stream_ring_bytes = h->streams.ring_bytes;
+    m.stream_rings_bytes_max = h->streams.rings_bytes_max;
+    m.stream_heartbeat_ms = h->streams.heartbeat_ms;
+    m.stream_linger_ms = h->streams.linger_ms;
     m.log_format = h->log_format;
     m.log_level = h->log_level;
     m.draining = h->draining;
@@ -423,6 +428,13 @@ ssize_t encode(const struct proto_msg *msg, size_t head, char *scratch, size_t r
         m.tag = msg->tag;
         return pack(&m.base, head, scratch, room, ret, err);
     }
+    case PROTO_SIGNAL: {
+        Brood__Wire__Signal m;
+        brood__wire__signal__init(&m);
+        m.tag = msg->tag;
+        m.signal = (uint32_t)msg->signal;
+        return pack(&m.base, head, scratch, room, ret, err);
+    }
     case PROTO_STATS_REQUEST: {
         Brood__Wire__StatsRequest m;
         brood__wire__stats_request__init(&m);
@@ -456,6 +468,7 @@ ssize_t encode(const struct proto_msg *msg, size_t head, char *scratch, size_t r
         brood__wire__waiting__init(&m);
         m.tag = msg->tag;
         m.waiting = msg->waiting;
+        m.output_bytes_max = msg->output_bytes_max;
         return pack(&m.base, head, scratch, room, ret, err);
     }
     case PROTO_DONE: {

@@ -82,6 +82,18 @@ const char *proto_signal_name(int signal)
     return text;
 }
 
+/* What a terminal or a supervisor of a program would send; none that says something about the
+ * process itself, as SEGV does. */
+int proto_signal_find(const char *name)
+{
+    static const int allowed[] = {SIGINT,  SIGTERM, SIGHUP,  SIGUSR1, SIGUSR2,
+                                  SIGQUIT, SIGKILL, SIGCONT, SIGSTOP, SIGWINCH};
+    for (size_t i = 0; i < ARRAY_LEN(allowed); i++)
+        if (strcmp(sigabbrev_np(allowed[i]), name) == 0)
+            return allowed[i];
+    return 0;
+}
+
 static bool is_of_word_characters(const char *text, size_t len)
 {
     static const char allowed[] =

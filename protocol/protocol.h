@@ -56,7 +56,8 @@ enum proto_type {
     PROTO_DONE,
     PROTO_POLICY_REQUEST = 20,
     PROTO_WAITING,
-    PROTO_SESSION_LIST_REQUEST = 31,
+    PROTO_SIGNAL = 30,
+    PROTO_SESSION_LIST_REQUEST,
     PROTO_SESSION_LIST,
     PROTO_SESSION_CLOSE,
 };
@@ -212,6 +213,7 @@ struct proto_execute {
     uint64_t memory_bytes, pids_max; /* 0: as the policy says */
     uint32_t usual;                  /* enum proto_usual */
     const char *policy;              /* "": the namespace's own */
+    bool tell_start;                 /* a WAITING comes when it is handed over (frontend only) */
     const char *request_id;
     const char *key; /* whose request it is, for the log; "": nobody's (frontend only) */
     uint64_t timeout_ms_ceiling, memory_bytes_ceiling, cpu_ms_ceiling; /* that key's; 0: none */
@@ -309,6 +311,12 @@ struct proto_companion_limits {
     uint64_t per_namespace, max, idle_s, max_life_s; /* max_life_s: of terminals */
 };
 
+/* What the frontend holds of output that is shown while its run runs: frontend/stream.h. */
+struct proto_streams {
+    uint64_t ring_bytes, rings_bytes_max; /* of one run; of all together */
+    uint64_t heartbeat_ms, linger_ms;
+};
+
 /* Bits of proto_hello.networks. */
 enum proto_network { PROTO_NETWORK_NONE, PROTO_NETWORK_EGRESS, PROTO_NETWORKS };
 
@@ -335,6 +343,7 @@ struct proto_hello {
     uint64_t terminal_silence_s;
     const char *terminal_origins; /* comma list: pages of these may open some */
     struct proto_jobs jobs;
+    struct proto_streams streams;
     uint64_t keys_generation; /* 0: no keys are configured; else a descriptor comes with it, the
                                  keys (keys_load): to the frontend only */
 };
@@ -400,7 +409,11 @@ struct proto_msg {
             enum proto_outcome outcome;
             const char *text;
         } done;
-        bool waiting;
+        struct {
+            bool waiting;
+            uint64_t output_bytes_max; /* not waiting: as in proto_result */
+        };
+        int signal;
     };
 };
 
@@ -433,6 +446,8 @@ const char *proto_network_name(enum proto_network network);
 /* "KILL", "TERM", ... without SIG; NULL for 0; "RTMIN+3" style for real-time ones (static storage).
  */
 const char *proto_signal_name(int signal);
+/* The number of a signal that may be sent to a run ("INT", ...); 0: there is none of that name. */
+int proto_signal_find(const char *name);
 
 /* 1-64 characters of [A-Za-z0-9._-], not starting with . or - */
 bool proto_ns_id_is_valid(const char *id, size_t len);

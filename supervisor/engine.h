@@ -147,7 +147,7 @@ struct run {
     bool is_first;          /* in its companion */
     bool patient;           /* waits as long as it takes */
     bool held, asked;       /* until its client says so; that it knows its turn has come */
-    bool told_waiting;      /* its client was; it wants to know when that ends */
+    bool told_waiting;      /* its client wants to know when it is handed over */
     struct loop_timer wait; /* max_wait, while queued */
     char request_id[PROTO_REQUEST_ID_MAX + 1];
     char language[PROTO_LANGUAGE_NAME_MAX + 1]; /* CODE: its name */
@@ -304,6 +304,8 @@ bool slot_join(struct ns *companion, const struct slot *home, uint32_t policy);
 void slot_abandon(struct slot *s, const char *text, bool cancelled);
 /* Asks the zygote to kill its run; priv follows if it does not. */
 void slot_cancel_run(struct slot *s);
+/* To the processes of the run that is on. A zygote that does not listen misses it. */
+void slot_signal_run(struct slot *s, int signal);
 void slot_on_priv_reply(struct engine *e, const struct priv_reply *reply, int *fds, size_t nfds);
 const char *slot_state_name(enum slot_state state);
 

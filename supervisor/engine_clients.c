@@ -311,14 +311,28 @@ static void answer_policy(struct client *c, const struct proto_msg *request)
     client_send(c, &msg);
 }
 
-static void cancel(struct client *c, uint64_t tag)
+static struct run *find_run(struct client *c, uint64_t tag)
 {
     struct run *run;
     TAILQ_FOREACH(run, &c->runs, in_client)
-    if (run->tag == tag) {
+    if (run->tag == tag)
+        return run;
+    return NULL;
+}
+
+static void cancel(struct client *c, uint64_t tag)
+{
+    struct run *run = find_run(c, tag);
+    if (run)
         run_cancel(run);
-        return;
-    }
+}
+
+/* One that waits, or is over, has nobody to take it. */
+static void signal_run(struct client *c, uint64_t tag, int signal)
+{
+    struct run *run = find_run(c, tag);
+    if (run && run->ns->running == run)
+        slot_signal_run(run->ns->slot, signal);
 }
 
 /* Of a run that is held. */
@@ -340,6 +354,7 @@ static unsigned needed_for(enum proto_type type)
     case PROTO_CANCEL:
     case PROTO_SESSION_LIST_REQUEST:
     case PROTO_SESSION_CLOSE:
+    case PROTO_SIGNAL:
         return PEER_MAY_RUN;
     case PROTO_POLICY_REQUEST:
     case PROTO_STATS_REQUEST:
@@ -382,6 +397,9 @@ static bool on_message(struct client *c, const struct proto_msg *msg, int *fds, 
         return true;
     case PROTO_CANCEL:
         cancel(c, msg->tag);
+        return true;
+    case PROTO_SIGNAL:
+        signal_run(c, msg->tag, msg->signal);
         return true;
     case PROTO_STATS_REQUEST:
         answer_stats(c, msg->tag);

@@ -497,6 +497,7 @@ void run_accept(struct client *c, const struct proto_execute *exec, int fds[], s
         run->told_waiting = true; /* it is taken to wait until it begins */
     else if (exec->work && c->is_frontend && (ns->running || ns->queued > 0 || lacks_zygote(ns)))
         run_tell_waiting(run, true);
+    run->told_waiting |= exec->tell_start && c->is_frontend;
     bool is_fresh = ns->is_fresh;
     ns_enqueue(ns, run); /* it may be over at once */
     if (is_fresh)        /* for the next one, beside this one */
@@ -506,6 +507,7 @@ void run_accept(struct client *c, const struct proto_execute *exec, int fds[], s
 void run_tell_waiting(struct run *run, bool waiting)
 {
     struct proto_msg msg = {.type = PROTO_WAITING, .tag = run->tag, .waiting = waiting};
+    msg.output_bytes_max = waiting ? 0 : run->output_bytes_max;
     run->told_waiting = waiting;
     if (run->client)
         client_send(run->client, &msg);

@@ -867,3 +867,10 @@ void slot_cancel_run(struct slot *s)
     if (packet_send(s->ctl.fd, &order, sizeof order, NULL, 0) < 0)
         step(s, &(struct event){.what = EV_BROKEN, .text = "it does not listen", .fd = -1});
 }
+
+void slot_signal_run(struct slot *s, int signal)
+{
+    struct zyg_order order = {
+        .verb = ZYG_SIGNAL, .flags = (uint32_t)signal, .run_id = s->ns->running->sent_id};
+    (void)packet_send(s->ctl.fd, &order, sizeof order, NULL, 0);
+}

@@ -77,6 +77,10 @@ struct settings {
     uint64_t jobs_queue_bytes_max;               /* their requests; 1 GiB */
     uint64_t jobs_attempts_max;                  /* 3 */
 
+    /* streams (R): output that is shown while its run runs */
+    uint64_t stream_ring_bytes, stream_rings_bytes_max; /* of one run, of all; 1 MiB, 64 MiB */
+    uint64_t stream_heartbeat_ms, stream_linger_ms;     /* 15 s; 60 s */
+
     /* namespaces (R) */
     uint64_t active_max;         /* 1024 */
     uint64_t idle_ms;            /* 10 min */

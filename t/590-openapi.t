@@ -87,6 +87,20 @@ for my $id (map { $_->json->{id} } $queued, $async) {
     ok(until_true(10, sub { ($ua->get("http://127.0.0.1:$brood->{port}/v1/runs/$id")->result->json // {})->{reason} }), 'it ends');
     is(conforms('stored', 200, GET => "/v1/runs/$id")->json->{status}, 'killed', 'killed');
 }
+# prism passes no stream on before it has ended; stdin and signals are for a run that waits.
+conforms('a run as events', 200, POST => '/v1/runs', {Accept => 'text/event-stream'}, json => {cmd => 'echo hi'});
+conforms('a command as lines', 200, POST => '/execute', {Accept => 'application/x-ndjson'}, json => {namespace_id => 'alice', cmd => 'echo hi'});
+my $fed = conforms('a detached run', 202, POST => '/v1/runs', json => {cmd => 'cat; sleep 60', detach => \1, stdin_open => \1})->json->{id};
+ok(until_true(20, sub { $ua->post("http://127.0.0.1:$brood->{port}/v1/runs/$fed/signal", json => {signal => 'WINCH'})->result->code == 202 }), 'it begins');
+is(conforms('more for its stdin', 200, POST => "/v1/runs/$fed/stdin", json => {stdin => 'on', eof => \1})->json->{bytes}, 2, 'taken');
+conforms('a signal', 202, POST => "/v1/runs/$fed/signal", json => {signal => 'TERM'});
+is(conforms('its end awaited', 200, GET => "/v1/runs/$fed?wait=30")->json->{signal}, 'TERM', 'it ended by that');
+conforms('stdin, too late', 409, POST => "/v1/runs/$fed/stdin", json => {stdin => 'x'});
+conforms('a signal, too late', 409, POST => "/v1/runs/$fed/signal", json => {signal => 'TERM'});
+my $events = conforms('its events', 200, GET => "/v1/runs/$fed/events", {Accept => 'text/event-stream'})->body;
+my ($last) = $events =~ /id: (\d+)\nevent: result/;
+conforms('nothing behind them', 204, GET => "/v1/runs/$fed/events", {'Last-Event-ID' => $last});
+conforms('events of a run that nobody knows', 404, GET => '/v1/runs/run_nobody/events');
 conforms('a run of code that does not compile', 200, POST => '/v1/runs', json => {language => 'c', code => 'int main('});
 conforms('a run with a file that is not there', 404, POST => '/v1/runs', json => {cmd => 'true', files => [{id => 'file_x', path => 'x'}]});
 conforms('cancelling what is over', 409, DELETE => "/v1/runs/$run->{id}");

@@ -37,7 +37,11 @@ $B/t/store_%: t/unit/store_%.c $(STORE_USES)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(STORE_USES) -lsqlite3 -lcrypto -lpthread
 # Leaves of the frontend, tested without its HTTP library.
-JSON_SRC := frontend/parse.c frontend/parse_work.c frontend/lang.c frontend/json_out.c
+STREAMS_USES := $B/frontend/stream.o $B/frontend/letters.o $(call arc,lib)
+$B/t/streams: t/unit/streams.c $(STREAMS_USES)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(STREAMS_USES) -lpthread
+JSON_SRC := frontend/parse.c frontend/parse_work.c frontend/parse_feed.c frontend/lang.c frontend/json_out.c
 JSON_USES := $(JSON_SRC:%.c=$B/%.o) $(call arc,protocol lib)
 $B/t/json: t/unit/json.c $(JSON_USES)
 	@mkdir -p $(@D)

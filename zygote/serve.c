@@ -108,6 +108,7 @@ static void report_done(struct zyg *z, struct zyg_report *report, uint64_t run_i
 {
     report->event = ZYG_DONE;
     report->run_id = z->last_done = run_id;
+    z->held_signals = 0;
     report->reason = reason(z, report);
     denials_report(z, report);
     zyg_report(z, report);
@@ -240,6 +241,43 @@ static void cancel_unread(struct zyg *z, struct tally *t, uint64_t run_id)
     children_prepare_standby(z);
 }
 
+/* Whom a signal may go to: while the run's own process has not been reaped, its number is no other
+ * one's, and so is that of its process group. 0: it has not begun. */
+static pid_t find_main(const struct zyg *z, uint64_t run_id)
+{
+    if (z->note->run_id != run_id)
+        return 0;
+    return z->casting ? z->note->pid : z->standby;
+}
+
+/* To the group, as a terminal would do it; to the process alone when that has left its group. */
+static void deliver(struct zyg *z)
+{
+    pid_t pid = z->held_signals ? find_main(z, z->held_run) : 0;
+    if (pid <= 0)
+        return;
+    for (int sig = 1; sig < 64; sig++)
+        if (z->held_signals & 1ull << sig && kill(-pid, sig) < 0)
+            (void)kill(pid, sig);
+    z->held_signals = 0;
+}
+
+/* Of a run that was sent and is not done. One that has not been read yet gets it when it has begun.
+ */
+static void take_signal(struct zyg *z, const struct zyg_order *order)
+{
+    static const uint64_t allowed =
+        1ull << SIGINT | 1ull << SIGTERM | 1ull << SIGHUP | 1ull << SIGUSR1 | 1ull << SIGUSR2 |
+        1ull << SIGQUIT | 1ull << SIGKILL | 1ull << SIGCONT | 1ull << SIGSTOP | 1ull << SIGWINCH;
+    if (order->flags >= 64 || !(allowed & 1ull << order->flags))
+        _exit(1);
+    if (order->run_id <= z->last_done)
+        return;
+    z->held_run = order->run_id;
+    z->held_signals |= 1ull << order->flags;
+    deliver(z);
+}
+
 static void on_order(struct zyg *z, struct tally *t)
 {
     struct zyg_order order;
@@ -259,6 +297,9 @@ static void on_order(struct zyg *z, struct tally *t)
         z->cancelled = true;
         (void)kill(-1, SIGKILL);
         break;
+    case ZYG_SIGNAL:
+        take_signal(z, &order);
+        break;
     default:
         _exit(1);
     }
@@ -275,12 +316,16 @@ _Noreturn static void serve(struct zyg *z)
             {.fd = z->clock_fd, .events = POLLIN},
             {.fd = z->ctl, .events = POLLIN},
             {.fd = children_has_standby(z) ? -1 : z->run_fd, .events = POLLIN}};
-        if (SYS(poll(p, ARRAY_LEN(p), denials_watch(z, p + 4))) < 0) {
+        int wait_ms = denials_watch(z, p + 4);
+        if (z->held_signals && (wait_ms < 0 || wait_ms > 1))
+            wait_ms = 1; /* nobody tells us that a run has begun */
+        if (SYS(poll(p, ARRAY_LEN(p), wait_ms)) < 0) {
             if (errno != EINTR)
                 _exit(1);
             continue;
         }
         denials_answer(z, p + 4);
+        deliver(z);
         if (p[0].revents)
             on_child(z, &tally);
         if (p[1].revents)

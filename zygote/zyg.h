@@ -107,8 +107,9 @@ struct zyg {
     int pids_current; /* how many live in the child's cgroup; -1: unknown, then there is no reserve
                        */
     uint64_t last_done;
-    unsigned unread_deaths; /* standbys in a row that died before they had a run */
-    uint32_t home_cpu;      /* ZYG_ANY_CPU: all */
+    uint64_t held_run, held_signals; /* signals, as bits, for a run that nobody has read yet */
+    unsigned unread_deaths;          /* standbys in a row that died before they had a run */
+    uint32_t home_cpu;               /* ZYG_ANY_CPU: all */
     cpu_set_t all_cpus;
     bool cancelled, timed_out, term_sent;
     struct zyg_note *note; /* mapped in pid 1 only */

@@ -4,7 +4,7 @@
  * Both are SOCK_SEQPACKET pairs carrying the fixed structs below in native byte order, bytes behind
  * them, descriptors beside them. A packet of another size than its verb says ends the conversation.
  *
- *   engine -> zygote (ctl)     ZYG_ASSIGN + volume mount; ZYG_CANCEL
+ *   engine -> zygote (ctl)     ZYG_ASSIGN + volume mount; ZYG_CANCEL; ZYG_SIGNAL
  *   zygote -> engine (ctl)     ZYG_SPARE; ZYG_READY; ZYG_DONE; ZYG_FAILED
  *   engine -> standby (run)    one struct zyg_run + cmd\0 env\0... cwd\0 args\0... places\0...,
  *                              + stdin, stdout, stderr, a descriptor for each place
@@ -41,7 +41,7 @@
 /* What priv gives bash to evaluate: the builtin's load function takes over and never returns. */
 #define ZYG_BASH_COMMAND "enable -f /proc/self/fd/22 brood"
 
-enum zyg_verb { ZYG_ASSIGN = 1, ZYG_CANCEL };
+enum zyg_verb { ZYG_ASSIGN = 1, ZYG_CANCEL, ZYG_SIGNAL };
 
 /* ZYG_ASSIGN: no volume comes, /work is an empty tmpfs of fresh_bytes, which are charged to the
  * runs that write there. */
@@ -54,9 +54,9 @@ enum zyg_verb { ZYG_ASSIGN = 1, ZYG_CANCEL };
 
 struct zyg_order { /* engine -> zygote */
     uint32_t verb;
-    uint32_t flags;
+    uint32_t flags; /* ZYG_SIGNAL: which signal */
     uint64_t fresh_bytes;
-    uint64_t run_id;                /* ZYG_CANCEL: ignored unless this one is sent and not done */
+    uint64_t run_id; /* CANCEL, SIGNAL: ignored unless this one is sent and not done */
     char ns_id[ZYG_NS_ID_ROOM + 7]; /* ZYG_ASSIGN: becomes the host name */
 };
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* t/fuzz/execute_json - any bytes as the body of POST /execute, and of POST /v1/runs: what is
- * accepted keeps its promises, and its bytes survive being escaped. Linked without h2o: parse and
- * json_out are leaves.
+/* t/fuzz/execute_json - any bytes as the body of POST /execute, POST /v1/runs, or what feeds and
+ * signals a run: what is accepted keeps its promises, and its bytes survive being escaped. Linked
+ * without h2o: parse and json_out are leaves.
  */
 #include "frontend/json_out.h"
 #include "frontend/lang.h"
 #include "frontend/parse.h"
+#include "frontend/parse_feed.h"
 #include <assert.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -80,6 +81,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     } else {
         assert(refusal.code && refusal.text[0]);
     }
+    struct parse_stdin in;
+    int number;
+    if (parse_stdin(body, size, &in, &refusal) == 0) {
+        assert(in.len <= size && (in.len == 0 || in.bytes));
+        free(in.bytes);
+    }
+    if (parse_signal(body, size, &number, &refusal) == 0)
+        assert(number > 0 && number < 64);
+    assert(json_out_unfinished(body, size) <= 3);
     escape_all(body, size, json_out_text);
     escape_all(body, size, json_out_base64);
     return 0;

@@ -12,7 +12,7 @@ static inline bool keys_are_same(const struct proto_execute *a, const struct pro
            a->timeout_ms_ceiling == b->timeout_ms_ceiling &&
            a->memory_bytes_ceiling == b->memory_bytes_ceiling &&
            a->cpu_ms_ceiling == b->cpu_ms_ceiling && a->usual == b->usual &&
-           a->patient == b->patient && a->held == b->held;
+           a->tell_start == b->tell_start && a->patient == b->patient && a->held == b->held;
 }
 
 static inline bool companions_are_same(const struct proto_execute *a, const struct proto_execute *b)
@@ -87,6 +87,7 @@ static inline bool hello_is_same(const struct proto_hello *a, const struct proto
            strcmp(a->kernel, b->kernel) == 0 && a->landlock_abi == b->landlock_abi &&
            a->cgroup_version == b->cgroup_version && a->networks == b->networks &&
            layers_are_same(a, b) && a->keys_generation == b->keys_generation &&
+           memcmp(&a->streams, &b->streams, sizeof a->streams) == 0 &&
            memcmp(&a->run_limits, &b->run_limits, sizeof a->run_limits) == 0 &&
            memcmp(&a->sessions, &b->sessions, sizeof a->sessions) == 0 &&
            memcmp(&a->terminals, &b->terminals, sizeof a->terminals) == 0 &&
@@ -165,7 +166,9 @@ static inline bool message_is_same(const struct proto_msg *a, const struct proto
                strcmp(a->session_close.session, b->session_close.session) == 0 &&
                a->session_close.companion == b->session_close.companion;
     case PROTO_WAITING:
-        return a->waiting == b->waiting;
+        return a->waiting == b->waiting && a->output_bytes_max == b->output_bytes_max;
+    case PROTO_SIGNAL:
+        return a->signal == b->signal;
     case PROTO_CANCEL:
     case PROTO_STATS_REQUEST:
         return true;

@@ -5,6 +5,7 @@
 #include "frontend/json_out.h"
 #include "frontend/lang.h"
 #include "frontend/parse.h"
+#include "frontend/parse_feed.h"
 #include "lib/tap.h"
 
 static struct lang_list languages;
@@ -393,6 +394,73 @@ static void test_jobs(void)
     job_refused(",\"timeout\":6", "timeout must be");
 }
 
+static void test_unfinished(void)
+{
+    static const struct {
+        const char *text;
+        size_t len, left;
+    } cases[] = {{"", 0, 0},
+                 {"a", 1, 0},
+                 {"\xc3", 1, 1},
+                 {"a\xe2\x82", 3, 2},
+                 {"\xe2\x82\xac", 3, 0},
+                 {"\xf0\x9f\x98", 3, 3},
+                 {"x\xf0\x9f", 3, 2},
+                 {"\x80\x80\x80", 3, 0},
+                 {"\xc0", 1, 0},
+                 {"\xff", 1, 0},
+                 {"\xe0\x80", 2, 0},
+                 {"\xed\xa0", 2, 0},
+                 {"\xf4\x90", 2, 0},
+                 {"\xe2(", 2, 0},
+                 {"\xc3\xc3", 2, 1},
+                 {"\xf0\x9f\x98\x80", 4, 0}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        ok(json_out_unfinished(cases[i].text, cases[i].len) == cases[i].left,
+           "what is not complete at the end: case %zu", i);
+}
+
+static bool feeds(const char *body, const char *bytes, size_t len, bool eof)
+{
+    struct parse_stdin in;
+    refusal = (struct parse_refusal){0};
+    if (parse_stdin(body, strlen(body), &in, &refusal) < 0)
+        return false;
+    bool same = in.len == len && (len == 0 || memcmp(in.bytes, bytes, len) == 0) && in.eof == eof;
+    free(in.bytes);
+    return same;
+}
+
+static void test_feed(void)
+{
+    static const char *const bad[] = {
+        "{}",
+        "[]",
+        "{\"stdin\":1}",
+        "{\"eof\":1}",
+        "{\"stdin\":\"\",\"encoding\":1}",
+        "{\"stdin\":\"=\",\"encoding\":\"base64\"}",
+        "{\"stdin\":\"====\",\"encoding\":\"base64\"}",
+        "{\"stdin\":\"eA==eA==\",\"encoding\":\"base64\"}",
+        "{\"stdin\":\"eB==\",\"encoding\":\"base64\"}",
+        "{\"stdin\":\"Zm9\",\"encoding\":\"base64\"}",
+        "{\"stdin\":\"Zm 9\",\"encoding\":\"base64\"}",
+    };
+    int number = 0;
+    ok(feeds("{\"stdin\":\"a\\u0000b\"}", "a\0b", 3, false), "bytes for stdin");
+    ok(feeds("{\"eof\":true}", "", 0, true), "its end");
+    ok(feeds("{\"stdin\":\"AP/+\",\"encoding\":\"base64\",\"eof\":false}", "\0\xff\xfe", 3, false),
+       "as base64");
+    ok(feeds("{\"stdin\":\"Zg==\",\"encoding\":\"base64\"}", "f", 1, false), "padded");
+    ok(feeds("{\"stdin\":\"\",\"encoding\":\"base64\"}", "", 0, false), "empty");
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        ok(!feeds(bad[i], "", 0, false) && refusal.text[0], "refused: %s", bad[i]);
+    ok(parse_signal("{\"signal\":\"INT\"}", 16, &number, &refusal) == 0 && number == 2, "a signal");
+    ok(parse_signal("{\"signal\":\"SIGTERM\"}", 20, &number, &refusal) == 0 && number == 15,
+       "with SIG");
+    ok(parse_signal("{\"signal\":\"SEGV\"}", 17, &number, &refusal) < 0, "not any");
+}
+
 int main(void)
 {
     static const struct proto_language known[] = {
@@ -409,6 +477,8 @@ int main(void)
     test_languages();
     test_jobs();
     test_escaper();
+    test_unfinished();
+    test_feed();
     lang_list_fini(&languages);
     return tap_done();
 }

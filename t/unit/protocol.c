@@ -92,6 +92,7 @@ static const struct {
                 .server = "limits",
                 .kernel = "",
                 .keys_generation = 3,
+                .streams = {1 << 20, 1 << 26, 15000, 60000},
                 .run_limits = {204800,
                                {5000, 10000},
                                {1 << 28, 1 << 29},
@@ -144,6 +145,7 @@ static const struct {
                   .memory_bytes_ceiling = 64 << 20,
                   .cpu_ms_ceiling = 1000,
                   .usual = PROTO_USUAL_MEMORY,
+                  .tell_start = true,
                   .patient = true,
                   .held = true}}},
     {"Execute in a session",
@@ -230,6 +232,8 @@ static const struct {
       .tag = 14,
       .session_close = {"alice", "build", PROTO_COMPANION_SESSION}}},
     {"Waiting", {.type = PROTO_WAITING, .tag = 7, .waiting = true}},
+    {NULL, {.type = PROTO_WAITING, .tag = 7, .output_bytes_max = 4096}},
+    {"Signal", {.type = PROTO_SIGNAL, .tag = 7, .signal = 2}},
     {"Done", {.type = PROTO_DONE, .tag = 11, .done = {PROTO_BUSY, "in use"}}},
 };
 
