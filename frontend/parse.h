@@ -47,8 +47,8 @@ struct parse_request {
     uint64_t output_bytes_max;
     uint64_t artifact_bytes_max, artifact_files_max; /* POST /v1/runs only */
     bool base64;
-    const char *user;  /* POST /submit only; "": none given */
-    unsigned priority; /* the same */
+    const char *user;                   /* POST /submit only; "": none given */
+    unsigned priority;                  /* the same */
     bool detach, stdin_open, keeps_all; /* POST /v1/runs only */
 };
 
