@@ -4,8 +4,8 @@
 BEGIN { $ENV{B} = 'build/fault' }
 use lib 't/lib';
 use Brood;
-use Brood::Torture;
 use Brood::Wire;
+use Brood::Torture; # the last: it may take longer
 
 my $t = Brood::Torture->new('sessions-per-namespace' => 2, 'sessions-max' => 4);
 

@@ -100,7 +100,10 @@ def send(s, ask):
     flags = 0
     if len(body) > 32000:
         fds, body, flags = fds + [memfd(body)], b"", 1
-    s.sendmsg([b"brd1" + struct.pack("<HH", 2, flags) + body], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+    try:
+        s.sendmsg([b"brd1" + struct.pack("<HH", 2, flags) + body], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # its result will be that it is lost
     for fd in fds:
         os.close(fd)
     open_runs[ask["tag"]] = run
@@ -116,7 +119,10 @@ results, others = {}, {}
 
 
 def receive(s):
-    data = s.recv(65536)
+    try:
+        data = s.recv(65536)
+    except ConnectionResetError:
+        data = b""
     if data:
         f = fields(data[8:])
         (results if data[4] == 4 else others)[f.get(1, [0])[0]] = f
@@ -146,7 +152,10 @@ def result(s, tag):
 
 def other(s, tag, kind, body):
     """A message that is no Execute, and its answer's fields."""
-    s.send(b"brd1" + struct.pack("<HH", kind, 0) + num(1, tag) + body)
+    try:
+        s.send(b"brd1" + struct.pack("<HH", kind, 0) + num(1, tag) + body)
+    except (BrokenPipeError, ConnectionResetError):
+        return {}
     while tag not in others:
         if not receive(s):
             return {}
