@@ -603,7 +603,8 @@ static void on_zygote_gone(struct priv *p, pid_t pid, int status)
         fd_close(&s->userns);
         if (p->net && s->net < NET_POLICIES_MAX)
             priv_net_detach(p, i);
-        if (s->ending && (p->going_down || !remove_at_once(p, i)))
+        bool waited_for = s->joined; /* by its zygote's slot */
+        if (s->ending && (p->going_down || !remove_at_once(p, i) || waited_for))
             start_remover(p);
         return;
     }
