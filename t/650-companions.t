@@ -14,7 +14,10 @@ my $brood = Brood->start(%settings);
 my $wire = Brood::Wire->new($brood);
 
 sub in_session { my ($name, $cmd, %more) = @_; return $wire->run(ns => 'alice', session => $name, cmd => $cmd, %more) }
+sub marked { return grep { (slurp("/proc/$_/cmdline") // '') =~ /^mark-me/ } $brood->pids('child') }
 sub started { my ($file) = @_; return $brood->wait_file($file) }
+
+ok(until_true(5, sub { $wire->stats->{ending} == 0 }), 'the zygotes of the probe, of which one was a companion, are gone');
 
 # ---- the same namespace --------------------------------------------------------------------------
 my $r = in_session(s1 => 'echo made > here; echo $$; hostname; id -u; pwd');
@@ -115,10 +118,13 @@ $other->send(ns => 'alice', session => 's1', cmd => 'touch gone; sleep 100');
 ok(started('gone'), 'a call of another client');
 $other->close;
 is(in_session(s1 => 'echo free')->{stdout}, "free\n", 'is cancelled when that goes, and the session goes on');
-my ($own) = grep { $_ != ($brood->zygote_of('alice') // 0) } map { (slurp("/proc/$_/status") // '') =~ /^PPid:\s+(\d+)/m ? $1 : () }
-  grep { (slurp("/proc/$_/cmdline") // '') =~ /mark-me/ }
-  do { $other = Brood::Wire->new($brood); $other->send(ns => 'alice', session => 's1', cmd => 'touch marked; (exec -a mark-me sleep 100)'); started('marked');
-       until_true(5, sub { grep { (slurp("/proc/$_/cmdline") // '') =~ /mark-me/ } $brood->pids('child') }); $brood->pids('child') };
+$other = Brood::Wire->new($brood);
+$other->send(ns => 'alice', session => 's1', cmd => 'touch marked; (exec -a mark-me sleep 100)');
+ok(started('marked') && until_true(5, sub { marked() }), 'another one');
+my %zygotes = map { $_ => 1 } $brood->pids('zygote');
+my ($own) = marked();
+while ($own && !$zygotes{$own}) { $own = (slurp("/proc/$own/status") // '') =~ /^PPid:\s+(\d+)/m ? $1 : 0 } # up to its pid 1
+undef $own if $own && $own == $brood->zygote_of('alice');
 ok($own, 'its zygote is another process') && kill KILL => $own;
 $r = $other->result(1);
 is("$r->{outcome} $r->{ended}", INTERNAL . ' 1', 'whose death is told');
