@@ -40,7 +40,7 @@ subtest 'a zygote that starts' => sub {
 subtest 'an end while cgroups are removed' => sub {
     my $brood = start_one();
     my $other = $brood->zygote_of('other');
-    my ($slot) = map { m{/brood-[^/\n]+/(s\d+)$}m ? $1 : () } map { slurp("/proc/$_->{pid}/cgroup") // '' } grep { $_->{ppid} == $other } $brood->processes;
+    my ($slot) = map { m{/brood-[^/\n]+/(?:runs/)?(s\d+)$}m ? $1 : () } map { slurp("/proc/$_->{pid}/cgroup") // '' } grep { $_->{ppid} == $other } $brood->processes;
     my $held = hold_removing($brood, 'first');
     kill KILL => $other;
     wait_stat($brood, ending => 2);

@@ -168,7 +168,7 @@ sub hold_removing {
     my $zygote = $brood->zygote_of($ns);
     my $conn = $brood->post($ns => "touch $ns-runs; sleep 60");
     $brood->wait_file("$ns-runs");
-    my ($run) = map { $_->{pid} } grep { $_->{ppid} == $zygote && (slurp("/proc/$_->{pid}/cgroup") // '') =~ m{brood-[^/\n]+/s\d} } $brood->processes;
+    my ($run) = map { $_->{pid} } grep { $_->{ppid} == $zygote && (slurp("/proc/$_->{pid}/cgroup") // '') =~ m{brood-[^/\n]+/(?:runs/)?s\d} } $brood->processes;
     my ($dir) = grep { m{/s\d+$} && (slurp("$_/cgroup.procs") // '') =~ /^$run$/m } $brood->cgroup_dirs;
     defined(my $squatter = fork) or die $!;
     if (!$squatter) { $SIG{TERM} = 'DEFAULT'; sleep 60; POSIX::_exit(0) }
