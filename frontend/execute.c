@@ -51,6 +51,8 @@ static void count(struct run *run)
     }
     for (unsigned i = 0; i < run->out_count; i++)
         u.output_bytes += run->out[i].total;
+    if (run->job)
+        u.output_bytes = job_bytes_written(run->job);
     memcpy(u.key, run->key, sizeof u.key);
     usage_add(run->front, &u);
     run->counted = true;

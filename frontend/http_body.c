@@ -116,6 +116,8 @@ static bool check_heads(struct http_conn *c)
 {
     h2o_buffer_t *in = c->sock->input;
     uint64_t body = 0;
+    if (!http_head_is_whole(in->bytes, in->size, &c->head_at))
+        return false;
     for (size_t at = 0, len; at < in->size; at += len + (size_t)body) {
         len = http_head_spoil(in->bytes + at, in->size - at, &body);
         if (len == 0)
@@ -158,7 +160,7 @@ static void on_incoming(h2o_socket_t *sock, const char *err)
     }
     if (!err && !c->checked)
         c->checked = check_heads(c);
-    if (!err && !c->judged)
+    if (!err && c->checked && !c->judged)
         judge(c);
     c->server->library_read(sock, err);
 }
@@ -171,6 +173,7 @@ void http_body_hook(struct http_conn *c)
     if (c->sock->_cb.read != s->library_read)
         return;
     c->checked = false;
+    c->head_at = 0;
     c->judged = c->sock->input->size > 0; /* it has seen these bytes: it keeps the request */
     h2o_socket_read_start(c->sock, on_incoming);
 }

@@ -122,6 +122,18 @@ static void spoil_lengths(char *at, char *end)
     }
 }
 
+bool http_head_is_whole(const char *bytes, size_t size, size_t *at)
+{
+    const char *lf;
+    while ((lf = memchr(bytes + *at, '\n', size - *at))) {
+        size_t len = (size_t)(lf - bytes) - *at;
+        if (*at > 0 && (len == 0 || (len == 1 && bytes[*at] == '\r')))
+            return true;
+        *at = (size_t)(lf - bytes) + 1;
+    }
+    return false;
+}
+
 size_t http_head_spoil(char *bytes, size_t size, uint64_t *ret_body)
 {
     char *at = bytes, *end = bytes + size, *line;

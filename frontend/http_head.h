@@ -17,6 +17,9 @@ struct http_head {
 size_t http_head_read_line(struct http_head *h, char *at, size_t size);
 /* What follows the line. 1: the head is complete; 0: not yet; -1: it is unusual. */
 int http_head_read_headers(struct http_head *h, char *at, size_t size);
+/* Is the head at the beginning of these bytes all there? *at: where the last call stopped, 0 first;
+ * so a head that comes in pieces is read once. */
+bool http_head_is_whole(const char *bytes, size_t size, size_t *at);
 /* Looks for Content-Length headers that contradict each other, at the beginning of a request (its
  * line included). Finds them: makes them all unreadable, so that whoever reads the head next
  * refuses it. Returns the length of the head; 0: it is not all there. *ret_body: what is behind the

@@ -37,6 +37,8 @@ bool job_outputs_ended(const struct job *job);
 void job_drain_outputs(struct job *job);
 /* What has not ended by now is given up. */
 void job_cut_outputs(struct job *job);
+/* How many bytes it has written, with those that were dropped. */
+uint64_t job_bytes_written(const struct job *job);
 /* Is it claimed only when its turn has come? */
 bool job_is_held(const struct job *job);
 /* The engine has begun it; of a held one: its turn has come. */

@@ -202,6 +202,11 @@ static void on_finished(struct store_call *call)
         F_STR("status", call->error ? "stale" : jobs_state_name(j->rec.state)),
         F_U64("attempts", j->rec.attempts), F_U64("duration_ms", j->rec.duration_ms),
         F_U64("output_bytes", j->call.len));
+    if (!call->error) {
+        struct store_usage one = {.jobs = 1};
+        (void)snprintf(one.key, sizeof one.key, "%s", j->rec.key);
+        usage_add(f, &one);
+    }
     jobs_queue_leave(j->ticket);
     free_job(j);
     jobs_pump(f);
@@ -343,6 +348,14 @@ void job_drain_outputs(struct job *j)
 void job_cut_outputs(struct job *j)
 {
     job_output_cut(&j->out);
+}
+
+uint64_t job_bytes_written(const struct job *j)
+{
+    uint64_t total = 0;
+    for (unsigned i = 0; i < j->out.count; i++)
+        total += j->out.pipes[i].total;
+    return total;
 }
 
 bool job_is_held(const struct job *j)

@@ -116,7 +116,7 @@ static const struct route routes[] = {
     {"GET", "/v1/usage", AUTH_ANY_KEY, HEAD_TOO | WHILE_DRAINING, usage_on_get},
     {"GET", "/v1/runs/{id}", KEY_RUNS, HEAD_TOO | WHILE_DRAINING, runs_on_get},
     {"DELETE", "/v1/runs/{id}", KEY_RUNS, WHILE_DRAINING, runs_on_delete},
-    {"POST", "/submit", KEY_RUNS, 0, jobs_on_submit},
+    {"POST", "/submit", KEY_RUNS, ONCE, jobs_on_submit},
     {"GET", "/status", KEY_RUNS, HEAD_TOO | WHILE_DRAINING, jobs_on_status},
     {"GET", "/result", KEY_RUNS, HEAD_TOO | WHILE_DRAINING, jobs_on_output},
     {"GET", "/v1/jobs", KEY_RUNS, HEAD_TOO | WHILE_DRAINING, jobs_on_list},

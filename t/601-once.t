@@ -64,6 +64,21 @@ subtest 'stored runs' => sub {
     ok(until_true(10, sub { ($brood->request(GET => $async->{headers}{location}, headers => {Authorization => "Bearer $token{ann}"})->{json}{stdout} // '') eq "later\n" }), 'and it ends');
 };
 
+subtest 'jobs' => sub {
+    my $do = {userId => 'u', language => 'bash', code => 'echo job >>/work/jobs-ran; echo done', namespace_id => 'jobs'};
+    my $first = ask('/submit', $do, 'job-1');
+    is($first->{status}, 202, 'a job');
+    is(ask('/submit', $do, 'job-1')->{body}, $first->{body}, 'again: the same one') for 1 .. 3;
+    is(ask('/submit', {%$do, code => 'true'}, 'job-1')->{status}, 422, 'another: 422');
+    my $status = sub { return $brood->request(GET => "/status?id=$first->{json}{executionId}", headers => {Authorization => "Bearer $token{ann}"})->{json} };
+    ok(until_true(20, sub { $status->()->{status} eq 'completed' }), 'it ends');
+    is(ask('/submit', $do, 'job-1')->{json}{executionId}, $first->{json}{executionId}, 'and still again');
+    my $jobs = $brood->request(GET => '/v1/jobs', headers => {Authorization => "Bearer $token{ann}"})->{json}{jobs};
+    is_deeply([scalar @$jobs, lines_of('jobs-ran', 'jobs')], [1, "job\n"], 'there is one, and it ran once');
+    is(ask('/submit', {userId => 'u', language => 'cobol', code => 'x'}, 'job-2')->{status}, 400, 'a refusal');
+    is(ask('/submit', $do, 'job-2')->{status}, 202, 'is not remembered');
+};
+
 subtest 'keys' => sub {
     my $do = command('true');
     for (['' => 'empty'], ["a b" => 'a space'], ["caf\xc3\xa9" => 'no ASCII'], ['x' x 256 => '256 characters'], ["a\tb" => 'a tab']) {

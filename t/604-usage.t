@@ -55,6 +55,15 @@ is(sums('bob', 0)->{runs}, 0, 'another key did nothing of it');
 ask('bob', POST => '/v1/runs', {cmd => 'true'});
 is(sums('bob', 1)->{runs}, 1, 'until it does');
 
+{
+    my $had = sums('ann', $all);
+    my $job = ask('ann', POST => '/submit', {userId => 'u', language => 'bash', code => 'printf 1234; printf 56 >&2'})->{json};
+    my $k;
+    ok(until_true(20, sub { $k = sums('ann', 0); $k->{jobs} == 1 }), 'a job counts when it has ended');
+    is_deeply([$k->{runs} - $had->{runs}, $k->{output_bytes} - $had->{output_bytes}], [1, 6], 'and so do its run, and what that wrote');
+    $all++;
+}
+
 subtest 'who may see whose' => sub {
     is(usage('ann', '?key=ann')->{status}, 200, 'its own by name');
     my $other = usage('ann', '?key=bob');

@@ -27,6 +27,11 @@ static void check_head(char *at, size_t size)
 static void check_lengths(char *at, size_t size)
 {
     uint64_t body = 0, again = 0;
+    size_t seen = 0, end = 0;
+    while (end < size && !http_head_is_whole(at, end, &seen))
+        end++;
+    seen = 0;
+    assert(!http_head_is_whole(at, end, &seen) || http_head_spoil(at, end, &body) > 0);
     size_t len = http_head_spoil(at, size, &body);
     assert(len <= size && (len == 0 || at[len - 1] == '\n'));
     assert(http_head_spoil(at, size, &again) == len);

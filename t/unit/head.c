@@ -67,6 +67,23 @@ static void test_lengths(void)
        "a body is not looked at");
 }
 
+/* In pieces of any size, the end is found when its last byte is there, and not before. */
+static void test_whole(void)
+{
+    static const char *const heads[] = {"P / H\r\nA: b\r\n\r\n", "P / H\nA: b\n\n",
+                                        "\r\nP / H\r\n\r\n", "\nP / H\n\n"};
+    for (size_t i = 0; i < ARRAY_LEN(heads); i++) {
+        size_t early = 0, len = strlen(heads[i]);
+        for (size_t piece = 1; piece <= len; piece++) {
+            size_t at = 0, have = 0;
+            while ((have = have + piece < len ? have + piece : len) < len)
+                early += http_head_is_whole(heads[i], have, &at);
+            early += !http_head_is_whole(heads[i], len, &at);
+        }
+        ok(early == 0, "head %zu: in pieces of 1 to %zu bytes", i, len);
+    }
+}
+
 static void test_longest(void)
 {
     const uint64_t day_ms = 86400000;
@@ -80,6 +97,7 @@ static void test_longest(void)
 int main(void)
 {
     test_lengths();
+    test_whole();
     test_longest();
     return tap_done();
 }

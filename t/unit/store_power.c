@@ -19,7 +19,7 @@
 #include <sys/wait.h>
 
 #define ROUNDS 12
-#define STEPS 6 /* of a round; each is told */
+#define STEPS 8 /* of a round; each is told */
 #define LARGE 60000u
 #define OPS_MAX 20000
 #define FILES_MAX 400
@@ -63,13 +63,30 @@ static int drop(struct store *s, const struct store_object *o)
     return now(s, &c);
 }
 
+static int job_call(struct store *s, enum store_verb verb, int round, const char *text)
+{
+    char doc[] = "\"error\":null", preview[] = "", body[] = "{}";
+    struct store_job j = {.state = verb == STORE_PUT_JOB ? STORE_JOB_RUNNING : STORE_JOB_COMPLETED,
+                          .attempts = 1};
+    struct store_call c = {.verb = verb, .job = &j, .fd = -1, .data = text, .len = strlen(text)};
+    (void)snprintf(j.id, sizeof j.id, "job_aaaaaaaaaaaaaaaaaaaaaaaaa%c", 'a' + round);
+    (void)snprintf(j.key, sizeof j.key, "k");
+    j.created_ms = store_now_ms();
+    j.body = verb == STORE_PUT_JOB ? body : NULL;
+    j.body_len = sizeof body - 1;
+    j.doc = doc;
+    j.doc_len = sizeof doc - 1;
+    j.preview = preview;
+    return now(s, &c);
+}
+
 /* One of the things that a round does. */
 static int step(struct store *s, int round, int which)
 {
     static struct store_object upload, before, artifact;
     static char large[LARGE];
     char name[16], text[64], id[16];
-    (void)snprintf(name, sizeof name, "%c%d", "urmpmx"[which], round);
+    (void)snprintf(name, sizeof name, "%c%d", "urmpmjjx"[which], round);
     (void)snprintf(text, sizeof text, "content %d of %s", round % 5, name);
     switch (which) {
     case 0:
@@ -90,6 +107,11 @@ static int step(struct store *s, int round, int which)
         (void)snprintf(text, sizeof text, "answer %d", round);
         (void)snprintf(name, sizeof name, "m%d", round);
         return end(s, "k", name, STORE_ONCE_ANSWERED, text);
+    case 5:
+        return job_call(s, STORE_PUT_JOB, round, "");
+    case 6:
+        (void)snprintf(text, sizeof text, "output %d", round);
+        return job_call(s, STORE_FINISH_JOB, round, text);
     default:
         return round ? drop(s, &before) : 0;
     }
@@ -113,11 +135,14 @@ static void work(int tell)
 /* ---- the notes ----------------------------------------------------------------------------------
  */
 
+enum place { TOP, OBJECTS, OUTPUTS, PLACES }; /* directories */
+static const char *const places[PLACES] = {"", "objects/", "outputs/"};
+
 enum kind { WROTE, CUT, SYNCED, NAMED, RENAMED, REMOVED, SYNCED_NAMES, TOLD };
 
 struct op {
     enum kind kind;
-    bool below; /* names: in objects/ */
+    enum place place; /* of names */
     int file;
     off_t at;
     size_t len;
@@ -128,7 +153,7 @@ static struct op ops[OPS_MAX];
 static int op_count, file_count;
 static struct {
     ino_t inode; /* 0: it is removed, and another file may have the number */
-    bool below;
+    enum place place;
     char name[NAME_ROOM];
 } files[FILES_MAX];
 
@@ -158,29 +183,29 @@ static int file_of(const struct stat *st)
     return -1;
 }
 
-static int file_named(const char *name, bool below)
+static int file_named(const char *name, enum place place)
 {
     for (int i = file_count - 1; i >= 0; i--)
-        if (files[i].inode && files[i].below == below && strcmp(files[i].name, name) == 0)
+        if (files[i].inode && files[i].place == place && strcmp(files[i].name, name) == 0)
             return i;
     return -1;
 }
 
-static void note_removed(const char *name, bool below)
+static void note_removed(const char *name, enum place place)
 {
-    int file = file_named(name, below);
+    int file = file_named(name, place);
     struct op *o = note(REMOVED);
-    o->below = below;
+    o->place = place;
     (void)snprintf(o->name, sizeof o->name, "%s", name);
     if (file >= 0)
         files[file].inode = 0;
 }
 
-static void note_renamed(const char *name, const char *to, bool below)
+static void note_renamed(const char *name, const char *to, enum place place)
 {
-    int file = file_named(name, below);
+    int file = file_named(name, place);
     struct op *o = note(RENAMED);
-    o->below = below;
+    o->place = place;
     (void)snprintf(o->name, sizeof o->name, "%s", name);
     (void)snprintf(o->to, sizeof o->to, "%s", to);
     if (file >= 0)
@@ -206,14 +231,17 @@ static void copy_name(pid_t pid, unsigned long long at, char ret[NAME_ROOM])
     ret[NAME_ROOM - 1] = 0;
 }
 
-/* Is this descriptor our directory, or objects/ in it? */
-static bool is_directory(pid_t pid, int fd, bool *ret_below)
+/* Is this descriptor our directory, or one in it? */
+static bool is_directory(pid_t pid, int fd, enum place *ret_place)
 {
-    struct stat st, ours, below;
-    if (!look(pid, fd, &st) || fstat(dir_fd, &ours) < 0)
+    struct stat st, ours;
+    if (!look(pid, fd, &st))
         return false;
-    *ret_below = fstatat(dir_fd, "objects", &below, 0) == 0 && below.st_ino == st.st_ino;
-    return *ret_below || st.st_ino == ours.st_ino;
+    for (*ret_place = TOP; *ret_place < PLACES; (*ret_place)++)
+        if (fstatat(dir_fd, *ret_place ? places[*ret_place] : ".", &ours, 0) == 0 &&
+            ours.st_ino == st.st_ino)
+            return true;
+    return false;
 }
 
 /* A file was opened: is it a new one? */
@@ -228,19 +256,21 @@ static void note_open(pid_t pid, int fd, int flags)
     name[n] = 0;
     size_t len = strlen(dir_path);
     const char *last = strrchr(name, '/') + 1;
-    bool below = strncmp(name + len, "/objects/", 9) == 0;
-    if (strncmp(name, dir_path, len) != 0 || file_named(last, below) >= 0)
+    enum place place = strncmp(name + len, "/objects/", 9) == 0   ? OBJECTS
+                       : strncmp(name + len, "/outputs/", 9) == 0 ? OUTPUTS
+                                                                  : TOP;
+    if (strncmp(name, dir_path, len) != 0 || file_named(last, place) >= 0)
         return;
     if (file_count == FILES_MAX) {
         printf("Bail out! more than %d files\n", FILES_MAX);
         exit(1);
     }
     files[file_count].inode = st.st_ino;
-    files[file_count].below = below;
+    files[file_count].place = place;
     (void)snprintf(files[file_count].name, NAME_ROOM, "%.70s", last);
     struct op *o = note(NAMED);
     o->file = file_count++;
-    o->below = below;
+    o->place = place;
     (void)snprintf(o->name, sizeof o->name, "%.70s", last);
 }
 
@@ -267,9 +297,9 @@ static void note_write(pid_t pid, const struct user_regs_struct *r, bool placed,
 static void note_sync(pid_t pid, int fd)
 {
     struct stat st;
-    bool below;
-    if (is_directory(pid, fd, &below)) {
-        note(SYNCED_NAMES)->below = below;
+    enum place place;
+    if (is_directory(pid, fd, &place)) {
+        note(SYNCED_NAMES)->place = place;
         return;
     }
     int file = look(pid, fd, &st) ? file_of(&st) : -1;
@@ -283,7 +313,7 @@ static void note_call(pid_t pid, const struct user_regs_struct *r, int tell)
     struct stat st;
     struct op *o;
     char name[NAME_ROOM] = "/", to[NAME_ROOM] = "";
-    bool below = false;
+    enum place place = TOP;
     switch (r->orig_rax) {
     case SYS_openat:
         note_open(pid, (int)r->rax, (int)r->rdx);
@@ -310,16 +340,16 @@ static void note_call(pid_t pid, const struct user_regs_struct *r, int tell)
     case SYS_unlinkat:
         copy_name(pid, r->rsi, name);
         copy_name(pid, r->r10, to);
-        if (!is_directory(pid, (int)r->rdi, &below))
+        if (!is_directory(pid, (int)r->rdi, &place))
             break;
         if (r->orig_rax == SYS_unlinkat)
-            note_removed(name, below);
+            note_removed(name, place);
         else
-            note_renamed(name, to, below);
+            note_renamed(name, to, place);
         break;
     case SYS_unlink: /* SQLite's, of a journal: by the directory's descriptor as well */
         copy_name(pid, r->rdi, name);
-        note_removed(strrchr(name, '/') + 1, false);
+        note_removed(strrchr(name, '/') + 1, TOP);
         break;
     default: /* those that change nothing, and mkdir, whose sync follows before all else */
         break;
@@ -376,15 +406,15 @@ static bool is_synced(const struct op *o, int until)
 {
     enum kind sync = o->kind == WROTE || o->kind == CUT ? SYNCED : SYNCED_NAMES;
     for (const struct op *at = o + 1; at < ops + until; at++)
-        if (at->kind == sync && (sync == SYNCED ? at->file == o->file : at->below == o->below))
+        if (at->kind == sync && (sync == SYNCED ? at->file == o->file : at->place == o->place))
             return true;
     return false;
 }
 
-static void write_file(const char *name, bool below, int file, int until, enum luck luck)
+static void write_file(const char *name, enum place place, int file, int until, enum luck luck)
 {
     char path[NAME_ROOM + 16];
-    (void)snprintf(path, sizeof path, "%s%s", below ? "objects/" : "", name);
+    (void)snprintf(path, sizeof path, "%s%s", places[place], name);
     int fd = openat(dir_fd, path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     for (int i = 0; i < until; i++) {
         const struct op *o = &ops[i];
@@ -422,13 +452,13 @@ static struct entry *find_entry(struct entry *list, int *count, const char *name
 
 /* The names of one directory: a beginning of what was done there, as far as it was synced at least.
  */
-static void make_names(bool below, int until, enum luck luck)
+static void make_names(enum place place, int until, enum luck luck)
 {
     static struct entry list[2 * FILES_MAX];
     int count = 0;
     for (int i = 0; i < until; i++) {
         const struct op *o = &ops[i];
-        if ((o->kind != NAMED && o->kind != RENAMED && o->kind != REMOVED) || o->below != below)
+        if ((o->kind != NAMED && o->kind != RENAMED && o->kind != REMOVED) || o->place != place)
             continue;
         if (!is_synced(o, until) && (luck == LOSES_ALL || (luck == ANY && roll(4) == 0)))
             break;
@@ -441,15 +471,17 @@ static void make_names(bool below, int until, enum luck luck)
     }
     for (int i = 0; i < count; i++)
         if (list[i].file >= 0)
-            write_file(list[i].name, below, list[i].file, until, luck);
+            write_file(list[i].name, place, list[i].file, until, luck);
 }
 
 static void make_disk(int until, enum luck luck)
 {
     new_directory();
-    (void)mkdirat(dir_fd, "objects", 0700);
-    make_names(false, until, luck);
-    make_names(true, until, luck);
+    for (enum place place = TOP; place < PLACES; place++) {
+        if (place)
+            (void)mkdirat(dir_fd, places[place], 0700);
+        make_names(place, until, luck);
+    }
 }
 
 /* ---- what must be true --------------------------------------------------------------------------
@@ -493,6 +525,20 @@ PRINTF_LIKE(2, 3) static long long ask_of(struct store *s, const char *sql, ...)
     return ask(s, text);
 }
 
+/* What the job of that round wrote, as it is given to who asks. */
+static bool output_holds(struct store *s, int round)
+{
+    struct store_call c = {.verb = STORE_GET_OUTPUT, .any_key = true, .fd = -1};
+    char got[64] = "", want[64];
+    (void)snprintf(c.object.id, sizeof c.object.id, "job_aaaaaaaaaaaaaaaaaaaaaaaaa%c", 'a' + round);
+    (void)snprintf(want, sizeof want, "output %d", round);
+    if (now(s, &c) != 0)
+        return false;
+    ssize_t n = pread(c.fd, got, sizeof got - 1, 0);
+    (void)close(c.fd);
+    return n >= 0 && strcmp(got, want) == 0;
+}
+
 static bool round_holds(struct store *s, int round, int told)
 {
     long long upload =
@@ -507,7 +553,9 @@ static bool round_holds(struct store *s, int round, int told)
                             round, round);
     long long torn = ask_of(
         s, "SELECT count(*) FROM runs WHERE id = 'plain_%d' AND length(json) != 60000", round);
-    int dropped = (round + 1) * STEPS + 5, at = told - round * STEPS;
+    long long job = ask_of(s, "SELECT state FROM jobs WHERE id = 'job_aaaaaaaaaaaaaaaaaaaaaaaaa%c'",
+                           'a' + round);
+    int dropped = (round + 1) * STEPS + STEPS - 1, at = told - round * STEPS;
     if (upload != (told > dropped ? 0 : 1) && (at > 0 || upload > 1) &&
         !(told == dropped && upload == 0))
         return false;
@@ -516,7 +564,9 @@ static bool round_holds(struct store *s, int round, int told)
     if (once == 9 || once == STORE_ONCE_OPEN || (at > 4 && once != STORE_ONCE_ANSWERED) ||
         (at > 2 && once != STORE_ONCE_ANSWERED && once != STORE_ONCE_LOST))
         return false;
-    return torn == 0;
+    if ((at > 5 && job < 0) || (at > 6 && job != STORE_JOB_COMPLETED))
+        return false;
+    return torn == 0 && (job != STORE_JOB_COMPLETED || output_holds(s, round));
 }
 
 static bool survives(int until)
