@@ -93,7 +93,7 @@ static void put_networks(struct doc *d, uint32_t networks)
 void capabilities_on_hello(struct front *f, const struct proto_hello *h)
 {
     static const char features[] =
-        ",\"features\":[\"cmd\",\"stdin\",\"env\",\"cwd\",\"timeout\","
+        "\"cmd\",\"stdin\",\"env\",\"cwd\",\"timeout\","
         "\"limits.cpu_ms\",\"limits.memory_mb\",\"limits.pids\","
         "\"limits.max_output_bytes\",\"policy\",\"denied\",\"base64\"]}\n";
     struct doc d = {.at = malloc(ROOM)};
@@ -108,7 +108,8 @@ void capabilities_on_hello(struct front *f, const struct proto_hello *h)
     put_layers(&d, h);
     put_limits(&d, h);
     put_networks(&d, h->networks);
-    put(&d, "%s", features);
+    put(&d, ",\"features\":[%s%s", h->zygote_execs || !h->sessions.max ? "" : "\"session\",",
+        features);
     f->capabilities = d.len < ROOM ? strdup(d.at) : NULL;
     free(d.at);
 }

@@ -21,6 +21,7 @@ sub close_session {
 }
 
 subtest 'made, listed, closed' => sub {
+    ok((grep { $_ eq 'session' } @{$brood->request(GET => '/v1/capabilities')->{json}{features}}), 'a feature');
     is(sessions('alice'), '', 'none');
     my $r = $brood->sh(alice => 'x=1; echo hi', session => 's1');
     is_deeply([@$r{qw(http stdout stderr exit_code reason signal)}], [200, "hi\n", '', 0, 'exit', undef], 'a call');
@@ -177,6 +178,7 @@ subtest 'without a bash inside' => sub {
     my ($status, $json) = $brood->execute({namespace_id => 'alice', cmd => 'true', session => 's'});
     is($status, 400, 'refused');
     like($json->{error}{message}, qr/session/, 'by name');
+    ok(!(grep { $_ eq 'session' } @{$brood->request(GET => '/v1/capabilities')->{json}{features}}), 'no feature');
     is($brood->sh(alice => 'echo run')->{stdout}, "run\n", 'runs are as before');
     $brood->stop;
 };
