@@ -102,9 +102,22 @@ static void free_terminal(struct terminal *t)
     free(t);
 }
 
+/* In the usage of the key that opened it. */
+static void count(const struct terminal *t)
+{
+    struct store_usage u = {.runs = 1,
+                            .cpu_us = t->result.cpu_us,
+                            .wall_us = t->result.wall_us,
+                            .output_bytes = t->ring_total};
+    _Static_assert(sizeof u.key == sizeof t->key, "");
+    memcpy(u.key, t->key, sizeof u.key);
+    usage_add(t->front, &u);
+}
+
 /* All that it wrote has been shown. */
 static void finish(struct terminal *t)
 {
+    count(t);
     say_exit(t);
     let_go(t, t->ending ? t->end_code : 1000, t->ending ? t->end_text : "the terminal has ended");
     free_terminal(t);
@@ -496,6 +509,7 @@ static struct terminal *make(struct front *f, const struct terminal_ask *ask)
                            .pty = -1};
     (void)snprintf(t->ns_id, sizeof t->ns_id, "%s", ask->ns_id);
     (void)snprintf(t->name, sizeof t->name, "%s", ask->name);
+    (void)snprintf(t->key, sizeof t->key, "%s", ask->key);
     f->detached++;
     t->watch = http_watch_new(f->server, pair[0], on_pair, t);
     int r = t->watch ? send_execute(t, ask, pair[1]) : -EAGAIN;

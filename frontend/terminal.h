@@ -47,6 +47,7 @@ struct terminal {
     struct proto_result result;
     uint64_t ring_total; /* of bytes that ever came; the last TERMINAL_RING_BYTES are in there */
     char *ring;
+    char key[PROTO_KEY_LABEL_MAX + 1]; /* who opened it; "": nobody's */
 
     /* terminal_list.c, under its lock */
     struct terminal *prev, *next;

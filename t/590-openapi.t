@@ -4,6 +4,7 @@
 # prism's. Requests that the document forbids are sent to the server itself, whose refusal must be in the document too.
 use lib 't/lib';
 use Brood;
+use Brood::Ws;
 use Mojo::UserAgent;
 use POSIX qw(SIGTERM WNOHANG);
 
@@ -59,6 +60,12 @@ conforms('a call of a session', 200, POST => '/execute', json => {namespace_id =
 conforms('its sessions', 200, GET => '/v1/namespaces/alice/sessions');
 conforms('one is closed', 200, DELETE => '/v1/namespaces/alice/sessions/s');
 conforms('which is not there', 404, DELETE => '/v1/namespaces/alice/sessions/s');
+my $terminal = Brood::Ws->open($brood, '/v1/namespaces/alice/terminal?name=t');
+ok($terminal->event('attached'), 'a terminal');
+is(conforms('terminals', 200, GET => '/v1/namespaces/alice/terminals')->json->{terminals}[0]{name}, 't', 'it is listed');
+conforms('one is ended', 200, DELETE => '/v1/namespaces/alice/terminals/t');
+conforms('which is not there', 404, DELETE => '/v1/namespaces/alice/terminals/t');
+conforms('no handshake', 426, GET => '/v1/namespaces/alice/terminal');
 conforms('one that is denied a call', 200, POST => '/execute', json => {namespace_id => 'alice', cmd => 'unshare -U true'});
 conforms('a cwd that is not there', 400, POST => '/execute', json => {namespace_id => 'alice', cmd => 'true', cwd => 'nowhere'});
 conforms('code', 200, POST => '/execute', json => {language => 'python', code => 'print(1)'});

@@ -113,6 +113,12 @@ subtest 'how many' => sub {
     is($brood->request(DELETE => '/v1/namespaces/bob3/terminals/t1', headers => {bearer('bob')})->{status}, 200, 'one is ended');
     my $t = try('bob3', bearer('bob'), query => '?name=t5');
     ok($t->event('attached'), 'then there is room');
+    $t->type("seq 1000; exit\r");
+    is($t->ended, 1000, 'it ends');
+    my $used;
+    my $count = sub { $used = $brood->request(GET => '/v1/usage', headers => {bearer('bob')})->{json}{keys}[0]; ($used->{runs} // 0) >= 2 };
+    ok(until_true(10, $count), 'ends count as runs in the usage of their key');
+    cmp_ok($used->{output_bytes}, '>', 3893, 'with what they showed');
 };
 $brood->stop;
 
