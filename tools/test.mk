@@ -23,7 +23,7 @@ $B/t/head: t/unit/head.c $(HEAD_USES)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(HEAD_USES)
 STORE_USES := $(call arc,store lib)
-$B/t/store: t/unit/store.c $(STORE_USES)
+$B/t/store $B/t/deliveries: $B/t/%: t/unit/%.c $(STORE_USES)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(STORE_USES) -lsqlite3 -lcrypto -lpthread
 $B/t/store_%: t/unit/store_%.c $(STORE_USES)
