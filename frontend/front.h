@@ -30,7 +30,8 @@ struct front {
     const struct urls *urls;                 /* of the process */
     uint64_t file_bytes_max, url_lifetime_s; /* from the last Hello, like the next one */
     char base_url[URL_BASE_MAX + 1];
-    unsigned detached; /* runs that go on without a request */
+    char webhook_allow[4096]; /* of the last Hello; "": nobody is told of anything */
+    unsigned detached;        /* runs that go on without a request */
     struct jobs_thread jobs;
     int null_fd; /* /dev/null, read-only, opened before the restrictions; of the process */
     bool first;  /* of all threads: it sets what is the process's, such as the log */
@@ -76,3 +77,4 @@ route_handler jobs_on_submit, jobs_on_status, jobs_on_output, jobs_on_list, jobs
 route_handler runs_on_list; /* runs_list.c */
 route_handler usage_on_get;
 route_handler openapi_on_get;
+route_handler webhooks_on_list;

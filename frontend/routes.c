@@ -117,6 +117,7 @@ static const struct route routes[] = {
     {"GET", "/result", KEY_RUNS, HEAD_TOO | WHILE_DRAINING, jobs_on_output},
     {"GET", "/v1/jobs", KEY_RUNS, HEAD_TOO | WHILE_DRAINING, jobs_on_list},
     {"DELETE", "/v1/jobs/{id}", KEY_RUNS, WHILE_DRAINING, jobs_on_delete},
+    {"GET", "/v1/jobs/{id}/deliveries", KEY_RUNS, HEAD_TOO | WHILE_DRAINING, webhooks_on_list},
     {"GET", "/v1/capabilities", AUTH_ANY_KEY, HEAD_TOO | WHILE_DRAINING, capabilities},
     {"GET", "/v1/languages", AUTH_ANY_KEY, HEAD_TOO | WHILE_DRAINING, languages},
     {"GET", "/openapi.yaml", 0, HEAD_TOO | WHILE_DRAINING, openapi_on_get},

@@ -296,6 +296,12 @@ struct proto_companion_limits {
     uint64_t per_namespace, max, idle_s, max_life_s; /* max_life_s: of terminals */
 };
 
+/* How jobs' receivers are told, frontend/webhooks.h. */
+struct proto_webhooks {
+    const char *allow; /* courier/courier.h; "": nobody is */
+    uint64_t timeout_ms, attempts, delay_first_ms, delay_max_ms, at_once, at_once_host;
+};
+
 /* Bits of proto_hello.networks. */
 enum proto_network { PROTO_NETWORK_NONE, PROTO_NETWORK_EGRESS, PROTO_NETWORKS };
 
@@ -320,6 +326,7 @@ struct proto_hello {
     struct proto_store store;
     struct proto_companion_limits sessions, terminals;
     struct proto_jobs jobs;
+    struct proto_webhooks webhooks;
     uint64_t keys_generation; /* 0: no keys are configured; else a descriptor comes with it, the
                                  keys (keys_load): to the frontend only */
 };
