@@ -67,7 +67,6 @@ static const int allowed[] = {
     SCMP_SYS(fstat),
     SCMP_SYS(newfstatat),
     SCMP_SYS(fcntl),
-    SCMP_SYS(ioctl), /* FIONREAD, of the resolver */
     /* sockets (socket, connect, send*: lib/confine) */
     SCMP_SYS(socketpair), /* libcurl to its threads */
     SCMP_SYS(recvmsg),

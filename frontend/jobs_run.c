@@ -19,6 +19,7 @@
  * moment, and its successor finds all jobs that have not ended waiting.
  */
 #include "frontend/jobs_impl.h"
+#include "frontend/webhooks.h"
 #include "lib/clock.h"
 #include "lib/log.h"
 #include <inttypes.h>
@@ -202,6 +203,8 @@ static void on_finished(struct store_call *call)
         F_STR("status", call->error ? "stale" : jobs_state_name(j->rec.state)),
         F_U64("attempts", j->rec.attempts), F_U64("duration_ms", j->rec.duration_ms),
         F_U64("output_bytes", j->call.len));
+    if (call->error == 0 && j->rec.tells)
+        webhooks_wake();
     jobs_queue_leave(j->ticket);
     free_job(j);
     jobs_pump(f);

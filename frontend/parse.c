@@ -310,6 +310,7 @@ static int read_fields(struct reader *rd, json_t *doc)
         {"policy", ANY, read_policy},
         {"userId", PARSE_JOB, parse_user_id},
         {"priority", PARSE_JOB, parse_priority},
+        {"callback_url", PARSE_JOB, parse_callback_url},
     };
     if (!json_is_object(doc))
         return BAD(rd, "the body must be a JSON object");
@@ -337,6 +338,7 @@ static int parse(struct reader *rd, const char *body, size_t len)
     to->doc = doc;
     to->cmd = to->language = to->code = to->input = NULL;
     to->ns_id = to->cwd = to->session = to->policy = to->user = "";
+    to->callback_url = "";
     to->priority = PARSE_PRIORITY_USUAL;
     to->compiles = to->base64 = false;
     to->cmd_len = to->code_len = to->input_len = 0;

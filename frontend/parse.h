@@ -47,8 +47,9 @@ struct parse_request {
     uint64_t output_bytes_max;
     uint64_t artifact_bytes_max, artifact_files_max; /* POST /v1/runs only */
     bool base64;
-    const char *user;  /* POST /submit only; "": none given */
-    unsigned priority; /* the same */
+    const char *user;         /* POST /submit only; "": none given */
+    unsigned priority;        /* the same */
+    const char *callback_url; /* the same; as it was given */
 };
 
 #define PARSE_USER_CHARACTERS_MAX 128u

@@ -14,7 +14,7 @@
  */
 #include "frontend/webhooks.h"
 #include "courier/courier.h"
-#include "frontend/front.h"
+#include "frontend/jobs_impl.h"
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/fd.h"
@@ -314,22 +314,17 @@ static struct flight *new_flight(const struct store_delivery *d)
     return fl;
 }
 
-static int send_to_courier(const struct flight *fl, const struct store_delivery *d)
+static int send_to_courier(const struct flight *fl, const struct store_delivery *d,
+                           const struct buf *b)
 {
     struct courier_ask ask = {.magic = COURIER_MAGIC, .tag = fl->tag};
-    size_t url = strlen(d->url);
-    auto_free char *bytes = malloc(url + d->body_len);
-    if (!bytes || d->body_len > COURIER_BODY_MAX)
-        return -ENOMEM;
     (void)snprintf(ask.delivery, sizeof ask.delivery, "%s", d->id);
     (void)snprintf(ask.timestamp, sizeof ask.timestamp, "%" PRId64, store_now_ms() / 1000);
-    if (!sign(ask.timestamp, d->body, d->body_len, ask.signature))
+    ask.url_bytes = (uint32_t)strlen(d->url);
+    ask.body_bytes = (uint32_t)(b->len - ask.url_bytes);
+    if (!sign(ask.timestamp, b->data + ask.url_bytes, ask.body_bytes, ask.signature))
         return -ENOMEM;
-    memcpy(bytes, d->url, url);
-    memcpy(bytes + url, d->body, d->body_len);
-    ask.url_bytes = (uint32_t)url;
-    ask.body_bytes = (uint32_t)d->body_len;
-    auto_close int fd = fd_memfd_sealed("webhook", bytes, url + d->body_len);
+    auto_close int fd = fd_memfd_sealed("webhook", b->data, b->len);
     return fd < 0 ? -errno : packet_send(hooks.courier_fd, &ask, sizeof ask, &fd, 1);
 }
 
@@ -341,7 +336,12 @@ static bool take_off(const struct store_delivery *d)
     if (!fl)
         return false;
     fl->due_ns = now + (hooks.timeout_ms + SLACK_MS) * CLOCK_NS_PER_MS;
-    if (send_to_courier(fl, d) < 0) {
+    struct buf b = {.cap = COURIER_URL_MAX + COURIER_BODY_MAX};
+    (void)buf_add(&b, d->url, strlen(d->url));
+    jobs_put_job(&b, &d->job, &(struct jobs_view){.known = false}); /* as /status shows it */
+    int r = b.failed ? -ENOMEM : send_to_courier(fl, d, &b);
+    buf_fini(&b);
+    if (r < 0) {
         land(fl);
         return false;
     }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* frontend/webhooks - tells receivers that jobs named (callback_url) how those ended.
  *
- * Who ends a job puts the delivery into the store in the same transaction (store_put_delivery) and
- * calls webhooks_wake() after the commit. The rest happens in the first thread: what is due is
+ * The end of a job puts the delivery into the store in the same transaction (store_finish_job), and
+ * webhooks_wake() comes after the commit. The rest happens in the first thread: what is due is
  * claimed, signed, given to brood-courier (courier/courier.h), and what became of it is noted.
  */
 #pragma once

@@ -23,8 +23,7 @@ static void copy_host(const char *url, char *ret, size_t room)
     ret[len] = 0;
 }
 
-int store_put_delivery(struct store *s, const char *job_id, const char *key, const char *url,
-                       const char *body, size_t len)
+static int put(struct store *s, const char *job_id, const char *key, const char *url)
 {
     char id[STORE_DELIVERY_ID_ROOM], host[STORE_URL_MAX + 1];
     sqlite3_stmt *st = store_statement(s, ST_DELIVERY_PUT);
@@ -35,9 +34,24 @@ int store_put_delivery(struct store *s, const char *job_id, const char *key, con
     bind_text(st, 3, key);
     bind_text(st, 4, url);
     bind_text(st, 5, host);
-    (void)sqlite3_bind_blob64(st, 6, body, len, SQLITE_STATIC);
-    (void)sqlite3_bind_int64(st, 7, store_now_ms());
+    (void)sqlite3_bind_int64(st, 6, store_now_ms());
     return store_step(s, st);
+}
+
+int store_put_delivery(struct store *s, const char *job_id, bool *ret_put)
+{
+    char url[STORE_URL_MAX + 1] = "", key[STORE_KEY_MAX + 1] = "";
+    sqlite3_stmt *st = store_statement(s, ST_DELIVERY_OF_JOB);
+    bind_text(st, 1, job_id);
+    int rc = sqlite3_step(st);
+    if (rc == SQLITE_ROW) {
+        copy_column(st, 0, url, sizeof url);
+        copy_column(st, 1, key, sizeof key);
+    }
+    int error = rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : store_errno(s, rc);
+    (void)sqlite3_reset(st);
+    *ret_put = error == 0 && *url;
+    return *ret_put ? put(s, job_id, key, url) : error;
 }
 
 /* ---- what is due --------------------------------------------------------------------------------
@@ -84,16 +98,24 @@ static void read_row(sqlite3_stmt *st, struct store_delivery *d)
 static int take_row(struct store_courier *c, sqlite3_stmt *st, const char *host)
 {
     struct store_delivery *d = add(c);
-    size_t len = (size_t)sqlite3_column_bytes(st, 6);
-    if (!d || !(d->body = malloc(len + 1)))
+    if (!d)
         return ENOMEM;
     read_row(st, d);
     (void)snprintf(d->host, sizeof d->host, "%s", host);
-    if (len)
-        memcpy(d->body, sqlite3_column_blob(st, 6), len);
-    d->body[len] = 0;
-    d->body_len = len;
+    copy_column(st, 1, d->job.id, sizeof d->job.id);
+    copy_column(st, 6, d->job.key, sizeof d->job.key);
     return 0;
+}
+
+/* What is to be told of each. */
+static int add_jobs(struct store *s, struct store_courier *c)
+{
+    int error = 0;
+    for (size_t i = 0; error == 0 && i < c->count; i++) {
+        struct store_call call = {.verb = STORE_GET_JOB, .job = &c->list[i].job};
+        error = store_get_job(s, &call); /* it is there, or its deliveries were not */
+    }
+    return error;
 }
 
 /* Those of one host that are due, as far as there is room. */
@@ -163,6 +185,8 @@ int store_claim_deliveries(struct store *s, struct store_call *call)
         error = claim_of(s, c, host);
         memcpy(c->after, host, sizeof c->after);
     }
+    if (error == 0)
+        error = add_jobs(s, c);
     if (error)
         store_free_deliveries(c);
     return error;
@@ -261,7 +285,8 @@ int store_drop_deliveries(struct store *s, int64_t before_ms)
 void store_free_deliveries(struct store_courier *c)
 {
     for (size_t i = 0; i < c->count; i++) {
-        free(c->list[i].body);
+        free(c->list[i].job.preview);
+        free(c->list[i].job.doc);
         free(c->list[i].log);
     }
     free(ptr_take(&c->list));

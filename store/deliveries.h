@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* store/deliveries - part of store/store.h: what receivers of webhooks are to be told. */
 #pragma once
+#include "store/jobs.h"
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -25,8 +26,7 @@ struct store_delivery { /* one receiver of one job's end */
     int64_t created_ms, next_ms;
     enum store_delivery_state state;
     uint32_t attempts;
-    char *body; /* CLAIM: malloc'ed */
-    size_t body_len;
+    struct store_job job;      /* CLAIM: its preview and doc malloc'ed */
     struct store_attempt *log; /* LIST: malloc'ed, from the first to the last */
     size_t log_count;
 };
@@ -53,5 +53,5 @@ struct store_courier {
     size_t count;
 };
 
-/* Frees what CLAIM and LIST left there, and with it the bodies that were not taken out. */
+/* Frees what CLAIM and LIST left there, and with it what was told of jobs. */
 void store_free_deliveries(struct store_courier *c);

@@ -13,8 +13,8 @@
  * LOST then: nobody works on it.
  */
 #pragma once
-#include "store/jobs.h"
 #include "store/deliveries.h"
+#include "store/jobs.h"
 #include <stdint.h>
 #include <sys/types.h>
 struct err;
@@ -140,7 +140,7 @@ enum store_verb {
     STORE_CLAIM_DELIVERIES, /* courier -> those that are due, each host in its turn */
     STORE_NOTE_ATTEMPT,     /* courier: one was tried; ENOENT: it has gone, or is over. A power cut
                                may take the note, and then it is tried once more */
-    STORE_LIST_DELIVERIES, /* courier.job_id, key -> its deliveries, without bodies; ENOENT: none */
+    STORE_LIST_DELIVERIES,  /* courier.job_id, key -> its deliveries, without job; ENOENT: none */
 };
 
 /* One call; the caller's memory, with all it points to, until on_done. Zero-initialise. */

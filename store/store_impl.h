@@ -62,6 +62,7 @@ enum store_statement {
     ST_USAGE_KEY_AFTER,
     ST_USAGE_EXPIRE,
     ST_DELIVERY_PUT,
+    ST_DELIVERY_OF_JOB,
     ST_DELIVERY_NEXT_HOST,
     ST_DELIVERY_DUE,
     ST_DELIVERY_NOTE,
@@ -196,9 +197,8 @@ int store_retain(struct store *s, const struct store_settings *settings, int64_t
 int store_claim_deliveries(struct store *s, struct store_call *c);
 int store_note_attempt(struct store *s, struct store_call *c);
 int store_list_deliveries(struct store *s, struct store_call *c);
-/* For the transaction that ends a job: its receiver at `url` is to get this body. 0 or errno. */
-int store_put_delivery(struct store *s, const char *job_id, const char *key, const char *url,
-                       const char *body, size_t len);
+/* For the transaction that ends a job: if it named a receiver, that is to be told. 0 or errno. */
+int store_put_delivery(struct store *s, const char *job_id, bool *ret_put);
 /* Those of before then go, some of them. */
 int store_drop_deliveries(struct store *s, int64_t before_ms);
 /* store.c: all of `list` in one transaction. The thread's turn, and the tests'. */
