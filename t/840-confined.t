@@ -68,7 +68,7 @@ SKIP: {
 my %may = (
     engine => qr{^(?:socket:|anon_inode:\[eventpoll\]|/dev/null|/memfd:|\Q$brood->{log}\E|\Q$brood->{fs_root}\E|/sys/fs/cgroup/.*/(?:(?:memory|pids|cpuacct)\.\S+|cpu\.stat))},
     courier => qr{^(?:socket:|pipe:|anon_inode:\[event\w+\]|/dev/null$|\Q$brood->{log}\E$)},
-    frontend => qr{^(?:socket:|pipe:|anon_inode:\[event\w+\]|/dev/null|/memfd:|\Q$brood->{log}\E|\Q$brood->{fs_root}\E\.state(?:/objects|/store\.db(?:-wal)?)?$)},
+    frontend => qr{^(?:socket:|pipe:|anon_inode:\[event\w+\]|/dev/null|/memfd:|\Q$brood->{log}\E|\Q$brood->{fs_root}\E\.state(?:/objects|/outputs|/store\.db(?:-wal)?)?$)},
 );
 for my $role (sort keys %may) {
     my @held = map { readlink } glob "/proc/$pid{$role}/fd/*";
