@@ -37,19 +37,22 @@ BASH_CFLAGS := -I/usr/include/bash -I/usr/include/bash/include -I/usr/include/ba
 # Which archive a program links, leaves last: the layers table once more, for the linker.
 USES_brood := protocol keys policy lib
 USES_brood-supervisor := supervisor languages keys policy volumes protocol lib
-OBJS_brood-supervisor := $B/zygote/names.o # the contract's words, all it may link of zygote/
+OBJS_brood-supervisor := $B/zygote/names.o $B/courier/allow.o $B/courier/address.o # the contracts' words, no more
+OBJS_brood-frontend := $B/courier/allow.o
 USES_brood-frontend := frontend store keys protocol lib
 USES_brood-netd := net policy lib
+USES_brood-courier := courier lib
 # Of libcrypto the supervisor and the CLI take SHA-256 alone, 20 KB: who is root should not load the library.
 SHA256 := -l:libcrypto.a -lm
 LIBS_brood := -lprotobuf-c -lseccomp -ljansson -lyaml $(SHA256)
 LIBS_brood-supervisor := -lprotobuf-c -lseccomp -ljansson -lcyaml -lyaml $(SHA256)
 LIBS_brood-netd := -lnftables -lnl-3 # a program of its own, so that nobody else has these
+LIBS_brood-courier := -lcurl -lseccomp -lpthread # likewise
 LIBS_brood-frontend := -lh2o-evloop -lwslay -lssl -lcrypto -ljansson -lseccomp -lprotobuf-c -lsqlite3 -lpthread
 
 obj = $(patsubst %.c,$B/%.o,$(wildcard $1/*.c))
 arc = $(foreach f,$1,$B/$f.a)
-PROGRAMS := brood brood-supervisor brood-frontend brood-netd brood-zygote
+PROGRAMS := brood brood-supervisor brood-frontend brood-netd brood-courier brood-zygote
 all: $(PROGRAMS:%=$B/%) $B/brood-zygote.so
 
 $B/%.o: %.c | $B/protocol/brood.pb-c.h
@@ -69,8 +72,8 @@ $B/protocol.a: $B/protocol/brood.pb-c.o
 $B/%.a:
 	@rm -f $@
 	ar rcs $@ $^
-$(foreach f,lib protocol policy volumes languages keys net store supervisor frontend cli,$(eval $B/$f.a: $(call obj,$f)))
-$(foreach p,brood-supervisor brood-frontend brood-netd,$(eval $B/$p: $(OBJS_$p) $(call arc,$(USES_$p)); $$(CC) $$(LDFLAGS) -o $$@ $$^ $$(LIBS_$p)))
+$(foreach f,lib protocol policy volumes languages keys net courier store supervisor frontend cli,$(eval $B/$f.a: $(call obj,$f)))
+$(foreach p,brood-supervisor brood-frontend brood-netd brood-courier,$(eval $B/$p: $(OBJS_$p) $(call arc,$(USES_$p)); $$(CC) $$(LDFLAGS) -o $$@ $$^ $$(LIBS_$p)))
 $B/brood: $(call obj,cli) $(call arc,$(USES_brood)); $(CC) $(LDFLAGS) -o $@ $^ $(LIBS_brood)
 
 # zygote/: the same sources twice, never sanitised (they run inside bash, or static): bash_*.c make the
@@ -113,7 +116,7 @@ install: all
 	  $(addprefix $(DESTDIR)$(PREFIX)/share/man/man,1 5 8)
 	install -m 755 $B/brood $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 $B/brood-supervisor $(DESTDIR)$(PREFIX)/sbin/
-	install -m 755 $B/brood-frontend $B/brood-netd $B/brood-zygote $B/brood-zygote.so $(DESTDIR)$(PREFIX)/lib/brood/
+	install -m 755 $B/brood-frontend $B/brood-netd $B/brood-courier $B/brood-zygote $B/brood-zygote.so $(DESTDIR)$(PREFIX)/lib/brood/
 	install -m 644 etc/brood.yaml $(DESTDIR)/etc/brood/brood.yaml.example
 	install -m 644 etc/policy.yaml $(DESTDIR)/etc/brood/policy.yaml.example
 	install -m 644 etc/keys.yaml $(DESTDIR)/etc/brood/keys.yaml.example

@@ -32,7 +32,8 @@ struct front {
     const struct urls *urls;                 /* of the process */
     uint64_t file_bytes_max, url_lifetime_s; /* from the last Hello, like the next one */
     char base_url[URL_BASE_MAX + 1];
-    struct { /* from the last Hello */
+    char webhook_allow[4096]; /* of the last Hello; "": nobody is told of anything */
+    struct {                  /* from the last Hello */
         uint64_t idle_ms, life_ms, silence_ms;
         char origins[PROTO_ORIGINS_MAX + 1];
     } terminals;
@@ -84,3 +85,4 @@ route_handler usage_on_get;
 route_handler events_on_get;
 route_handler feed_on_stdin, feed_on_signal;
 route_handler openapi_on_get;
+route_handler webhooks_on_list;

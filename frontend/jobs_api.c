@@ -10,6 +10,7 @@
 #include "frontend/answer.h"
 #include "frontend/jobs_impl.h"
 #include "frontend/uri.h"
+#include "frontend/webhooks.h"
 #include "lib/clock.h"
 #include "lib/err.h"
 #include <fcntl.h>
@@ -28,6 +29,7 @@ struct submission {
     struct request_owner owner;
     struct store_call call;
     struct store_job job;
+    char *callback_url; /* job's */
     struct front *front;
     struct http_request *req;  /* NULL: over or gone */
     struct job_ticket *ticket; /* until it has entered: then it may be any thread's */
@@ -39,6 +41,7 @@ static void free_submission(struct submission *s)
     if (s->req || s->calling)
         return;
     free(s->job.body);
+    free(s->callback_url);
     free(s);
 }
 
@@ -115,6 +118,7 @@ static void on_put(struct store_call *call)
         return;
     }
     s->job.body = NULL; /* ours */
+    job.callback_url = NULL;
     jobs_queue_enter(t, job.seq);
     if (s->req && !s->gone)
         answer_accepted(s, granted); /* may free it */
@@ -149,7 +153,9 @@ static bool fill(struct submission *s, const struct parse_request *p)
     j->body_len = body.len;
     if (j->body)
         memcpy(j->body, body.at, body.len);
-    return j->body;
+    if (*p->callback_url)
+        j->callback_url = s->callback_url = strdup(p->callback_url);
+    return j->body && !*p->callback_url == !s->callback_url;
 }
 
 static void refuse_full(struct http_request *req, enum jobs_verdict verdict)
@@ -209,7 +215,10 @@ void jobs_on_submit(struct front *f, struct http_request *req, const struct http
         answer_error(req, &(struct answer_error){400, refusal.code, 0, NULL}, "%s", refusal.text);
         return;
     }
-    if (auth_may_use(req, parsed.ns_id))
+    const char *url = parsed.callback_url; /* not the parser's: the list may change until it runs */
+    if (*url && webhooks_check_url(f, url, strlen(url), &refusal) < 0)
+        answer_error(req, &(struct answer_error){400, refusal.code, 0, NULL}, "%s", refusal.text);
+    else if (auth_may_use(req, parsed.ns_id))
         start(f, req, &parsed);
     parse_fini(&parsed);
 }

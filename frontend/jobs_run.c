@@ -19,6 +19,7 @@
  * moment, and its successor finds all jobs that have not ended waiting.
  */
 #include "frontend/jobs_impl.h"
+#include "frontend/webhooks.h"
 #include "lib/clock.h"
 #include "lib/log.h"
 #include <inttypes.h>
@@ -207,6 +208,8 @@ static void on_finished(struct store_call *call)
         (void)snprintf(one.key, sizeof one.key, "%s", j->rec.key);
         usage_add(f, &one);
     }
+    if (call->error == 0 && j->rec.tells)
+        webhooks_wake();
     jobs_queue_leave(j->ticket);
     free_job(j);
     jobs_pump(f);

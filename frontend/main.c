@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* frontend/main - brood-frontend: HTTP and JSON from anyone on one side, the engine on the other.
  *
- *   brood-frontend --listen 3,4 --engine 5,6 --state 7
+ *   brood-frontend --listen 3,4 --engine 5,6 --state 7 [--courier 8 [--webhook-secret 9]]
  *
  * Exec'ed by the supervisor under a user of its own, without capabilities, with the listening
  * sockets (TCP or Unix), one connected SOCK_SEQPACKET socket per thread, and its state directory.
@@ -15,6 +15,7 @@
 #include "frontend/restrict.h"
 #include "frontend/stream.h"
 #include "frontend/terminal.h"
+#include "frontend/webhooks.h"
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/log.h"
@@ -125,6 +126,7 @@ static bool on_hello(void *user, const struct proto_hello *h, const int *fds, si
     f->max_wait_ms = h->max_wait_ms;
     f->upload_bytes_max = h->upload_bytes_max;
     take_store_settings(f, &h->store);
+    webhooks_on_hello(f, &h->webhooks);
     f->greeted = true;
     capabilities_on_hello(f, h);
     http_server_set(f->server, &settings);
@@ -134,6 +136,8 @@ static bool on_hello(void *user, const struct proto_hello *h, const int *fds, si
     }
     jobs_on_hello(f, h);
     terminals_on_hello(f, h);
+    if (f->first)
+        webhooks_wake(); /* what an earlier process left */
     return true;
 }
 
@@ -266,6 +270,7 @@ static void ignore_signals(void)
 int main(int argc, char **argv)
 {
     struct fd_list listeners = {.count = 0}, engines = {.count = 0}, state = {.count = 0};
+    struct fd_list courier = {.fds = {-1}}, secret = {.fds = {-1}};
     struct err err = {0};
     struct tm tm;
     time_t now = time(NULL);
@@ -276,9 +281,13 @@ int main(int argc, char **argv)
             read_fds(argv[i], argv[i + 1], &engines);
         else if (i + 1 < argc && strcmp(argv[i], "--state") == 0)
             read_fds(argv[i], argv[i + 1], &state);
+        else if (i + 1 < argc && strcmp(argv[i], "--courier") == 0)
+            read_fds(argv[i], argv[i + 1], &courier);
+        else if (i + 1 < argc && strcmp(argv[i], "--webhook-secret") == 0)
+            read_fds(argv[i], argv[i + 1], &secret);
         else
-            die(2, "usage: brood-frontend --listen FD,... --engine FD,... --state FD (started by "
-                   "brood-supervisor)");
+            die(2, "usage: brood-frontend --listen FD,... --engine FD,... --state FD [--courier FD "
+                   "[--webhook-secret FD]] (started by brood-supervisor)");
     }
     if (listeners.count == 0 || engines.count == 0 || state.count != 1)
         die(2,
@@ -291,6 +300,7 @@ int main(int argc, char **argv)
         die(1, "open /dev/null: %s", strerror(errno));
     parse_init();
     if (urls_open(state.fds[0], &urls, &err) < 0 ||
+        webhooks_open(state.fds[0], courier.fds[0], secret.fds[0], &err) < 0 ||
         store_open(state.fds[0], &(struct store_settings){0}, &store, &err) < 0 ||
         jobs_load(store, &err) < 0) {
         LOG(ERROR, "state_refused", F_STR("error", err.text));
@@ -300,6 +310,8 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < engines.count; i++)
         if (set_up(&fronts[i], engines.fds[i], &listeners, null_fd, &err) < 0)
             die(1, "%s", err.text);
+    if (webhooks_start(&fronts[0], &err) < 0)
+        die(1, "%s", err.text);
     if (restrict_self(state.fds[0], &err) < 0 || store_start(store, &err) < 0)
         die(1, "%s", err.text);
     for (size_t i = 1; i < engines.count; i++)

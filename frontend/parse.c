@@ -313,6 +313,7 @@ static int read_fields(struct reader *rd, json_t *doc)
         {"detach", PARSE_V1, parse_detach},
         {"stdin_open", PARSE_V1, parse_stdin_open},
         {"stream", PARSE_V1, parse_stream}, /* after detach */
+        {"callback_url", PARSE_JOB, parse_callback_url},
     };
     if (!json_is_object(doc))
         return BAD(rd, "the body must be a JSON object");
@@ -340,6 +341,7 @@ static int parse(struct reader *rd, const char *body, size_t len)
     to->doc = doc;
     to->cmd = to->language = to->code = to->input = NULL;
     to->ns_id = to->cwd = to->session = to->policy = to->user = "";
+    to->callback_url = "";
     to->priority = PARSE_PRIORITY_USUAL;
     to->compiles = to->base64 = to->detach = to->stdin_open = to->keeps_all = false;
     to->cmd_len = to->code_len = to->input_len = 0;

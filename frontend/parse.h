@@ -49,6 +49,7 @@ struct parse_request {
     bool base64;
     const char *user;                   /* POST /submit only; "": none given */
     unsigned priority;                  /* the same */
+    const char *callback_url;           /* the same; as it was given */
     bool detach, stdin_open, keeps_all; /* POST /v1/runs only */
 };
 

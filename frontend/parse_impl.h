@@ -36,3 +36,4 @@ int parse_v1_limits(struct reader *rd, json_t *v);
 void parse_v1_defaults(struct reader *rd);
 int parse_user_id(struct reader *rd, json_t *v);
 int parse_priority(struct reader *rd, json_t *v);
+int parse_callback_url(struct reader *rd, json_t *v);

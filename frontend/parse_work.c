@@ -224,3 +224,14 @@ int parse_priority(struct reader *rd, json_t *v)
     rd->to->priority = (unsigned)json_integer_value(v);
     return 0;
 }
+
+/* What it means, and whether it will do, is frontend/webhooks.h's. */
+int parse_callback_url(struct reader *rd, json_t *v)
+{
+    if (!json_is_string(v) || json_string_length(v) == 0)
+        return BAD(rd, "callback_url must be a string that is not empty");
+    if (parse_has_nul(v))
+        return BAD(rd, "callback_url must not contain NUL");
+    rd->to->callback_url = json_string_value(v);
+    return 0;
+}

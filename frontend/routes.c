@@ -124,6 +124,7 @@ static const struct route routes[] = {
     {"GET", "/v1/runs/{id}/events", KEY_RUNS, WHILE_DRAINING, events_on_get},
     {"POST", "/v1/runs/{id}/stdin", KEY_RUNS, WHILE_DRAINING, feed_on_stdin},
     {"POST", "/v1/runs/{id}/signal", KEY_RUNS, WHILE_DRAINING, feed_on_signal},
+    {"GET", "/v1/jobs/{id}/deliveries", KEY_RUNS, HEAD_TOO | WHILE_DRAINING, webhooks_on_list},
     {"GET", "/v1/capabilities", AUTH_ANY_KEY, HEAD_TOO | WHILE_DRAINING, capabilities},
     {"GET", "/v1/languages", AUTH_ANY_KEY, HEAD_TOO | WHILE_DRAINING, languages},
     {"GET", "/openapi.yaml", 0, HEAD_TOO | WHILE_DRAINING, openapi_on_get},

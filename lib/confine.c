@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* lib/confine - see confine.h. Used by engine and frontend, each with a list of its own calls.
+/* lib/confine - see confine.h. Used by engine, frontend and courier, each with a list of its own
+ * calls.
  *
  * The layers overlap on purpose: a file cannot be opened because landlock forbids it and because
  * openat() is not listed. So the proof asks twice: once when landlock and limits stand and system
@@ -26,11 +27,16 @@
 struct ruleset_attr {
     uint64_t fs, net, scoped;
 };
+struct net_port_attr {
+    uint64_t allowed, port;
+};
 #define FS_ABI1 ((1ull << 13) - 1)
-#define FS_REFER (1ull << 13)      /* ABI 2 */
-#define FS_TRUNCATE (1ull << 14)   /* ABI 3 */
-#define FS_IOCTL_DEV (1ull << 15)  /* ABI 5 */
-#define NET_BIND_CONNECT 3ull      /* ABI 4 */
+#define FS_REFER (1ull << 13)     /* ABI 2 */
+#define FS_TRUNCATE (1ull << 14)  /* ABI 3 */
+#define FS_IOCTL_DEV (1ull << 15) /* ABI 5 */
+#define NET_BIND_CONNECT 3ull     /* ABI 4 */
+#define NET_CONNECT 2ull
+#define RULE_NET_PORT 2
 #define SCOPE_ABSTRACT_SIGNAL 3ull /* ABI 6 */
 #define ABI_NET 4
 #define ABI_SCOPE 6
@@ -78,6 +84,29 @@ static int allow_directory(int ruleset, const struct confine_plan *plan, long ab
     return (int)syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
 }
 
+static int allow_files(int ruleset, const struct confine_plan *plan)
+{
+    for (const char *const *path = plan->read_files; path && *path; path++) {
+        auto_close int fd = open(*path, O_PATH | O_CLOEXEC);
+        struct landlock_path_beneath_attr rule = {.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE,
+                                                  .parent_fd = fd};
+        if (fd >= 0 &&
+            syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int allow_ports(int ruleset, const struct confine_plan *plan, long abi)
+{
+    for (size_t i = 0; abi >= ABI_NET && i < plan->port_count; i++) {
+        struct net_port_attr rule = {.allowed = NET_CONNECT, .port = plan->ports[i]};
+        if (syscall(SYS_landlock_add_rule, ruleset, RULE_NET_PORT, &rule, 0) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 static int install_landlock(const struct confine_plan *plan, long *ret_abi, struct err *err)
 {
     long abi =
@@ -91,8 +120,8 @@ static int install_landlock(const struct confine_plan *plan, long *ret_abi, stru
     attr.scoped = abi >= ABI_SCOPE ? SCOPE_ABSTRACT_SIGNAL : 0;
     size_t size = abi >= ABI_SCOPE ? sizeof attr : abi >= ABI_NET ? 16 : 8;
     auto_close int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, size, 0);
-    if (ruleset < 0 || allow_directory(ruleset, plan, abi) < 0 ||
-        syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
+    if (ruleset < 0 || allow_directory(ruleset, plan, abi) < 0 || allow_files(ruleset, plan) < 0 ||
+        allow_ports(ruleset, plan, abi) < 0 || syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
         return err_sys(err, "install landlock");
     *ret_abi = abi;
     return 0;
@@ -114,9 +143,24 @@ static int fill_filter(scmp_filter_ctx ctx, const struct confine_plan *plan)
         r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
                              SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
     /* Without O_PATH, which landlock does not see: the way to what a file is, and to fchdir(). */
-    if (r == 0 && plan->dir_fd > 0)
+    if (r == 0 && (plan->dir_fd > 0 || plan->read_files))
         r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(openat), 1,
                              SCMP_A2(SCMP_CMP_MASKED_EQ, O_PATH, 0));
+    /* No Unix socket: whoever can be connected to by a path is none of its business. */
+    const int families[] = {AF_INET, AF_INET6};
+    for (size_t i = 0; r == 0 && plan->connects && i < ARRAY_LEN(families); i++)
+        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
+                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]));
+    if (r == 0 && plan->connects)
+        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(connect), 0);
+    /* MSG_FASTOPEN connects, and landlock did not look at that for long. */
+    const struct {
+        int call;
+        unsigned flags_at;
+    } sends[] = {{SCMP_SYS(sendto), 3}, {SCMP_SYS(sendmsg), 2}, {SCMP_SYS(sendmmsg), 3}};
+    for (size_t i = 0; r == 0 && plan->connects && i < ARRAY_LEN(sends); i++)
+        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, sends[i].call, 1,
+                             SCMP_CMP(sends[i].flags_at, SCMP_CMP_MASKED_EQ, MSG_FASTOPEN, 0));
     /* A thread yes, a process no. clone3's flags cannot be seen: ENOSYS, glibc then uses clone. */
     if (r == 0 && plan->makes_threads)
         r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
@@ -173,12 +217,21 @@ static bool can_see_a_file(const struct confine_plan *plan)
 /* Port 1 of this machine: ECONNREFUSED would mean that it was allowed to ask. */
 static bool can_connect(const struct confine_plan *plan)
 {
-    (void)plan;
+    for (size_t i = 0; i < plan->port_count; i++)
+        if (plan->ports[i] == 1)
+            return false;
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(1)};
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     auto_close int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     return fd >= 0 &&
            (connect(fd, (struct sockaddr *)&to, sizeof to) == 0 || errno != EACCES); /* landlock */
+}
+
+static bool can_make_a_unix_socket(const struct confine_plan *plan)
+{
+    (void)plan;
+    auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    return fd >= 0;
 }
 
 static bool can_signal_its_parent(const struct confine_plan *plan)
@@ -214,7 +267,6 @@ static bool can_be_dumped(const struct confine_plan *plan)
  * but ENOSYS, the kernel looked at them. */
 static bool can_call_what_is_not_listed(const struct confine_plan *plan)
 {
-    (void)plan;
     static const int calls[] = {
         SYS_execve,         SYS_execveat,   SYS_ptrace,      SYS_mount,      SYS_move_mount,
         SYS_unshare,        SYS_setns,      SYS_openat2,     SYS_linkat,     SYS_symlinkat,
@@ -222,9 +274,12 @@ static bool can_call_what_is_not_listed(const struct confine_plan *plan)
         SYS_io_uring_setup, SYS_kexec_load, SYS_init_module, SYS_pidfd_open, SYS_socket,
         SYS_connect,        SYS_bind,       SYS_keyctl,      SYS_clone3,     SYS_process_vm_writev,
     };
-    for (size_t i = 0; i < ARRAY_LEN(calls); i++)
+    for (size_t i = 0; i < ARRAY_LEN(calls); i++) {
+        if (plan->connects && calls[i] == SYS_connect)
+            continue;
         if (syscall(calls[i], -1L, 0L, 0L, 0L, 0L, 0L) != -1 || errno != ENOSYS)
             return true;
+    }
     return false;
 }
 
@@ -247,6 +302,7 @@ static const struct {
     {"make a file", can_make_a_file, 1, false, false},
     {"see a file", can_see_a_file, NEVER, false, false},
     {"connect to a TCP port", can_connect, ABI_NET, false, false},
+    {"make a Unix socket", can_make_a_unix_socket, NEVER, false, false},
     {"signal its parent", can_signal_its_parent, ABI_SCOPE, false, false},
     {"start a process", can_start_a_process, 0, true, true},
     {"become root", can_become_root, 0, false, true},
@@ -258,6 +314,8 @@ static const struct {
 static int prove(const struct confine_plan *plan, long abi, bool filtered, struct err *err)
 {
     for (size_t i = 0; i < ARRAY_LEN(questions); i++) {
+        if (plan->connects && questions[i].can == can_connect && abi < ABI_NET)
+            continue; /* nothing keeps it from other ports there */
         bool asked = filtered || (questions[i].abi <= abi &&
                                   !(questions[i].unless_threads && plan->makes_threads) &&
                                   !(questions[i].alone && geteuid() == 0));

@@ -414,6 +414,19 @@ static void take_companions(const Brood__Wire__CompanionLimits *l,
                                                .max_life_s = l->max_life_s};
 }
 
+static void take_webhooks(const Brood__Wire__WebhookSettings *w, struct proto_webhooks *ret)
+{
+    *ret = (struct proto_webhooks){.allow = ""};
+    if (w)
+        *ret = (struct proto_webhooks){.allow = w->allow,
+                                       .timeout_ms = w->timeout_ms,
+                                       .attempts = w->attempts,
+                                       .delay_first_ms = w->delay_first_ms,
+                                       .delay_max_ms = w->delay_max_ms,
+                                       .at_once = w->at_once,
+                                       .at_once_host = w->at_once_host};
+}
+
 static int take_layers(const Brood__Wire__Hello *m, struct arena *arena, struct proto_hello *h,
                        struct err *err)
 {
@@ -481,6 +494,7 @@ static int take_hello(const Brood__Wire__Hello *m, struct arena *arena, struct p
                                               .attempts_max = m->jobs->attempts_max};
     ret->hello.terminal_silence_s = m->terminal_silence_s;
     ret->hello.terminal_origins = m->terminal_origins;
+    take_webhooks(m->webhooks, &ret->hello.webhooks);
     int r = take_layers(m, arena, &ret->hello, err);
     return r == 0 ? take_languages(m, arena, &ret->hello, err) : r;
 }

@@ -215,6 +215,18 @@ static void fill_companions(const struct proto_companion_limits *from,
     to->max_life_s = from->max_life_s;
 }
 
+static void fill_webhooks(const struct proto_webhooks *from, Brood__Wire__WebhookSettings *to)
+{
+    brood__wire__webhook_settings__init(to);
+    to->allow = TEXT(from->allow);
+    to->timeout_ms = from->timeout_ms;
+    to->attempts = from->attempts;
+    to->delay_first_ms = from->delay_first_ms;
+    to->delay_max_ms = from->delay_max_ms;
+    to->at_once = from->at_once;
+    to->at_once_host = from->at_once_host;
+}
+
 static ssize_t encode_hello(const struct proto_msg *msg, size_t head, char *scratch, size_t room,
                             char **ret, struct err *err)
 {
@@ -280,6 +292,10 @@ static ssize_t encode_hello(const struct proto_msg *msg, size_t head, char *scra
         m.jobs = &jobs;
     m.terminal_silence_s = h->terminal_silence_s;
     m.terminal_origins = TEXT(h->terminal_origins);
+    Brood__Wire__WebhookSettings webhooks;
+    fill_webhooks(&h->webhooks, &webhooks);
+    if (h->webhooks.allow && *h->webhooks.allow)
+        m.webhooks = &webhooks;
     m.n_languages = h->language_count;
     m.languages = language_list;
     m.version = h->version;

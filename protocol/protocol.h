@@ -317,6 +317,12 @@ struct proto_streams {
     uint64_t heartbeat_ms, linger_ms;
 };
 
+/* How jobs' receivers are told, frontend/webhooks.h. */
+struct proto_webhooks {
+    const char *allow; /* courier/courier.h; "": nobody is */
+    uint64_t timeout_ms, attempts, delay_first_ms, delay_max_ms, at_once, at_once_host;
+};
+
 /* Bits of proto_hello.networks. */
 enum proto_network { PROTO_NETWORK_NONE, PROTO_NETWORK_EGRESS, PROTO_NETWORKS };
 
@@ -344,6 +350,7 @@ struct proto_hello {
     const char *terminal_origins; /* comma list: pages of these may open some */
     struct proto_jobs jobs;
     struct proto_streams streams;
+    struct proto_webhooks webhooks;
     uint64_t keys_generation; /* 0: no keys are configured; else a descriptor comes with it, the
                                  keys (keys_load): to the frontend only */
 };

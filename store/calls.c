@@ -263,6 +263,9 @@ static const struct {
     [STORE_ONCE_END] = {store_once_end, LASTS},
     [STORE_ADD_USAGE] = {store_usage_add, WRITES},
     [STORE_GET_USAGE] = {store_usage_get, READS},
+    [STORE_CLAIM_DELIVERIES] = {store_claim_deliveries, READS},
+    [STORE_NOTE_ATTEMPT] = {store_note_attempt, WRITES},
+    [STORE_LIST_DELIVERIES] = {store_list_deliveries, READS},
 };
 
 bool store_needs_sync(const struct store_call *c)
@@ -305,6 +308,8 @@ void store_undo(struct store *s, struct store_call *c)
         (void)close(c->fd);
         c->fd = -1;
     }
+    if (c->verb == STORE_CLAIM_DELIVERIES || c->verb == STORE_LIST_DELIVERIES)
+        store_free_deliveries(c->courier);
 }
 
 /* ---- retention --------------------------------------------------------------------------------
@@ -424,6 +429,9 @@ static int find_next_out(struct store *s, const struct store_settings *set, int6
 int store_retain(struct store *s, const struct store_settings *set, int64_t now_ms)
 {
     int64_t age_ms = set->age_s && set->age_s < INT64_MAX / 1000 ? (int64_t)set->age_s * 1000 : 0;
+    int old = age_ms ? store_drop_deliveries(s, now_ms - age_ms) : 0;
+    if (old)
+        return old;
     for (int i = 0; i < DROPS_A_TURN; i++) {
         struct oldest out[KINDS];
         enum kind first = RUN;

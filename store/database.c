@@ -68,8 +68,8 @@ static const char *const texts[ST_COUNT] = {
                           "AND key = ? ORDER BY created_ms LIMIT 1",
     [ST_JOB_PUT] = "INSERT INTO jobs (id, key, user, language, ns_id, policy, priority, state, "
                    "attempts, created_ms, updated_ms, started_ms, timeout_ms_ceiling, "
-                   "memory_bytes_ceiling, cpu_ms_ceiling, bytes, body) "
-                   "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, length(?16), ?16)",
+                   "memory_bytes_ceiling, cpu_ms_ceiling, bytes, body, callback_url) "
+                   "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, length(?16), ?16, ?)",
     [ST_JOB_CLAIM] = "UPDATE jobs SET state = 1, attempts = attempts + 1, started_ms = ?2, "
                      "updated_ms = ?2 WHERE id = ?1 AND state < 2",
     [ST_JOB_UNCLAIM] = "UPDATE jobs SET attempts = attempts - 1 "
@@ -120,6 +120,22 @@ static const char *const texts[ST_COUNT] = {
     [ST_USAGE_KEY_FROM] = "SELECT key FROM usage WHERE key >= ? ORDER BY key LIMIT 1",
     [ST_USAGE_KEY_AFTER] = "SELECT key FROM usage WHERE key > ? ORDER BY key LIMIT 1",
     [ST_USAGE_EXPIRE] = "DELETE FROM usage WHERE day < ?",
+    [ST_DELIVERY_PUT] = "INSERT INTO deliveries (id, job_id, key, url, host, created_ms, next_ms) "
+                        "VALUES (?, ?, ?, ?, ?, ?, ?6)",
+    [ST_DELIVERY_OF_JOB] = "SELECT callback_url, key FROM jobs WHERE id = ? AND callback_url <> ''",
+    [ST_DELIVERY_NEXT_HOST] = "SELECT min(host) FROM deliveries WHERE state = 0 AND host > ?",
+    [ST_DELIVERY_DUE] = "SELECT id, job_id, url, created_ms, next_ms, attempts, key "
+                        "FROM deliveries WHERE state = 0 AND host = ? ORDER BY next_ms LIMIT ?",
+    [ST_DELIVERY_NOTE] = "UPDATE deliveries SET attempts = attempts + 1, state = ?2, next_ms = ?3 "
+                         "WHERE id = ?1 AND state = 0",
+    [ST_DELIVERIES_OF] = "SELECT id, job_id, url, created_ms, next_ms, attempts, state "
+                         "FROM deliveries WHERE job_id = ? AND key = ? ORDER BY created_ms, id",
+    [ST_DELIVERIES_DROP] = "DELETE FROM deliveries WHERE id IN (SELECT id FROM deliveries "
+                           "WHERE created_ms < ? ORDER BY created_ms LIMIT ?)",
+    [ST_ATTEMPT_PUT] = "INSERT INTO attempts (delivery_id, number, started_ms, duration_ms, status,"
+                       " error) SELECT id, attempts, ?, ?, ?, ? FROM deliveries WHERE id = ?",
+    [ST_ATTEMPTS_OF] = "SELECT number, started_ms, duration_ms, status, error FROM attempts "
+                       "WHERE delivery_id = ? ORDER BY number",
 };
 
 /* ---- the way to the files ---------------------------------------------------------------------

@@ -104,6 +104,7 @@ int store_put_job(struct store *s, struct store_call *c)
     bind_number(st, 14, j->memory_bytes_ceiling);
     bind_number(st, 15, j->cpu_ms_ceiling);
     bind_bytes(st, 16, j->body, j->body_len);
+    bind_text(st, 17, j->callback_url ? j->callback_url : "");
     int error = store_step(s, st);
     if (error == 0)
         j->seq = sqlite3_last_insert_rowid(s->db);
@@ -160,6 +161,8 @@ int store_finish_job(struct store *s, struct store_call *c)
     bind_bytes(st, 8, j->preview, j->preview_len);
     bind_bytes(st, 9, j->doc, j->doc_len);
     int error = change(s, st, ESTALE); /* before the output of whoever ended it is touched */
+    if (error == 0)
+        error = store_put_delivery(s, j->id, &j->tells);
     return error ? error : store_output_put(s, j->id, c->data, c->len);
 }
 

@@ -10,6 +10,7 @@
  * attempt that was given up cannot end the next one.
  */
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -43,6 +44,8 @@ struct store_job {
     size_t body_len;
     char *preview, *doc; /* inside of a JSON string; JSON members: told of it once it has ended */
     size_t preview_len, doc_len;
+    const char *callback_url; /* PUT: who is to be told of the end; NULL: nobody */
+    bool tells;               /* FINISH -> somebody is to be told: a delivery was put */
 };
 
 /* One page of a key's jobs, the latest first. */

@@ -229,3 +229,38 @@ UPDATE runs SET status = coalesce(json_extract('{' || CAST(substr(json, 1, head_
 DROP INDEX runs_of_key;
 CREATE INDEX runs_listed ON runs (key, created_ms, id, status, head_len);
 CREATE INDEX runs_by_status ON runs (key, status, created_ms, id, head_len);
+
+-- migration 5
+-- That the receiver which a job named (callback_url) is to be told of its end; put in the transaction that ends the job, and
+-- what is told is the job's row. `host`: of url, with its port: deliveries of one host wait for each other, not for others'.
+ALTER TABLE jobs ADD COLUMN callback_url TEXT NOT NULL DEFAULT '';
+CREATE TABLE deliveries (
+    id TEXT PRIMARY KEY,
+    job_id TEXT NOT NULL,
+    key TEXT NOT NULL,
+    url TEXT NOT NULL,
+    host TEXT NOT NULL,
+    created_ms INTEGER NOT NULL,
+    state INTEGER NOT NULL DEFAULT 0, -- enum store_delivery_state
+    next_ms INTEGER NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX deliveries_due ON deliveries (host, next_ms) WHERE state = 0;
+CREATE INDEX deliveries_of_job ON deliveries (job_id);
+CREATE INDEX deliveries_created ON deliveries (created_ms);
+
+CREATE TABLE attempts (
+    delivery_id TEXT NOT NULL,
+    number INTEGER NOT NULL, -- from 1
+    started_ms INTEGER NOT NULL,
+    duration_ms INTEGER NOT NULL,
+    status INTEGER NOT NULL, -- of HTTP; 0: none came
+    error TEXT NOT NULL,
+    PRIMARY KEY (delivery_id, number)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER jobs_told_go AFTER DELETE ON jobs BEGIN
+    DELETE FROM deliveries WHERE job_id = old.id;
+END;
+CREATE TRIGGER deliveries_go AFTER DELETE ON deliveries BEGIN
+    DELETE FROM attempts WHERE delivery_id = old.id;
+END;

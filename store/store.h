@@ -13,6 +13,7 @@
  * LOST then: nobody works on it.
  */
 #pragma once
+#include "store/deliveries.h"
 #include "store/jobs.h"
 #include <stdint.h>
 #include <sys/types.h>
@@ -136,6 +137,10 @@ enum store_verb {
     STORE_ONCE_END,   /* once and key: an OPEN one becomes that, durable; with NEW it goes */
     STORE_ADD_USAGE,  /* usages: are added to what is there; not synced */
     STORE_GET_USAGE,  /* usages and key -> usages */
+    STORE_CLAIM_DELIVERIES, /* courier -> those that are due, each host in its turn */
+    STORE_NOTE_ATTEMPT,     /* courier: one was tried; ENOENT: it has gone, or is over. A power cut
+                               may take the note, and then it is tried once more */
+    STORE_LIST_DELIVERIES,  /* courier.job_id, key -> its deliveries, without job; ENOENT: none */
 };
 
 /* One call; the caller's memory, with all it points to, until on_done. Zero-initialise. */
@@ -145,6 +150,7 @@ struct store_call {
     struct store_object object;
     struct store_job *job;
     struct store_job_list *list;
+    struct store_courier *courier; /* about deliveries */
     char key[STORE_KEY_MAX + 1];
     bool any_key;     /* GET_OBJECT: whoever owns it (a signed URL) */
     bool upload;      /* PUT_OBJECT: counts against the key */

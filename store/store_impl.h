@@ -61,6 +61,15 @@ enum store_statement {
     ST_USAGE_KEY_FROM,
     ST_USAGE_KEY_AFTER,
     ST_USAGE_EXPIRE,
+    ST_DELIVERY_PUT,
+    ST_DELIVERY_OF_JOB,
+    ST_DELIVERY_NEXT_HOST,
+    ST_DELIVERY_DUE,
+    ST_DELIVERY_NOTE,
+    ST_DELIVERIES_OF,
+    ST_DELIVERIES_DROP,
+    ST_ATTEMPT_PUT,
+    ST_ATTEMPTS_OF,
     ST_COUNT,
 };
 
@@ -184,5 +193,13 @@ bool store_needs_sync(const struct store_call *call); /* a power cut must not ta
 int store_serve(struct store *s, struct store_call *call);
 void store_undo(struct store *s, struct store_call *call); /* its transaction failed after all */
 int store_retain(struct store *s, const struct store_settings *settings, int64_t now_ms);
+/* deliveries.c: as calls.c. */
+int store_claim_deliveries(struct store *s, struct store_call *c);
+int store_note_attempt(struct store *s, struct store_call *c);
+int store_list_deliveries(struct store *s, struct store_call *c);
+/* For the transaction that ends a job: if it named a receiver, that is to be told. 0 or errno. */
+int store_put_delivery(struct store *s, const char *job_id, bool *ret_put);
+/* Those of before then go, some of them. */
+int store_drop_deliveries(struct store *s, int64_t before_ms);
 /* store.c: all of `list` in one transaction. The thread's turn, and the tests'. */
 void store_turn(struct store *s, struct store_call *list);

@@ -215,6 +215,8 @@ static int open_everything(struct priv *p, char *api_keys, struct peers *ret_pee
     if (r == 0)
         r = open_state_dir(p, err);
     if (r == 0)
+        r = priv_courier_open(p, err);
+    if (r == 0)
         r = listen_tcp(set, &p->listeners[LISTEN_TCP], err);
     if (r == 0)
         r = listen_unix(set->http_socket, SOCK_STREAM, 0666, &p->listeners[LISTEN_HTTP_SOCKET],
@@ -308,6 +310,8 @@ int main(int argc, char **argv)
     static struct priv p = {.engine_sock = -1,
                             .primordial_sock = -1,
                             .netd_sock = -1,
+                            .courier_pair = {-1, -1},
+                            .webhook_secret_fd = -1,
                             .root_fd = -1,
                             .state_fd = -1,
                             .policies_fd = -1,

@@ -474,6 +474,7 @@ static int start_frontend(struct priv *p, struct call *call, struct answer *ret,
     p->phase = PRIV_SERVING;
     if (p->frontend || p->drains > 0 || call->nfds == 0)
         return err_set(err, "start_frontend: one is running, or the service is stopping");
+    priv_courier_want(p);
     return priv_start_frontend(p, call->fds, call->nfds, err);
 }
 
@@ -654,6 +655,8 @@ static void reap(struct priv *p)
             p->frontend = 0;
             tell(p, &(struct priv_reply){.verb = PRIV_FRONTEND_EXITED, .detail = (uint32_t)status},
                  NULL, 0);
+        } else if (pid == p->courier) {
+            priv_courier_on_exit(p, status);
         } else if (pid == p->primordial) {
             p->primordial = 0;
             fd_close(&p->primordial_sock);
@@ -750,8 +753,8 @@ static void on_signals(struct priv *p)
 
 static void kill_all(struct priv *p)
 {
-    const pid_t pids[] = {p->engine,  p->frontend, p->primordial, p->remover,
-                          p->sweeper, p->compiler, p->key_reader};
+    const pid_t pids[] = {p->engine,  p->frontend, p->courier,  p->primordial,
+                          p->remover, p->sweeper,  p->compiler, p->key_reader};
     for (size_t i = 0; i < ARRAY_LEN(pids); i++)
         if (pids[i] > 0)
             (void)kill(pids[i], SIGKILL);
@@ -794,9 +797,9 @@ int priv_serve(struct priv *p)
         struct pollfd fds[] = {{.fd = p->engine_sock, .events = POLLIN},
                                {.fd = p->sig_fd, .events = POLLIN}};
         int n = poll(fds, ARRAY_LEN(fds),
-                     p->remover_is_late ? REMOVER_LATE_MS
-                     : p->down_by_ns    ? 1000
-                                        : -1);
+                     p->remover_is_late                   ? REMOVER_LATE_MS
+                     : p->down_by_ns || p->courier_due_ns ? 1000
+                                                          : -1);
         if (n < 0 && errno != EINTR)
             break;
         /* Requests first: an engine that said DOWN and left did not die. */
@@ -808,6 +811,7 @@ int priv_serve(struct priv *p)
             on_signals(p);
         if (p->remover_is_late)
             start_remover(p);
+        priv_courier_tick(p);
         /* While the layers are being proven nothing changes under them. */
         if (p->reload_later && p->phase != PRIV_STARTING)
             reload(p);

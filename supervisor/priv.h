@@ -96,7 +96,12 @@ struct priv {
     const struct policy_set *policies;
     uint32_t generation;
     int listeners[LISTENERS];
-    pid_t engine, frontend, primordial, netd, remover, sweeper, compiler, key_reader;
+    pid_t engine, frontend, courier, primordial, netd, remover, sweeper, compiler, key_reader;
+    int courier_pair[2];   /* the frontend's end, the courier's; both stay open here, for those who
+                              are started again. -1: nobody may be told of anything */
+    int webhook_secret_fd; /* -1: the frontend has its own */
+    uint64_t courier_due_ns; /* to be started then; 0: it runs, or there is none */
+    uint64_t courier_started_ns;
     bool remover_is_late;          /* it could not be forked: tried again soon */
     int compiled_fd, read_keys_fd; /* the compiler's memfd, the key reader's; -1 */
     bool compile_again, read_keys_again, reload_later;
@@ -158,6 +163,21 @@ int priv_find_frontend(const struct settings *set, struct priv_ids *ret, struct 
 int state_dir_open(const char *path, const struct priv_ids *ids, int *ret_fd, struct err *err);
 /* Starts the frontend on the listeners with these engine connections. Sets frontend. */
 int priv_start_frontend(struct priv *p, const int *conns, size_t count, struct err *err);
+
+/* Starts the courier at its end of the pair. Sets courier. */
+int priv_start_courier(struct priv *p, struct err *err);
+
+/* courier.c --------------------------------------------------------------------------------------
+ */
+
+/* Before the split, where `webhooks.allow` names somebody: makes the pair, opens the secret. */
+int priv_courier_open(struct priv *p, struct err *err);
+/* Sees that one runs, beside a frontend that is about to be started. */
+void priv_courier_want(struct priv *p);
+/* It has ended: another one, at once unless it did not live long. */
+void priv_courier_on_exit(struct priv *p, int status);
+/* Starts one that is due. */
+void priv_courier_tick(struct priv *p);
 
 /* net.c ------------------------------------------------------------------------------------------
  */

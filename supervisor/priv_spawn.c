@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* supervisor/priv_spawn - how priv starts its children: frontend and primordial by exec, the engine
- * by fork alone. Between fork and exec a list of steps runs in the child; the first that fails is
- * sent home through a close-on-exec pipe as {step, errno}, so a failed start is named, never
- * guessed.
+/* supervisor/priv_spawn - how priv starts its children: frontend, courier and primordial by exec,
+ * the engine by fork alone. Between fork and exec a list of steps runs in the child; the first that
+ * fails is sent home through a close-on-exec pipe as {step, errno}, so a failed start is named,
+ * never guessed.
  */
+#include "courier/courier.h"
 #include "lib/err.h"
 #include "lib/fd.h"
 #include "lib/log.h"
@@ -12,6 +13,7 @@
 #include "supervisor/settings.h"
 #include "zygote/zygote.h"
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <poll.h>
 #include <sched.h>
@@ -24,7 +26,7 @@
 #define ANSWER_S 5 /* a clone takes under a millisecond */
 #define FIRST_TARGET 3
 #define NETD_ANSWER_S 15
-#define MOVE_MAX (LISTENERS + PACKET_FDS_MAX + 1)
+#define MOVE_MAX (LISTENERS + PACKET_FDS_MAX + 3)
 
 struct plan {
     const char *image; /* primordial: enter it; NULL: stay */
@@ -147,9 +149,17 @@ static int spawn(const struct plan *plan, pid_t *ret_pid, struct err *err)
 /* ---- who is started ----------------------------------------------------------------------------
  */
 
+/* The next of the descriptors that go along, as the value of a flag. */
+static void pass(struct plan *plan, int from, int *target, char ret_value[16])
+{
+    plan->move[plan->moves].from = from;
+    plan->move[plan->moves++].to = *target;
+    (void)snprintf(ret_value, 16, "%d", (*target)++);
+}
+
 int priv_start_frontend(struct priv *p, const int *conns, size_t count, struct err *err)
 {
-    char path[PATH_MAX], listen[32] = "", engine[64] = "", state[16];
+    char path[PATH_MAX], listen[32] = "", engine[64] = "", state[16], courier[16], secret[16];
     struct priv_ids ids;
     struct plan plan = {.ids = &ids, .path = path, .exec_fd = -1};
     int target = FIRST_TARGET;
@@ -164,22 +174,73 @@ int priv_start_frontend(struct priv *p, const int *conns, size_t count, struct e
         plan.move[plan.moves].from = from;
         plan.move[plan.moves++].to = target++;
     }
-    plan.move[plan.moves].from = p->state_fd;
-    plan.move[plan.moves++].to = target;
-    (void)snprintf(state, sizeof state, "%d", target);
-    char *argv[] = {(char[]){"brood-frontend"},
-                    (char[]){"--listen"},
-                    listen,
-                    (char[]){"--engine"},
-                    engine,
-                    (char[]){"--state"},
-                    state,
-                    NULL};
+    pass(&plan, p->state_fd, &target, state);
+    char *argv[12] = {(char[]){"brood-frontend"},
+                      (char[]){"--listen"},
+                      listen,
+                      (char[]){"--engine"},
+                      engine,
+                      (char[]){"--state"},
+                      state};
+    char courier_flag[] = "--courier", secret_flag[] = "--webhook-secret";
+    size_t argc = 7;
+    if (p->courier_pair[0] >= 0) {
+        pass(&plan, p->courier_pair[0], &target, courier);
+        argv[argc++] = courier_flag;
+        argv[argc++] = courier;
+    }
+    if (p->webhook_secret_fd >= 0) {
+        pass(&plan, p->webhook_secret_fd, &target, secret);
+        argv[argc++] = secret_flag;
+        argv[argc++] = secret;
+    }
     char *env[] = {(char[]){"LANG=C.UTF-8"}, NULL};
     plan.argv = argv;
     plan.env = env;
     int r = priv_find_frontend(p->set, &ids, err);
     return r < 0 ? r : spawn(&plan, &p->frontend, err);
+}
+
+int priv_start_courier(struct priv *p, struct err *err)
+{
+    const struct settings *set = p->set;
+    char path[PATH_MAX], connect_ms[24], timeout_ms[24], format[8], level[8];
+    char allow[sizeof set->webhook_allow], allow_private[sizeof set->webhook_allow_private];
+    char ca_file[PATH_MAX];
+    struct priv_ids ids;
+    (void)snprintf(path, sizeof path, "%.4000s/brood-courier", set->lib_dir);
+    (void)snprintf(connect_ms, sizeof connect_ms, "%" PRIu64, set->webhook_connect_ms);
+    (void)snprintf(timeout_ms, sizeof timeout_ms, "%" PRIu64, set->webhook_timeout_ms);
+    (void)snprintf(format, sizeof format, "%d", (int)set->log_format);
+    (void)snprintf(level, sizeof level, "%d", (int)set->log_level);
+    memcpy(allow, set->webhook_allow, sizeof allow);
+    memcpy(allow_private, set->webhook_allow_private, sizeof allow_private);
+    memcpy(ca_file, set->webhook_ca_file, sizeof ca_file);
+    char *argv[] = {(char[]){"brood-courier"},
+                    (char[]){"--allow"},
+                    allow,
+                    (char[]){"--allow-private"},
+                    allow_private,
+                    (char[]){"--ca-file"},
+                    ca_file,
+                    (char[]){"--connect-ms"},
+                    connect_ms,
+                    (char[]){"--timeout-ms"},
+                    timeout_ms,
+                    (char[]){"--log-format"},
+                    format,
+                    (char[]){"--log-level"},
+                    level,
+                    NULL};
+    /* A name server that does not answer keeps a thread: not for long. */
+    char *env[] = {(char[]){"LANG=C.UTF-8"}, (char[]){"RES_OPTIONS=timeout:2 attempts:2"}, NULL};
+    struct plan plan = {
+        .ids = &ids, .path = path, .exec_fd = -1, .argv = argv, .env = env, .moves = 1};
+    plan.move[0].from = p->courier_pair[1];
+    plan.move[0].to = COURIER_SOCK_FD;
+    int r = priv_find_ids(set->user_courier, (uint32_t)(set->uid_base - ZYG_UIDS_PER_SLOT - 4),
+                          &ids, err);
+    return r < 0 ? r : spawn(&plan, &p->courier, err);
 }
 
 static int set_patience(int sock, time_t seconds, struct err *err)

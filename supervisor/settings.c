@@ -7,6 +7,7 @@
  * are read anew, from descriptors, since the engine may not open them. Nothing here needs rights.
  */
 #include "supervisor/settings.h"
+#include "courier/courier.h"
 #include "lib/err.h"
 #include "lib/fd.h"
 #include "policy/policy.h"
@@ -383,6 +384,17 @@ uint64_t settings_count_slots(const struct settings *set)
     return set->active_max + set->spares + set->sessions.max + set->terminals.max + SLOTS_BESIDE;
 }
 
+static int check_webhooks(struct settings_reading *r)
+{
+    struct courier_ranges ranges;
+    struct err err;
+    if (courier_read_list(r->set->webhook_allow, NULL, NULL, &err) < 0)
+        return setting_refuse(r, setting_find("webhooks.allow"), "%s", err.text);
+    if (courier_read_ranges(r->set->webhook_allow_private, &ranges, &err) < 0)
+        return setting_refuse(r, setting_find("webhooks.allow_private"), "%s", err.text);
+    return 0;
+}
+
 static int check_together(struct settings_reading *r)
 {
     const struct settings *set = r->set;
@@ -424,6 +436,8 @@ static int check_together(struct settings_reading *r)
         bad = check_base_url(r);
     if (bad == 0)
         bad = check_run_limits(r);
+    if (bad == 0)
+        bad = check_webhooks(r);
     if (bad == 0)
         bad = check_layers(r);
     if (bad == 0)

@@ -35,12 +35,13 @@ struct settings {
     char lib_dir[PATH_MAX]; /* lib_dir: where brood-frontend, brood-zygote(.so) are; beside the
                                supervisor */
     char image[PATH_MAX];   /* image: root image whose usr, bin, lib* are used; / */
-    char user_frontend[33], user_engine[33]; /* users to drop to; "" = the built-in numeric ids */
-    uint64_t uid_base;                       /* first host uid for namespaces; 1073741824 */
-    enum settings_zygote zygote;             /* zygote: auto|bash|exec */
-    char policy_file[PATH_MAX];              /* policy_file: etc/policy.yaml documents it */
-    char languages_dir[PATH_MAX];            /* absolute; "": embedded, "none" */
-    char optional_layers[256]; /* optional_layers: comma list of layers that may be missing */
+    /* users to drop to; "" = the built-in numeric ids */
+    char user_frontend[33], user_engine[33], user_courier[33];
+    uint64_t uid_base;            /* first host uid for namespaces; 1073741824 */
+    enum settings_zygote zygote;  /* zygote: auto|bash|exec */
+    char policy_file[PATH_MAX];   /* policy_file: etc/policy.yaml documents it */
+    char languages_dir[PATH_MAX]; /* absolute; "": embedded, "none" */
+    char optional_layers[256];    /* optional_layers: comma list of layers that may be missing */
 
     /* http (R but threads) */
     uint64_t threads;                                               /* 0: chosen by the frontend */
@@ -80,6 +81,16 @@ struct settings {
     /* streams (R): output that is shown while its run runs */
     uint64_t stream_ring_bytes, stream_rings_bytes_max; /* of one run, of all; 1 MiB, 64 MiB */
     uint64_t stream_heartbeat_ms, stream_linger_ms;     /* 15 s; 60 s */
+
+    /* webhooks: whom a job's callback_url may name (courier/courier.h), R from `attempts` on */
+    char webhook_allow[4096];                              /* "": none, and no courier */
+    char webhook_allow_private[1024];                      /* addresses that are not public */
+    char webhook_ca_file[PATH_MAX];                        /* "": the system's */
+    char webhook_secret_file[PATH_MAX];                    /* "": state_dir's webhook.key */
+    uint64_t webhook_connect_ms, webhook_timeout_ms;       /* 5 s, 10 s */
+    uint64_t webhook_attempts;                             /* 12 */
+    uint64_t webhook_delay_first_ms, webhook_delay_max_ms; /* 10 s, 1 h */
+    uint64_t webhook_at_once, webhook_at_once_host;        /* 32, 4 */
 
     /* namespaces (R) */
     uint64_t active_max;         /* 1024 */

@@ -4,7 +4,7 @@
 #pragma once
 #include "supervisor/settings.h"
 
-#define SETTINGS_COUNT 99
+#define SETTINGS_COUNT 111
 #define SETTINGS_FILE_BYTES_MAX 65536
 
 enum setting_type { SETTING_U64, SETTING_U32, SETTING_TEXT, SETTING_PATH, SETTING_WORD };

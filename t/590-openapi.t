@@ -16,7 +16,8 @@ my $document = Brood->root . '/etc/openapi.yaml';
 my $lint = `cd $tools && node_modules/.bin/redocly lint --config redocly.yaml $document 2>&1`;
 is($?, 0, 'redocly finds nothing') or diag($lint);
 
-my $brood = Brood->start('languages-dir' => '', tcp => 1);
+my $receiver = 'http://127.0.0.1:' . free_port(); # nobody is there
+my $brood = Brood->start('languages-dir' => '', tcp => 1, 'webhooks-allow' => $receiver, 'webhooks-allow-private' => '127.0.0.1');
 my $port = free_port();
 my $pid = fork // die "fork: $!";
 if (!$pid) {
@@ -130,6 +131,12 @@ conforms('cancelled', 202, DELETE => "/v1/jobs/$slow");
 is(conforms('ended', 200, GET => "/status?id=$slow&wait=20")->json->{reason}, 'cancelled', 'as cancelled');
 conforms('cancelled twice', 409, DELETE => "/v1/jobs/$slow");
 conforms('jobs', 200, GET => '/v1/jobs?limit=1&status=failed');
+my $told = conforms('one that names a receiver', 202, POST => '/submit', json => {language => 'bash', code => 'true', callback_url => "$receiver/x"})->json->{executionId};
+conforms('its end', 200, GET => "/status?id=$told&wait=20");
+ok(until_true(10, sub { my $r = $brood->request(GET => "/v1/jobs/$told/deliveries"); $r->{json}{deliveries}[0]{attempts}[0] }), 'it was tried to tell it');
+conforms('its deliveries', 200, GET => "/v1/jobs/$told/deliveries");
+conforms('no deliveries', 404, GET => "/v1/jobs/$job/deliveries");
+conforms('a receiver that is not listed', 400, POST => '/submit', json => {language => 'bash', code => 'true', callback_url => 'http://evil.test/'});
 conforms('a job that nobody knows', 404, GET => '/status?id=job_' . 'a' x 26);
 conforms('a job in no language', 400, POST => '/submit', json => {language => 'cobol', code => 'x'});
 

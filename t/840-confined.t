@@ -6,7 +6,7 @@ use Brood;
 use IPC::Open3;
 
 require_layer(qw(root landlock));
-my $brood = Brood->start(tcp => 1, 'http-threads' => 1, config => "{}\n");
+my $brood = Brood->start(tcp => 1, 'http-threads' => 1, 'webhooks-allow' => 'hooks.test', config => "{}\n");
 is($brood->sh(alice => 'echo hi')->{stdout}, "hi\n", 'it serves');
 
 sub caps {
@@ -34,6 +34,7 @@ my %want = (    # permitted, effective, inheritable, bounding, ambient; no_new_p
     primordial => [($primordial) x 5, 1, 0, 1],
     engine => [($none) x 5, 1, 2, 0],
     frontend => [($none) x 5, 1, 2, 0],
+    courier => [($none) x 5, 1, 2, 0],
 );
 my %pid;
 for my $role (sort keys %want) {
@@ -48,9 +49,9 @@ for my $role (sort keys %want) {
     is($s->{Groups} // '', '', "$role: no other group") unless $role eq 'priv' || $role eq 'primordial';
     is(hard_limit($pids[0], 'Max core file size'), 0, "$role: no core");
 }
-my @uids = map { (split ' ', status_of($pid{$_})->{Uid})[0] } qw(engine frontend);
-isnt($uids[0], $uids[1], 'engine and frontend are two users');
-for my $role (qw(engine frontend)) {
+my %user = map { (split ' ', status_of($pid{$_})->{Uid})[0] => 1 } qw(engine frontend courier);
+is(scalar keys %user, 3, 'engine, frontend and courier are three users');
+for my $role (qw(engine frontend courier)) {
     is((stat "/proc/$pid{$role}/mem")[4], 0, "$role: not dumpable, so its files in /proc are root's");
     # The frontend makes threads (one is the store's): its filter lets those and no process be made, t/unit/confine.
     is(hard_limit($pid{$role}, $_), 0, "$role: $_ 0") for $role eq 'engine' ? 'Max processes' : (), 'Max locked memory', 'Max msgqueue size';
@@ -66,6 +67,7 @@ SKIP: {
 # Whatever they were given or made: nothing of the host's files but the log, the devices and what priv hands over.
 my %may = (
     engine => qr{^(?:socket:|anon_inode:\[eventpoll\]|/dev/null|/memfd:|\Q$brood->{log}\E|\Q$brood->{fs_root}\E|/sys/fs/cgroup/.*/(?:(?:memory|pids|cpuacct)\.\S+|cpu\.stat))},
+    courier => qr{^(?:socket:|pipe:|anon_inode:\[event\w+\]|/dev/null$|\Q$brood->{log}\E$)},
     frontend => qr{^(?:socket:|pipe:|anon_inode:\[event\w+\]|/dev/null|/memfd:|\Q$brood->{log}\E|\Q$brood->{fs_root}\E\.state(?:/objects|/outputs|/store\.db(?:-wal)?)?$)},
 );
 for my $role (sort keys %may) {

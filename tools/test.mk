@@ -2,7 +2,7 @@
 # tools/test.mk - included by the Makefile: tests, checks, fuzzing, benchmark.
 UNIT := $(patsubst t/unit/%.c,$B/t/%,$(wildcard t/unit/*.c))
 FUZZ := $(patsubst t/fuzz/%.c,%,$(wildcard t/fuzz/*.c))
-UNIT_ARCS := $(call arc,supervisor languages net keys policy volumes protocol lib)
+UNIT_ARCS := $(call arc,supervisor courier languages net keys policy volumes protocol lib)
 $B/t/%: t/unit/%.c $(UNIT_ARCS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(UNIT_ARCS) $(LIBS_brood-supervisor)
@@ -30,7 +30,7 @@ $B/replay/ws: t/fuzz/ws.c t/fuzz/replay/main.c $(WS_USES)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< t/fuzz/replay/main.c $(WS_USES) -lwslay
 FUZZ_ALSO_ws := $(WS_SRC) -lwslay
 STORE_USES := $(call arc,store lib)
-$B/t/store: t/unit/store.c $(STORE_USES)
+$B/t/store $B/t/deliveries: $B/t/%: t/unit/%.c $(STORE_USES)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(STORE_USES) -lsqlite3 -lcrypto -lpthread
 $B/t/store_%: t/unit/store_%.c $(STORE_USES)
@@ -68,6 +68,12 @@ $B/replay/policy_net: t/fuzz/policy_net.c t/fuzz/replay/main.c $B/policy/net.o $
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< t/fuzz/replay/main.c $B/policy/net.o $(call arc,lib)
 FUZZ_ALSO_policy_net := policy/net.c
+WEBHOOK_SRC := courier/allow.c courier/address.c
+WEBHOOK_USES := $(WEBHOOK_SRC:%.c=$B/%.o) $(call arc,lib)
+$B/replay/webhook_url: t/fuzz/webhook_url.c t/fuzz/replay/main.c $(WEBHOOK_USES)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< t/fuzz/replay/main.c $(WEBHOOK_USES)
+FUZZ_ALSO_webhook_url := $(WEBHOOK_SRC)
 LANGUAGE_USES := $(call arc,languages lib)
 $B/replay/language: t/fuzz/language.c t/fuzz/replay/main.c $(LANGUAGE_USES)
 	@mkdir -p $(@D)

@@ -266,7 +266,7 @@ sub volumes {
 }
 
 # Every living process of the test's tree but the test itself: {pid, ppid, uid, nspid, exe, role}.
-# role: priv engine frontend primordial netd zygote child other.
+# role: priv engine frontend courier primordial netd zygote child other.
 sub processes {
     my ($self) = @_;
     my (%all, %kids);
@@ -302,6 +302,7 @@ sub _role {
     return $nspid[-1] == 1 ? 'zygote' : 'child' if @nspid > 1;
     return 'frontend' if $p->{exe} =~ /brood-frontend/;
     return 'netd' if $p->{exe} =~ /brood-netd/;
+    return 'courier' if $p->{exe} =~ /brood-courier/;
     return $p->{uid} == 0 ? 'priv' : 'engine' if $p->{exe} =~ /brood-supervisor/;
     return 'primordial' if $p->{exe} =~ m{/(?:bash|brood-zygote)(?: \(deleted\))?$};
     return 'other';

@@ -72,6 +72,14 @@ static inline bool layers_are_same(const struct proto_hello *a, const struct pro
     return same;
 }
 
+static inline bool webhooks_are_same(const struct proto_webhooks *a, const struct proto_webhooks *b)
+{
+    return strcmp(a->allow ? a->allow : "", b->allow ? b->allow : "") == 0 &&
+           a->timeout_ms == b->timeout_ms && a->attempts == b->attempts &&
+           a->delay_first_ms == b->delay_first_ms && a->delay_max_ms == b->delay_max_ms &&
+           a->at_once == b->at_once && a->at_once_host == b->at_once_host;
+}
+
 static inline bool hello_is_same(const struct proto_hello *a, const struct proto_hello *b)
 {
     return a->version == b->version && strcmp(a->server, b->server) == 0 &&
@@ -86,7 +94,8 @@ static inline bool hello_is_same(const struct proto_hello *a, const struct proto
            a->max_wait_ms == b->max_wait_ms && a->zygote_execs == b->zygote_execs &&
            strcmp(a->kernel, b->kernel) == 0 && a->landlock_abi == b->landlock_abi &&
            a->cgroup_version == b->cgroup_version && a->networks == b->networks &&
-           layers_are_same(a, b) && a->keys_generation == b->keys_generation &&
+           layers_are_same(a, b) && webhooks_are_same(&a->webhooks, &b->webhooks) &&
+           a->keys_generation == b->keys_generation &&
            memcmp(&a->streams, &b->streams, sizeof a->streams) == 0 &&
            memcmp(&a->run_limits, &b->run_limits, sizeof a->run_limits) == 0 &&
            memcmp(&a->sessions, &b->sessions, sizeof a->sessions) == 0 &&

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* t/unit/confine - whoever owns engine or frontend: each attack works in a free process (or the
- * test would prove nothing) and fails in a confined one, what it holds still works, and a process
- * whose list is too generous does not start.
+/* t/unit/confine - whoever owns engine, frontend or courier: each attack works in a free process
+ * (or the test would prove nothing) and fails in a confined one, what it holds still works, and a
+ * process whose list is too generous does not start.
  */
 #include "lib/confine.h"
 #include "lib/err.h"
@@ -289,6 +289,8 @@ static const struct {
 };
 
 static bool with_directory;
+static uint16_t with_port; /* it may connect there */
+static const char *may_read[] = {NULL, NULL};
 
 /* 1: the attack succeeded, 0: it did not, -1: there was no attack. */
 static int attack(bool (*try)(void), bool confined)
@@ -302,6 +304,12 @@ static int attack(bool (*try)(void), bool confined)
     if (with_directory) {
         plan.call_count = ARRAY_LEN(all);
         plan.dir_fd = dir_fd;
+    }
+    if (with_port) {
+        plan.connects = true;
+        plan.ports = &with_port;
+        plan.port_count = 1;
+        plan.read_files = may_read;
     }
     pid_t pid = fork();
     if (pid == 0) {
@@ -398,6 +406,59 @@ static void test_directory(void)
     with_directory = false;
 }
 
+/* ---- with ports and files to read ---- */
+
+static bool read_its_file(void)
+{
+    char byte;
+    int fd = open(may_read[0], O_RDONLY);
+    return fd >= 0 && read(fd, &byte, 1) == 1;
+}
+
+static bool write_its_file(void)
+{
+    return open(may_read[0], O_WRONLY) >= 0;
+}
+
+static bool connect_by_sending(void)
+{
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    return fd >= 0 && sendto(fd, "x", 1, MSG_FASTOPEN, (struct sockaddr *)&addr, sizeof addr) == 1;
+}
+
+static bool make_raw_packets(void)
+{
+    return socket(AF_PACKET, SOCK_DGRAM, 0) >= 0 || socket(AF_NETLINK, SOCK_RAW, 0) >= 0;
+}
+
+static bool has_landlock_for_ports(void)
+{
+    return syscall(444 /* landlock_create_ruleset */, NULL, 0, 1u) >= 4;
+}
+
+static void test_ports(void)
+{
+    static char file[64];
+    uint16_t right = ntohs(addr.sin_port);
+    (void)snprintf(file, sizeof file, "/tmp/brood-confine-%d.read", (int)getpid());
+    int fd = open(file, O_WRONLY | O_CREAT, 0600);
+    ok(fd >= 0 && write(fd, "x", 1) == 1, "there is a file");
+    may_read[0] = file;
+    with_port = right;
+    ok(attack(connect_tcp, true) == 1, "with a port: it can connect there");
+    ok(attack(read_its_file, true) == 1, "and read its file");
+    ok(attack(write_its_file, false) == 1 && attack(write_its_file, true) == 0, "not write it");
+    ok(attack(make_raw_packets, true) == 0, "nor make other sockets");
+    ok(attack(connect_by_sending, true) == 0, "nor connect by sending");
+    with_port = right == 9 ? 10 : 9;
+    ok(attack(connect_tcp, true) == !has_landlock_for_ports(), "to no other port");
+    for (size_t i = 0; i < ARRAY_LEN(attacks); i++)
+        if (attacks[i].try != connect_tcp)
+            ok(attack(attacks[i].try, true) == 0, "%s: not with a port either", attacks[i].what);
+    with_port = 0;
+    (void)unlink(file);
+}
+
 static void remove_directories(void)
 {
     static const char *const names[] = {"file",      "removed",  "in",      "out", "made", "link",
@@ -458,6 +519,7 @@ int main(void)
            free_ == 1 ? "" : "not either");
     }
     test_directory();
+    test_ports();
     remove_directories();
     test_too_generous(SCMP_SYS(socket), "socket()");
     test_too_generous(SCMP_SYS(execve), "execve()");
