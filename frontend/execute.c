@@ -570,7 +570,7 @@ void execute_on_request(struct front *f, struct http_request *req, const struct 
     struct parse_refusal refusal;
     struct parse_limits lowered;
     struct http_text body = http_body(req);
-    if (!execute_may_begin(f, req) || !reader_may_begin(req))
+    if (!execute_may_begin(f, req))
         return;
     if (parse_execute(body.at, body.len, auth_limits(f, req, &lowered), &parsed, &refusal) < 0) {
         answer_error(req, &(struct answer_error){400, refusal.code, 0, NULL}, "%s", refusal.text);

@@ -14,6 +14,7 @@
  */
 #include "frontend/once.h"
 #include "frontend/answer.h"
+#include "frontend/reader.h"
 #include "keys/keys.h"
 #include "lib/buf.h"
 #include "lib/clock.h"
@@ -374,16 +375,6 @@ static bool is_name(struct http_text t)
     return t.len > 0 && t.len <= STORE_ONCE_NAME_MAX;
 }
 
-static bool asks_for_stream(struct http_request *req)
-{
-    static const char *const types[] = {"text/event-stream", "application/x-ndjson"};
-    struct http_text accept = http_header_of(req, "accept");
-    for (size_t i = 0; accept.at && i < ARRAY_LEN(types); i++)
-        if (memmem(accept.at, accept.len, types[i], strlen(types[i])))
-            return true;
-    return false;
-}
-
 bool once_on_request(struct front *f, struct http_request *req, route_handler *run)
 {
     struct http_text name = http_header_of(req, "idempotency-key");
@@ -392,8 +383,9 @@ bool once_on_request(struct front *f, struct http_request *req, route_handler *r
     const char *fault = NULL;
     if (!is_name(name) || http_header_repeats(req, "idempotency-key"))
         fault = "Idempotency-Key: expected 1 to 255 visible ASCII characters, once";
-    else if (asks_for_stream(req))
-        fault = "Idempotency-Key: not with an answer in pieces (Accept)";
+    else if (reader_form_of(req) != READER_NONE)
+        fault = "with Idempotency-Key the answer comes in one piece: ask for \"detach\" and watch "
+                "the run's events";
     if (fault) {
         answer_error(req, &(struct answer_error){400, "bad_request", 0, NULL}, "%s", fault);
         return true;

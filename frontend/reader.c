@@ -368,13 +368,3 @@ enum reader_form reader_form_of(struct http_request *req)
     }
     return READER_NONE;
 }
-
-bool reader_may_begin(struct http_request *req)
-{
-    if (reader_form_of(req) == READER_NONE || !http_header_of(req, "idempotency-key").at)
-        return true;
-    answer_error(req, &(struct answer_error){400, "bad_request", 0, NULL},
-                 "with Idempotency-Key the answer comes in one piece: ask for \"detach\" and watch "
-                 "the run's events");
-    return false;
-}

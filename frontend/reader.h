@@ -12,8 +12,6 @@
 enum reader_form { READER_NONE, READER_SSE, READER_NDJSON };
 /* What an Accept header asks for; NONE: an answer in one piece. */
 enum reader_form reader_form_of(struct http_request *req);
-/* False: answered. A stream is no answer that could be kept for a repetition (Idempotency-Key). */
-bool reader_may_begin(struct http_request *req);
 
 /* One such answer. malloc'ed by reader_start, owned by the request's owner, who frees it in on_end.
  */

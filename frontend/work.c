@@ -384,7 +384,7 @@ void work_on_request(struct front *f, struct http_request *req, const struct htt
     struct parse_limits lowered;
     struct http_text body = http_body(req);
     (void)params;
-    if (!execute_may_begin(f, req) || !reader_may_begin(req))
+    if (!execute_may_begin(f, req))
         return;
     if (parse_run(body.at, body.len, auth_limits(f, req, &lowered), &parsed, &refusal) < 0) {
         answer_error(req, &(struct answer_error){400, refusal.code, 0, NULL}, "%s", refusal.text);
