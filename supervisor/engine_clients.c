@@ -327,11 +327,11 @@ static void cancel(struct client *c, uint64_t tag)
         run_cancel(run);
 }
 
-/* One that waits, or is over, has nobody to take it. */
+/* One that waits, or is over, has nobody to take it; a session's bash is more than its call. */
 static void signal_run(struct client *c, uint64_t tag, int signal)
 {
     struct run *run = find_run(c, tag);
-    if (run && run->ns->running == run)
+    if (run && run->ns->running == run && run->ns->companion != PROTO_COMPANION_SESSION)
         slot_signal_run(run->ns->slot, signal);
 }
 

@@ -3,6 +3,7 @@
 use lib 't/lib';
 use Brood;
 use Brood::Events;
+use Brood::Wire;
 use Digest::SHA qw(sha256_hex);
 use MIME::Base64 qw(encode_base64);
 use Mojo::JSON qw(encode_json);
@@ -176,6 +177,22 @@ subtest 'more signals than anybody can take' => sub {
     feed($id, stdin => "well\n");
     is(($s->rest)[-1]{data}{stdout}, "ready\nwell\n", 'and harm nobody');
     is(scalar(grep { ($_->{event} // '') =~ /zygote_(?:lost|overdue)|engine_bug|client_dropped/ } $brood->log_lines), 0, 'no zygote was lost');
+};
+
+subtest 'over the socket' => sub {
+    my $wire = Brood::Wire->new($brood);
+    my $tag = $wire->send(ns => 'wire', cmd => 'touch wire-on; sleep 30');
+    $brood->wait_file('wire-on');
+    $wire->signal($tag, 15);
+    is($wire->result($tag)->{signal}, 15, 'as over HTTP');
+    $wire->signal($tag, 15);
+    $tag = $wire->send(ns => 'wire', session => 'stays', cmd => 'x=kept; touch session-on; sleep 1.5; echo whole');
+    $brood->wait_file('session-on');
+    $wire->signal($tag, $_) for 15, 9;
+    is($wire->result($tag)->{stdout}, "whole\n", 'a call of a session gets none');
+    is($wire->run(ns => 'wire', session => 'stays', cmd => 'echo $x')->{stdout}, "kept\n", 'and the session lives');
+    $wire->signal($wire->send(ns => 'wire', cmd => 'true'), 11);
+    ok($brood->wait_log(qr/client_dropped.*not one that may be sent/), 'any other signal ends the connection');
 };
 
 subtest 'one that waits' => sub {

@@ -219,6 +219,8 @@ def main():
             send(s, ask)
         elif ask["op"] == "cancel":
             s.send(b"brd1" + struct.pack("<HH", 3, 0) + num(1, ask["tag"]))
+        elif ask["op"] == "signal":
+            s.send(b"brd1" + struct.pack("<HH", 30, 0) + num(1, ask["tag"]) + num(2, ask["signal"]))
         elif ask["op"] == "result":
             out = result(s, ask["tag"])
         elif ask["op"] == "sessions":

@@ -36,6 +36,7 @@ sub send {
 
 sub result { return $_[0]->_ask(result => tag => $_[1]) }
 sub cancel { return $_[0]->_ask(cancel => tag => $_[1]) }
+sub signal { return $_[0]->_ask(signal => tag => $_[1], signal => $_[2]) }
 sub artifacts { return $_[0]->_ask(artifacts => tag => $_[1]) }
 sub answers { return $_[0]->_ask(answers => tag => $_[1]) }
 sub hang_up { return $_[0]->_ask(hang_up => tag => $_[1], what => $_[2] // 'artifacts') }
