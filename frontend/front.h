@@ -66,6 +66,10 @@ void routes_on_request(void *front, struct http_request *req);
 void routes_on_gone(void *front, struct http_request *req);
 void routes_on_end(void *front, struct http_request *req);
 
+/* origin.c: is the request no browser's, or of a page of this host, or of one of that comma list?
+ */
+bool origin_may(const struct front *f, struct http_request *req, const char *listed);
+
 /* capabilities.c: writes front->capabilities. */
 void capabilities_on_hello(struct front *f, const struct proto_hello *h);
 

@@ -203,6 +203,9 @@ void routes_on_request(void *front, struct http_request *req)
     if (r && draining && !(r->flags & WHILE_DRAINING))
         answer_error(req, &(struct answer_error){503, "draining", 1000, NULL},
                      "the service is stopping");
+    else if (r && r->scope && !f->has_keys && !origin_may(f, req, f->terminals.origins))
+        answer_error(req, &(struct answer_error){403, "forbidden", 0, NULL},
+                     "without keys, pages of other origins may ask for nothing");
     else if (r && !auth_admit(f, req, r->scope))
         return; /* answered */
     else if (r && (r->flags & ONCE) && once_on_request(f, req, r->run))

@@ -5,10 +5,8 @@
  * whoever accepts a WebSocket hands it, once it is one, to that thread's inbox. So a client comes
  * back to its terminal whichever thread it meets, and no terminal is ever touched by two.
  *
- * A page of any origin may open WebSockets, and a browser asks nobody first: so a request with an
- * Origin must come from a page of this very host, or of one that terminals.origins names. Without
- * keys that host must moreover be this machine's: else a name that somebody else's DNS points here
- * would do.
+ * Pages of other origins may open none but those of terminals.origins, with keys as without
+ * (frontend/origin.c).
  */
 #include "frontend/answer.h"
 #include "frontend/ns.h"
@@ -18,7 +16,6 @@
 #include "lib/err.h"
 #include "lib/fd.h"
 #include <fcntl.h>
-#include <strings.h>
 #include <sys/eventfd.h>
 
 #define HOMES_MAX 64u
@@ -112,54 +109,6 @@ int terminals_init(struct front *f, struct err *err)
     return 0;
 }
 
-/* ---- who may open one ---------------------------------------------------------------------- */
-
-static bool is_text(struct http_text t, const char *s, size_t len)
-{
-    return t.at && t.len == len && strncasecmp(t.at, s, len) == 0;
-}
-
-/* "https://a.example, https://b.example:8443" */
-static bool is_listed(const char *list, struct http_text origin)
-{
-    for (const char *at = list + strspn(list, ", "); *at; at += strspn(at, ", ")) {
-        size_t len = strcspn(at, ", ");
-        if (is_text(origin, at, len))
-            return true;
-        at += len;
-    }
-    return false;
-}
-
-/* Of this machine, by a name that no DNS can give to another. */
-static bool is_loopback(struct http_text host)
-{
-    static const char *const names[] = {"localhost", "127.0.0.1", "[::1]"};
-    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        size_t len = strlen(names[i]);
-        if (host.len >= len && strncasecmp(host.at, names[i], len) == 0 &&
-            (host.len == len || host.at[len] == ':'))
-            return true;
-    }
-    return false;
-}
-
-static bool is_own_page(const struct front *f, struct http_request *req)
-{
-    struct http_text origin = http_header_of(req, "origin"), host = http_host(req);
-    if (!origin.at) /* no browser's */
-        return true;
-    if (http_header_repeats(req, "origin"))
-        return false;
-    if (is_listed(f->terminals.origins, origin))
-        return true;
-    const char *colon = memmem(origin.at, origin.len, "://", 3);
-    if (!colon || !host.at || host.len == 0)
-        return false;
-    struct http_text page = {colon + 3, origin.len - (size_t)(colon + 3 - origin.at)};
-    return is_text(page, host.at, host.len) && (f->has_keys || is_loopback(host));
-}
-
 /* ---- opening ------------------------------------------------------------------------------- */
 
 static void on_open(void *data, struct http_ws *ws)
@@ -219,7 +168,7 @@ void terminals_on_open(struct front *f, struct http_request *req, const struct h
     char ns_id[PROTO_NS_ID_MAX + 1];
     if (ns_take_id(req, params[0], ns_id) < 0 || !ns_may_begin(f, req))
         return;
-    if (!is_own_page(f, req)) {
+    if (!origin_may(f, req, f->terminals.origins)) {
         answer_error(req, &(struct answer_error){403, "forbidden", 0, NULL},
                      "pages of that origin may not open terminals (terminals.origins)");
         return;
