@@ -254,7 +254,8 @@ static void test_migration(void)
 {
     struct store_list l = {.limit = 5, .before_ms = INT64_MAX};
     static const char before[] =
-        "DROP TABLE IF EXISTS jobs; DROP TABLE once; DROP TABLE once_totals; DROP TABLE "
+        "DROP TABLE deliveries; DROP TABLE attempts; DROP TABLE jobs; DROP TABLE once; DROP TABLE "
+        "once_totals; DROP TABLE "
         "once_shares; DROP TABLE usage;"
         "DROP INDEX runs_listed; DROP INDEX runs_by_status; ALTER TABLE runs DROP COLUMN status;"
         "ALTER TABLE runs DROP COLUMN head_len; CREATE INDEX runs_of_key ON runs (key, created_ms);"
