@@ -55,7 +55,7 @@ for my $round (1 .. ROUNDS) {
 my %p99 = map { my @s = sort { $a <=> $b } @{$us{$_}}; $_ => $s[0.99 * @s] } keys %us;
 ok($p99{full} <= 3 * $p99{empty}, sprintf 'p99 of a submission: %.0f us with %d that wait, %.0f us with none', $p99{full}, MANY, $p99{empty});
 is($last->{queuePosition}, MANY + ROUNDS * BATCH, 'its place is known');
-is(status($full, $first)->{queuePosition}, 1, 'and that of the first');
+cmp_ok(status($full, $first)->{queuePosition}, '<=', CONNECTIONS, 'and that of one of the first');
 cancel($empty, $stuck_too);
 $empty->stop;
 

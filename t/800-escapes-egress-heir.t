@@ -7,7 +7,8 @@ use Brood::Net;
 
 my $net = Brood::Net->new;
 # 65 slots, taken in turn, two of them in use.
-my $brood = Brood->start($net->egress('network-allow' => 'udp://203.0.113.10:7002', 'namespaces-spares' => 0, 'namespaces-active-max' => 1));
+my $brood = Brood->start($net->egress('network-allow' => 'udp://203.0.113.10:7002', 'namespaces-spares' => 0, 'namespaces-active-max' => 1,
+    'sessions-max' => 0, 'terminals-max' => 0)); # which have slots, too
 my $listen = <<'PERL';
 use Socket;
 socket my $s, PF_INET, SOCK_DGRAM, 0; bind $s, pack_sockaddr_in(40000, INADDR_ANY) or die;
