@@ -337,11 +337,14 @@ static bool removes_a_volume(const struct priv *p)
     return false;
 }
 
+/* One whose start failed is ended here before the engine asks: that is answered when it does. */
 static void on_removed(struct priv *p, uint32_t slot)
 {
+    bool asked = p->slots[slot].end_asked;
     vol_drop_blank(p->root_fd, p->slots[slot].blank);
     p->slots[slot] = (struct priv_slot){.pidfd = -1, .userns = -1};
-    tell(p, &(struct priv_reply){.verb = PRIV_END_ZYGOTE, .slot = slot}, NULL, 0);
+    if (asked)
+        tell(p, &(struct priv_reply){.verb = PRIV_END_ZYGOTE, .slot = slot}, NULL, 0);
 }
 
 /* One that had no volume mostly leaves cgroups that can go at once. */
@@ -438,6 +441,7 @@ static int end_zygote(struct priv *p, struct call *call, struct answer *ret, str
         tell(p, &(struct priv_reply){.verb = PRIV_END_ZYGOTE, .slot = slot}, NULL, 0);
         return 0;
     }
+    p->slots[slot].end_asked = true;
     end_zygote_of(p, slot);
     return 0;
 }

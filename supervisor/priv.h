@@ -84,7 +84,7 @@ struct priv_slot {
     char ns_id[72];            /* whose it is; "": nobody's yet, or the probe's */
     uint32_t net;              /* number in priv.net, NET_POLICIES_MAX: none */
     unsigned blank;            /* the volume of a probe; 0: it is none */
-    bool used, ending, removing;
+    bool used, ending, end_asked, removing;
 };
 
 struct priv {
