@@ -44,7 +44,7 @@ spew("$dir/own.json", '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names"
 my $brood = Brood->start('policy-file' => $policy);
 my $cli = Brood::build() . "/brood";
 my $too_many = q{exec perl -e 'for $n (1 .. 30) { $p = fork; exit 1 unless defined $p; if (!$p) { sleep 5; exit } }'};
-my $bomb = q{exec perl -e '$x = "x" x (1 << $_) for 20 .. 32'};
+my $bomb = q{exec perl -e '$n = 512 << 20; $x = "x" x $n'}; # at once: it must not meet the limit of cpu_max_ms first
 
 sub policy { my $out = qx($cli policy @_ --socket $brood->{socket} 2>&1); return ($out, $? >> 8) }
 

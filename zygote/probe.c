@@ -38,7 +38,7 @@
 
 #define LANDLOCK_DOMAINS_MAX 16 /* LANDLOCK_MAX_NUM_LAYERS of the kernel */
 #define LANDLOCK_DOMAINS_OF_SCOPE 1
-#define SILENCE_MS 1000 /* a refusal comes at once */
+#define SILENCE_MS 3500 /* a refusal that is lost comes with the next SYN */
 #define REPLY_MS 100    /* so does a reply of the host */
 #define SCRATCH "/tmp/.probe"
 
