@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* supervisor/engine_fresh - namespaces without a volume, for one request each; some made ahead.
  *
- * A fresh namespace has no name and no files, so nothing in its making depends on the request: once
- * somebody asks for such, a few are kept READY, with a standby that waits for its run, and the next
- * request finds one as warm as a namespace of its own would be. They come out of the pool of
- * spares, are made when that is refilled (so not in the way of a request), give way to whoever
- * waits for a place, and go when nobody has asked for so long that a namespace would be idle.
+ * In the engine. A fresh namespace has no name and no files, so nothing in its making depends on
+ * the request: once somebody asks for such, a few are kept READY, with a standby that waits for its
+ * run, and the next request finds one as warm as a namespace of its own would be. They come out of
+ * the pool of spares, are made beside the run that took the last one, give way to whoever waits for
+ * a place, and go when nobody has asked for so long that a namespace would be idle.
  */
 #include "lib/clock.h"
 #include "supervisor/engine.h"
