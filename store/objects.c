@@ -55,17 +55,15 @@ static bool has_row(struct store *s, const struct store_sha256 *sha256, int *ret
     return rc == SQLITE_ROW;
 }
 
-/* Calls `on_entry` with each name in objects/ until it says <0. */
-static int walk(struct store *s,
-                int (*on_entry)(struct store *s, const char *name, struct err *err),
-                struct err *err)
+int store_walk(struct store *s, int dir_fd, const char *name, store_on_entry *on_entry,
+               struct err *err)
 {
-    auto_close int fd = SYS(openat(s->objects_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    auto_close int fd = SYS(openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
     struct dirent *e;
     int r = 0;
     if (!dir)
-        return err_sys(err, "state_dir: list " DIRECTORY);
+        return err_sys(err, "state_dir: list %s", name);
     (void)fd_take(&fd);
     while (r == 0 && (e = readdir(dir)))
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
@@ -124,14 +122,14 @@ int store_objects_open(struct store *s, struct err *err)
         return err_sys(err, "state_dir: fsync");
     /* A database that is made anew would have them all removed. */
     if (fstatat(s->dir_fd, "store.db", &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_size == 0)
-        return walk(s, refuse_content, err);
+        return store_walk(s, s->objects_fd, DIRECTORY, refuse_content, err);
     return 0;
 }
 
 int store_objects_clean(struct store *s, struct err *err)
 {
     int r = drop_strays(s, err);
-    return r == 0 ? walk(s, remove_unnamed, err) : r;
+    return r == 0 ? store_walk(s, s->objects_fd, DIRECTORY, remove_unnamed, err) : r;
 }
 
 void store_objects_close(struct store *s)

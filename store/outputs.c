@@ -12,7 +12,6 @@
 #include "lib/fd.h"
 #include "store/object.h"
 #include "store/store_impl.h"
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -50,25 +49,6 @@ static bool has_ended(struct store *s, const char *id, int *ret_error)
 /* ---- at start ---------------------------------------------------------------------------------
  */
 
-/* Calls `on_entry` with each name in outputs/ until it says <0. */
-static int walk(struct store *s,
-                int (*on_entry)(struct store *s, const char *name, struct err *err),
-                struct err *err)
-{
-    auto_close int fd = SYS(openat(s->outputs_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    struct dirent *e;
-    int r = 0;
-    if (!dir)
-        return err_sys(err, "state_dir: list " DIRECTORY);
-    (void)fd_take(&fd);
-    while (r == 0 && (e = readdir(dir)))
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-            r = on_entry(s, e->d_name, err);
-    (void)closedir(dir);
-    return r;
-}
-
 static int refuse_output(struct store *s, const char *name, struct err *err)
 {
     char id[STORE_JOB_ID_ROOM];
@@ -104,13 +84,13 @@ int store_outputs_open(struct store *s, struct err *err)
     if (SYS(fsync(s->dir_fd)) < 0)
         return err_sys(err, "state_dir: fsync");
     if (fstatat(s->dir_fd, "store.db", &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_size == 0)
-        return walk(s, refuse_output, err);
+        return store_walk(s, s->outputs_fd, DIRECTORY, refuse_output, err);
     return 0;
 }
 
 int store_outputs_clean(struct store *s, struct err *err)
 {
-    return walk(s, remove_unnamed, err);
+    return store_walk(s, s->outputs_fd, DIRECTORY, remove_unnamed, err);
 }
 
 void store_outputs_close(struct store *s)

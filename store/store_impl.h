@@ -149,7 +149,11 @@ sqlite3_stmt *store_statement(struct store *s, enum store_statement which);
 int store_step(struct store *s, sqlite3_stmt *st);
 /* Of what the last call of SQLite said; logs. */
 int store_errno(struct store *s, int rc);
-/* objects.c. All return 0 or errno, but the open's 0 or <0. */
+/* objects.c. All return 0 or errno, but the open's and the walk's 0 or <0. */
+/* Calls on_entry with each name in that directory until it says <0; name: for the error. */
+typedef int store_on_entry(struct store *s, const char *name, struct err *err);
+int store_walk(struct store *s, int dir_fd, const char *name, store_on_entry *on_entry,
+               struct err *err);
 int store_objects_open(struct store *s, struct err *err);
 /* With the database: removes what no row names, and rows that no run came for. */
 int store_objects_clean(struct store *s, struct err *err);
