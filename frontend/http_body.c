@@ -32,7 +32,8 @@
 #define RECEIVE_BYTES (256u * 1024)
 #define PACE_BYTES_S                                                                               \
     (1u << 20) /* a body may take longer than request_timeout when it comes faster */
-#define LINGER_MS 2000u
+#define LINGER_MS 2000u      /* without a byte */
+#define LINGER_ALL_MS 10000u /* with them */
 #define LINGER_BYTES_MAX (256ull << 20)
 #define COUNTED_FROM 65536u /* smaller buffers of the library are not worth counting */
 #define RETRY_S "1"
@@ -59,7 +60,8 @@ struct late_reader {
     struct http_watch *watch;
     struct http_timer timer;
     int fd;
-    uint64_t swallowed;
+    uint64_t swallowed, end_ns;
+    bool heard; /* since the timer was set */
 };
 
 static atomic_ullong held; /* by all threads */
@@ -388,7 +390,14 @@ static void stop_reading(struct late_reader *l)
 
 static void on_linger_timer(struct http_timer *t)
 {
-    stop_reading(CONTAINER_OF(t, struct late_reader, timer));
+    struct late_reader *l = CONTAINER_OF(t, struct late_reader, timer);
+    uint64_t now = clock_now_ns();
+    if (!l->heard || now >= l->end_ns) {
+        stop_reading(l);
+        return;
+    }
+    l->heard = false;
+    http_timer_set(l->server, t, now + LINGER_MS * CLOCK_NS_PER_MS);
 }
 
 static void on_linger_bytes(void *data)
@@ -398,6 +407,7 @@ static void on_linger_bytes(void *data)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     l->swallowed += n > 0 ? (uint64_t)n : 0;
+    l->heard = true;
     if (n <= 0 || l->swallowed > LINGER_BYTES_MAX)
         stop_reading(l);
 }
@@ -424,7 +434,9 @@ bool http_body_conn_closed(struct http_conn *c)
         free(l);
         return false;
     }
+    uint64_t now = clock_now_ns();
+    l->end_ns = now + LINGER_ALL_MS * CLOCK_NS_PER_MS;
     l->timer.on_due = on_linger_timer;
-    http_timer_set(s, &l->timer, clock_now_ns() + LINGER_MS * CLOCK_NS_PER_MS);
+    http_timer_set(s, &l->timer, now + LINGER_MS * CLOCK_NS_PER_MS);
     return true;
 }

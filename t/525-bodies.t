@@ -7,7 +7,7 @@ use Digest::SHA qw(sha256_hex);
 use Time::HiRes qw(time);
 
 use constant MIB => 1 << 20;
-my $brood = Brood->start(tcp => 1, 'http-request-timeout' => '1s', 'files-upload-max-mb' => 64, 'files-uploads-held-mb' => 160);
+my $brood = Brood->start(tcp => 1, 'files-upload-max-mb' => 64, 'files-uploads-held-mb' => 160);
 my $path = '/v1/namespaces/up/files';
 
 # Sends a request and its body in pieces; the answer.
@@ -97,13 +97,13 @@ subtest 'sizes' => sub {
     is(sha256_hex($back), $digest, 'and byte for byte the same when it is read');
     undef $back;
     $res = upload('larger', 'Content-Length: ' . (64 * MIB + 1) . "\r\n");
-    is($res->{status}, 413, 'one byte more: 413, before a byte of it was sent');
+    is($res->{status}, 413, 'one byte more: 413, before a byte of it was sent') or diag explain $res;
     is($res->{headers}{connection}, 'close', 'and the connection ends');
     $res = upload('larger', 'Content-Length: ' . (64 * MIB + 1) . "\r\n", ($piece) x 64, 'x');
-    is($res->{status}, 413, 'the same to a client that sends it all without looking');
+    is($res->{status}, 413, 'the same to a client that sends it all without looking') or diag explain $res;
     my $chunk = sprintf("%x\r\n", length $piece) . "$piece\r\n";
     $res = upload('larger', "Transfer-Encoding: chunked\r\n", ($chunk) x 64, "1\r\nx\r\n0\r\n\r\n");
-    is($res->{status}, 413, 'the same in chunks');
+    is($res->{status}, 413, 'the same in chunks') or diag explain $res;
     is(($brood->request(GET => "$path/larger") // {})->{status}, 404, 'and nothing is there');
     $res = $brood->request(POST => '/execute', body => 'x' x (MIB + 1), via => 'tcp');
     is($res && $res->{status}, 413, 'other bodies end at http.body_max_kb, as before');
@@ -125,7 +125,8 @@ subtest '100-continue' => sub {
 };
 
 subtest 'clients that are slow, or leave' => sub {
-    my $conn = $brood->connect(via => 'tcp');
+    my $hasty = Brood->start(tcp => 1, 'http-request-timeout' => '1s');
+    my $conn = $hasty->connect(via => 'tcp');
     my $begin = time;
     $conn->put("PUT $path/slow HTTP/1.1\r\nHost: brood\r\nContent-Length: 1000\r\n\r\n");
     my $res;
@@ -136,11 +137,12 @@ subtest 'clients that are slow, or leave' => sub {
     is($res && $res->{status}, 408, 'a body that trickles: 408');
     cmp_ok(time - $begin, '<', 4, 'soon after http.request_timeout_ms');
     for my $how ('after the head', 'in the middle') {
-        my $gone = $brood->connect(via => 'tcp');
+        my $gone = $hasty->connect(via => 'tcp');
         $gone->put("PUT $path/gone HTTP/1.1\r\nHost: brood\r\nContent-Length: 1000\r\n\r\n" . ($how =~ /middle/ ? 'x' x 500 : ''));
         $gone->close;
     }
-    is(($brood->request(GET => "$path/$_") // {})->{status}, 404, "nothing is left of it: $_") for 'slow', 'gone';
+    is(($hasty->request(GET => "$path/$_") // {})->{status}, 404, "nothing is left of it: $_") for 'slow', 'gone';
+    $hasty->stop;
 };
 
 subtest 'many at once' => sub {

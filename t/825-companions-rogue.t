@@ -44,10 +44,14 @@ for my $ns ('hoard/session/s1', '.probe-1', 'hoard/') {
 is(scalar @{$wire->sessions('hoar')->{entries}}, 0, 'a prefix is another namespace');
 is($wire->close_session(alice => 's1')->{outcome}, NOT_FOUND, "another namespace's session is not there");
 
-# To outlive a close, a removal, an end of the namespace.
+# To outlive a close, a removal, an end of the namespace. All other sessions go first: they may be all that one client may have.
+for my $ns ('hoard', map { "n$_" } 1 .. 8) {
+    $wire->close_session($ns => $_->{session}) for @{$wire->sessions($ns)->{entries}};
+}
+ok(until_true(10, sub { $wire->stats->{sessions} == 0 }), 'nobody has a session any more');
 my $stay = 'trap "" TERM HUP INT; (trap "" TERM HUP; setsid sleep 1000 &) & disown; nohup sleep 1000 >/dev/null 2>&1 & touch staying; sleep 1000; sleep 1000';
 my $tag = $wire->send(ns => 'n1', session => 'stay', cmd => $stay);
-ok($brood->wait_file('staying'), 'somebody means to stay');
+ok($brood->wait_file('staying'), 'somebody means to stay') or diag explain $wire->sessions('n1');
 sub sleepers { return grep { (slurp("/proc/$_/cmdline") // '') =~ /^(?:sleep|nohup)\0/ } map { $_->{pid} } $brood->processes }
 ok(until_true(5, sub { sleepers() >= 3 }), '... with children');
 is($wire->close_session(n1 => 'stay')->{outcome}, OK, 'it is closed');
