@@ -14,7 +14,7 @@
 #include "lib/packet.h"
 #include "policy/policy.h"
 #include "supervisor/engine.h"
-#include "supervisor/priv.h"
+#include "supervisor/priv_impl.h"
 #include "supervisor/settings.h"
 #include "volumes/volumes.h"
 #include "zygote/zygote.h"

@@ -8,7 +8,7 @@
  */
 #include "lib/err.h"
 #include "policy/policy.h"
-#include "supervisor/priv.h"
+#include "supervisor/priv_impl.h"
 #include <grp.h>
 #include <linux/capability.h>
 #include <linux/securebits.h>

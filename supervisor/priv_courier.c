@@ -12,7 +12,7 @@
 #include "lib/fd.h"
 #include "lib/log.h"
 #include "lib/packet.h"
-#include "supervisor/priv.h"
+#include "supervisor/priv_impl.h"
 #include "supervisor/settings.h"
 #include <fcntl.h>
 

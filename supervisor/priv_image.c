@@ -10,7 +10,7 @@
  */
 #include "lib/err.h"
 #include "lib/fd.h"
-#include "supervisor/priv.h"
+#include "supervisor/priv_impl.h"
 #include "zygote/zygote.h"
 #include <fcntl.h>
 #include <limits.h>

@@ -12,7 +12,7 @@
 #include "lib/err.h"
 #include "lib/fd.h"
 #include "lib/log.h"
-#include "supervisor/priv.h"
+#include "supervisor/priv_impl.h"
 #include "supervisor/settings.h"
 #include <fcntl.h>
 #include <sys/mman.h>

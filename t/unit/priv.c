@@ -3,12 +3,12 @@
  * verb or phase, or with a name that is none, ends it and the service; what is well-formed but
  * wrong is refused and counted. priv runs here without any right, a zygote or a cgroup.
  */
-#include "supervisor/priv.h"
 #include "lib/fd.h"
 #include "lib/log.h"
 #include "lib/packet.h"
 #include "lib/tap.h"
 #include "policy/policy.h"
+#include "supervisor/priv_impl.h"
 #include "supervisor/settings.h"
 #include <fcntl.h>
 #include <poll.h>
