@@ -369,11 +369,22 @@ static int fill(struct cgroup *cg, size_t tree, int dir, const struct policy_gro
         /* v2's memory.peak can be reset from Linux 6.12 on; one that cannot is no run's figure. */
         counters[files[i].counter] = SYS(openat(dir, name, files[i].flags | O_CLOEXEC));
     }
+    if (counters[CGROUP_PEAK] >= 0 && cg->kind[tree] & POLICY_CGROUP_MEMORY)
+        (void)!SYS(pwrite(counters[CGROUP_PEAK], "0", 1, 0)); /* it may have been kept */
     *ret_procs = openat(dir, join_file(cg), O_WRONLY | O_CLOEXEC);
     return *ret_procs < 0 ? err_sys(err, "cgroup: open %s", join_file(cg)) : 0;
 }
 
-int cgroup_make(struct cgroup *cg, uint32_t slot, const struct policy_group *limits,
+/* What an end has left there, if it could not be removed, was another tenant's. */
+static int make_new(int runs_fd, const char *name)
+{
+    int r = SYS(mkdirat(runs_fd, name, 0755));
+    return r < 0 && errno == EEXIST && remove_tree(runs_fd, name) == 0
+               ? SYS(mkdirat(runs_fd, name, 0755))
+               : r;
+}
+
+int cgroup_make(struct cgroup *cg, uint32_t slot, bool kept, const struct policy_group *limits,
                 int procs[CGROUP_TREES_MAX], int counters[CGROUP_COUNTERS], struct err *err)
 {
     char name[16];
@@ -383,13 +394,12 @@ int cgroup_make(struct cgroup *cg, uint32_t slot, const struct policy_group *lim
         procs[i] = -1;
     for (size_t i = 0; i < CGROUP_COUNTERS; i++)
         counters[i] = -1;
+    /* Lowering a limit to what is there makes the kernel drop it, while all wait for priv. */
+    if (kept && cgroup_holds_more(cg, slot, limits->memory_bytes / 2))
+        kept = false;
     for (size_t i = 0; r == 0 && i < cg->trees; i++) {
         auto_close int dir = -1;
-        int made = SYS(mkdirat(cg->runs_fd[i], name, 0755));
-        if (made < 0 && errno == EEXIST && remove_tree(cg->runs_fd[i], name) == 0)
-            made =
-                SYS(mkdirat(cg->runs_fd[i], name, 0755)); /* its counters were another tenant's */
-        if (made < 0)
+        if (!kept && make_new(cg->runs_fd[i], name) < 0)
             r = err_sys(err, "make cgroup %s/runs/%s", cg->key, name);
         else if ((dir = open_dir_at(cg->runs_fd[i], name)) < 0)
             r = err_sys(err, "open cgroup %s/runs/%s", cg->key, name);
@@ -505,6 +515,18 @@ uint32_t cgroup_find_broken(struct cgroup *cg, uint32_t slot, const struct polic
                 broken |= kinds[k];
     }
     return broken;
+}
+
+bool cgroup_may_stay(struct cgroup *cg, uint32_t slot, uint64_t bytes)
+{
+    char name[16], text[64];
+    (void)snprintf(name, sizeof name, "s%u", slot);
+    for (size_t i = 0; i < cg->trees; i++) {
+        auto_close int dir = open_dir_at(cg->runs_fd[i], name);
+        if (dir < 0 || !read_line_at(dir, join_file(cg), text, sizeof text) || *text)
+            return false;
+    }
+    return !cgroup_holds_more(cg, slot, bytes);
 }
 
 int cgroup_remove_unused(struct cgroup *cg, uint32_t slot)

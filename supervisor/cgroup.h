@@ -43,9 +43,10 @@ int cgroup_start(struct cgroup *cg, const char *key, uint32_t need, struct err *
 uint64_t cgroup_machine_pids(void);
 /* The most that all slots may take together. <0: a limit that is needed could not be set. */
 int cgroup_bound(struct cgroup *cg, uint64_t memory_bytes, uint64_t pids_max, struct err *err);
-/* Makes s<slot> with these limits. procs[trees]: cgroup.procs for the child;
- * counters[CGROUP_COUNTERS]: -1 where there is none. All become the caller's. */
-int cgroup_make(struct cgroup *cg, uint32_t slot, const struct policy_group *limits,
+/* Makes s<slot> with these limits, or takes the one that was `kept`. procs[trees]: cgroup.procs for
+ * the child; counters[CGROUP_COUNTERS]: -1 where there is none, and of one that was kept they go on
+ * from where they were, but for the peak. All become the caller's. */
+int cgroup_make(struct cgroup *cg, uint32_t slot, bool kept, const struct policy_group *limits,
                 int procs[CGROUP_TREES_MAX], int counters[CGROUP_COUNTERS], struct err *err);
 /* Gives s<slot> other limits. 0; -EBUSY: it holds more memory than that, what was stays in force;
  * other <0: some of them may be in force. */
@@ -64,5 +65,8 @@ int cgroup_remove(struct cgroup *cg, uint32_t slot);
 /* The same where it takes no time: nothing lives there and no page cache is to be dropped. Else
  * -EBUSY, and some of its trees may be gone. */
 int cgroup_remove_unused(struct cgroup *cg, uint32_t slot);
+/* May s<slot> stay for the slot's next zygote? Nobody lives there, and it holds no more memory than
+ * that: page cache, since nothing else outlives its processes and mounts. */
+bool cgroup_may_stay(struct cgroup *cg, uint32_t slot, uint64_t bytes);
 /* Removes everything below and including the base; tries for up to wait_ms. */
 void cgroup_stop(struct cgroup *cg, unsigned wait_ms);

@@ -66,6 +66,8 @@ struct slot {
     uint32_t home_cpu; /* where it lives while there is room; ZYG_ANY_CPU: not chosen yet */
     int counters[PRIV_COUNTERS];
     uint64_t oom_seen, pids_seen, rx_seen, tx_seen; /* counters as they were before the run */
+    uint64_t left_over; /* page cache in its cgroup, from tenants before this one */
+    bool kept;          /* FREE: its cgroups are there */
     uint64_t cpu_seen_ns;
     struct loop_timer cpu_limit;          /* when the run can have used up its processor time */
     struct loop_timer timer;              /* the state's deadline */
@@ -517,6 +519,8 @@ void run_advance(struct run *run, struct proto_result *result, bool has_outputs)
 /* ---- engine_facts.c: what a run did ------------------------------------------------------------
  */
 
+/* Its counters have come: how they stand now is none of its runs'. */
+void slot_begin_counters(struct slot *s);
 /* From now on its processor time counts, and ends it when it has used up its own. */
 void run_watch_cpu(struct run *run, struct slot *s);
 void slot_on_cpu_limit(struct loop_timer *t);

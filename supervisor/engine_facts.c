@@ -154,6 +154,23 @@ static void reset_counters(struct slot *s, const struct zyg_report *report, uint
         s->pids_seen = read_counter(s->counters[CGROUP_PIDS], "max ");
 }
 
+void slot_begin_counters(struct slot *s)
+{
+    s->left_over = read_counter(s->counters[CGROUP_PEAK], "");
+    s->oom_seen = read_counter(s->counters[CGROUP_OOM], "oom_kill ");
+    s->pids_seen = read_counter(s->counters[CGROUP_PIDS], "max ");
+    s->rx_seen = s->tx_seen = 0;
+}
+
+/* Near the limit what was left over has given way. */
+static uint64_t find_memory_kb(const struct slot *s, const struct zyg_report *report, uint64_t peak)
+{
+    if (peak == 0)
+        return report->max_rss_kb;
+    bool is_near = peak >= s->group.memory_bytes - s->group.memory_bytes / 8;
+    return (peak - (is_near || peak < s->left_over ? 0 : s->left_over)) / 1024;
+}
+
 /* Bytes of the namespace's link since it was asked last. 0 without one. */
 static uint64_t take_bytes(const struct slot *s, enum priv_counter which, uint64_t *seen)
 {
@@ -289,7 +306,7 @@ void run_finish(struct run *run, struct slot *s, const struct zyg_report *report
     result.queue_us = run->queue_us;
     result.wall_us = report->wall_ns / 1000;
     result.cpu_us = find_cpu_ns(s, report) / 1000;
-    result.max_rss_kb = peak ? peak / 1024 : report->max_rss_kb;
+    result.max_rss_kb = find_memory_kb(s, report, peak);
     result.output_bytes_max = run->output_bytes_max;
     note_limits(&result, run, s);
     take_denied(&result, report);

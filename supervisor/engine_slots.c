@@ -381,7 +381,10 @@ static void act_forget(struct slot *s, struct event *ev)
         fd_close(&s->counters[i]);
     s->ns = NULL;
     s->spare_came = s->reply_came = s->hung_up = false;
-    TAILQ_INSERT_TAIL(&e->free, s, in_list);
+    if (s->kept)
+        TAILQ_INSERT_HEAD(&e->free, s, in_list);
+    else
+        TAILQ_INSERT_TAIL(&e->free, s, in_list);
     if (!ns || !ns->parent) {
         e->dying_count--;
         e->bound_count -= ns != NULL;
@@ -517,7 +520,7 @@ static void on_started(struct slot *s, const struct priv_reply *reply, int *fds,
     for (uint32_t i = 0; i < PRIV_COUNTERS; i++)
         if (reply->detail & (1u << i))
             s->counters[i] = fd_take(&fds[n++]);
-    s->oom_seen = s->pids_seen = s->rx_seen = s->tx_seen = 0;
+    slot_begin_counters(s);
     s->engine->zygote_execs = reply->detail & PRIV_ZYGOTE_EXECS;
     s->reply_came = true;
     if (s->hung_up)
@@ -559,6 +562,7 @@ void slot_on_priv_reply(struct engine *e, const struct priv_reply *reply, int *f
     struct slot *s = &e->slots[reply->slot];
     struct event ev = {.what = EV_BROKEN, .text = reply->text, .fd = -1};
     if (reply->verb == PRIV_END_ZYGOTE) {
+        s->kept = reply->detail;
         step(s, &(struct event){.what = EV_ENDED, .fd = -1});
     } else if (s->state == SLOT_DYING || s->state == SLOT_FREE) {
         return; /* overtaken by its end; the caller closes the descriptors */

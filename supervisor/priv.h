@@ -15,7 +15,8 @@ enum priv_verb {
     PRIV_ATTACH_VOLUME,  /* slot, ns_id: creates the volume if absent. Reply: + a detached mount */
     PRIV_LIMIT_ZYGOTE,   /* slot, policy, memory_bytes, pids_max: its cgroup gets that policy's
                             limits, or less where less is asked. Reply: error EBUSY: it holds more */
-    PRIV_END_ZYGOTE,     /* slot: kill, reap, remove its cgroups */
+    PRIV_END_ZYGOTE,     /* slot: kill, reap, remove its cgroups. Reply: detail 1 = those are kept,
+                            for the slot's next zygote */
     PRIV_DISCARD_VOLUME, /* slot is a cookie; ns_id. Reply: detail 1 = there was none */
     PRIV_START_FRONTEND, /* + 1..PACKET_FDS_MAX engine connections */
     PRIV_BEGIN_DRAIN,    /* said after PRIV_DRAIN: no frontend will be started any more */

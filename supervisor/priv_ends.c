@@ -2,8 +2,15 @@
 /* supervisor/priv_ends - the end of a zygote, until nothing of it is left.
  *
  * In priv. Who is to end is killed by pidfd; when it has been reaped, and its companions with it,
- * its cgroups are removed and the slot can be had again: only then is END_ZYGOTE answered. Cgroups
- * that hold nobody's pages go at once; a forked copy of priv waits for the others, one at a time.
+ * its cgroups are empty and the slot can be had again: only then is END_ZYGOTE answered.
+ *
+ * Mostly the cgroups stay for the slot's next zygote. Making and removing them is a good part of
+ * what a zygote costs, and worse: page cache is charged to who reads first, so whoever removes a
+ * cgroup drops the interpreter that the next tenant's run is about to read, which is then charged
+ * to that one and dropped again. A few are kept, and of those that had a volume only such as hold
+ * next to nothing: what they hold counts as their next tenant's until the kernel wants it back.
+ * Of the others, those that hold nobody's pages go at once; a forked copy of priv waits for the
+ * rest, one at a time.
  */
 #include "lib/err.h"
 #include "lib/fd.h"
@@ -14,7 +21,10 @@
 #include <signal.h>
 #include <sys/syscall.h>
 
-#define REMOVE_TRIES 400 /* x 5 ms: a cgroup is busy until its last zombie is reaped */
+#define REMOVE_TRIES 400            /* x 5 ms: a cgroup is busy until its last zombie is reaped */
+#define KEPT_MAX 64u                /* an empty one costs the kernel about 100 KiB */
+#define KEPT_BYTES_MAX (128u << 20) /* of the image's files: they are everybody's */
+#define KEPT_VOLUME_BYTES_MAX (4u << 20) /* with those of a volume, which nobody reads now */
 
 /* Has one of those that are being removed had a volume, and perhaps pages that are not written yet?
  */
@@ -27,23 +37,32 @@ static bool removes_a_volume(const struct priv *p)
 }
 
 /* One whose start failed is ended here before the engine asks: that is answered when it does. */
-static void on_removed(struct priv *p, uint32_t slot)
+static void on_removed(struct priv *p, uint32_t slot, bool kept)
 {
     bool asked = p->slots[slot].end_asked;
     vol_drop_blank(p->root_fd, p->slots[slot].blank);
-    p->slots[slot] = (struct priv_slot){.pidfd = -1, .userns = -1};
+    p->slots[slot] = (struct priv_slot){.pidfd = -1, .userns = -1, .kept = kept};
+    p->kept_count += kept;
     if (asked)
-        priv_tell(p, &(struct priv_reply){.verb = PRIV_END_ZYGOTE, .slot = slot}, NULL, 0);
+        priv_tell(p, &(struct priv_reply){.verb = PRIV_END_ZYGOTE, .slot = slot, .detail = kept},
+                  NULL, 0);
 }
 
-/* One that had no volume mostly leaves cgroups that can go at once. */
-static bool remove_at_once(struct priv *p, uint32_t slot)
+bool priv_take_kept(struct priv *p, uint32_t slot)
+{
+    bool kept = p->slots[slot].kept;
+    p->slots[slot].kept = false;
+    p->kept_count -= kept;
+    return kept;
+}
+
+static bool may_stay(struct priv *p, uint32_t slot)
 {
     const struct priv_slot *s = &p->slots[slot];
-    if (*s->ns_id || s->blank || s->limiter || cgroup_remove_unused(&p->cg, slot) < 0)
-        return false;
-    on_removed(p, slot);
-    return true;
+    bool had_volume = *s->ns_id || s->blank;
+    uint64_t half = s->group.memory_bytes / 2;
+    uint64_t max = had_volume ? KEPT_VOLUME_BYTES_MAX : KEPT_BYTES_MAX;
+    return p->kept_count < KEPT_MAX && cgroup_may_stay(&p->cg, slot, max < half ? max : half);
 }
 
 /* Its uids are theirs, so the next tenant of this slot waits for them, too. */
@@ -53,6 +72,19 @@ static bool has_companions(const struct priv *p, uint32_t slot)
         if (p->slots[i].used && p->slots[i].joined == slot + 1)
             return true;
     return false;
+}
+
+/* True: nobody needs to be waited for. */
+static bool free_at_once(struct priv *p, uint32_t slot)
+{
+    const struct priv_slot *s = &p->slots[slot];
+    if (s->limiter || has_companions(p, slot))
+        return false;
+    bool kept = may_stay(p, slot);
+    if (!kept && (*s->ns_id || s->blank || cgroup_remove_unused(&p->cg, slot) < 0))
+        return false;
+    on_removed(p, slot, kept);
+    return true;
 }
 
 /* A copy of priv removes the cgroups of all slots that are ready for it; one copy at a time. */
@@ -101,7 +133,7 @@ void priv_on_remover_done(struct priv *p, int status)
         LOG(WARN, "cgroups_left", F_I64("status", status));
     for (uint32_t i = 0; i < p->slot_count; i++)
         if (p->slots[i].removing)
-            on_removed(p, i);
+            on_removed(p, i, false);
     priv_start_remover(p);
 }
 
@@ -152,7 +184,7 @@ void priv_on_zygote_gone(struct priv *p, pid_t pid, int status)
         if (p->net && s->net < NET_POLICIES_MAX)
             priv_net_detach(p, i);
         bool waited_for = s->joined; /* by its zygote's slot */
-        if (s->ending && (p->going_down || !remove_at_once(p, i) || waited_for))
+        if (s->ending && (p->going_down || !free_at_once(p, i) || waited_for))
             priv_start_remover(p);
         return;
     }

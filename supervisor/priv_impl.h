@@ -23,6 +23,7 @@ struct priv_slot {
     uint32_t net;              /* number in priv.net, NET_POLICIES_MAX: none */
     unsigned blank;            /* the volume of a probe; 0: it is none */
     bool used, ending, end_asked, removing;
+    bool kept; /* free, and its cgroups are there */
 };
 
 struct priv {
@@ -60,7 +61,7 @@ struct priv {
     uint64_t down_by_ns; /* once draining: when patience ends; 0: no */
     struct cgroup cg;
     struct priv_slot *slots;
-    uint32_t slot_count;
+    uint32_t slot_count, kept_count;
 };
 
 /* A request with its descriptors; what a verb wants to keep it takes with fd_take. */
@@ -106,6 +107,8 @@ void priv_on_limiter_done(struct priv *p, uint32_t slot, int status);
 priv_do priv_end_zygote;
 /* Kills the slot's zygote and its companions; what is left of them goes when they are reaped. */
 void priv_begin_end(struct priv *p, uint32_t slot);
+/* Are the cgroups of an earlier zygote there for the slot's next one? From here on they are its. */
+bool priv_take_kept(struct priv *p, uint32_t slot);
 /* This child, none of the others, has ended: a zygote or a limiter. */
 void priv_on_zygote_gone(struct priv *p, pid_t pid, int status);
 /* Removes the cgroups of all that are ready for it, unless a child is at it. */

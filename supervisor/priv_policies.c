@@ -35,7 +35,7 @@ static int load(const struct settings *set, struct policy_set *ret, struct err *
                    .nofile = set->nofile,
                    .fsize_bytes = set->fsize_bytes,
                    .stack_bytes = set->stack_bytes,
-                   .nproc = set->pids_max,
+                   .nproc = set->pids_max + 1, /* the cgroup, which counts, is to be met first */
                    .tmp_bytes = set->tmp_bytes}};
     struct settings_network net;
     const char *name;

@@ -147,7 +147,8 @@ int priv_start_zygote(struct priv *p, struct priv_call *call, struct priv_answer
     if (p->primordial_sock < 0)
         r = priv_start_primordial(p, err);
     if (r == 0)
-        r = cgroup_make(&p->cg, slot, &plan->limits.group, procs, counters, err);
+        r = cgroup_make(&p->cg, slot, priv_take_kept(p, slot), &plan->limits.group, procs, counters,
+                        err);
     if (r < 0)
         return r;
     counters[PRIV_NET_RX] = counters[PRIV_NET_TX] = -1;

@@ -60,7 +60,7 @@ sub refused {
 }
 
 subtest 'each namespace has the policy of its first match' => sub {
-    is($brood->sh(plain => 'ulimit -n; ulimit -u; echo ${WHO-none}')->{stdout}, "1024\n256\nnone\n", 'default');
+    is($brood->sh(plain => 'ulimit -n; ulimit -u; echo ${WHO-none}')->{stdout}, "1024\n257\nnone\n", 'default');
     is($brood->sh('t-1' => 'echo $WHO,$HOME_OF')->{stdout}, "tight,a b\n", 'variables of a policy');
     is($brood->sh('t-1' => 'echo $WHO', env => {WHO => 'me'})->{stdout}, "me\n", "a request's own are stronger");
     my $r = $brood->sh('t-1' => 'perl -e "print q(x) x 5000"');

@@ -19,7 +19,7 @@ static const struct policy_base base = {
         .nofile = 1024,
         .fsize_bytes = 1024 * MIB,
         .stack_bytes = 8 * MIB,
-        .nproc = 256,
+        .nproc = 257,
         .tmp_bytes = 64 * MIB}};
 
 static int load_into(struct policy_set *to, const char *text)
