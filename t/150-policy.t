@@ -163,7 +163,7 @@ subtest 'reload' => sub {
     my $zygote = $brood->zygote_of('plain');
     $text =~ s/default: \{memory_mb: 256, pids: 64\}/default: {memory_mb: 256, pids: 24}/;
     spew($policy, $text);
-    kill HUP => $brood->{pid};
+    $brood->signal('HUP');
     ok($brood->wait_log(qr/"event":"policies".*"generation":2/), 'a new limit is taken');
     is($brood->sh(plain => $too_many)->{reason}, 'pids', '... by the next run');
     is($brood->zygote_of('plain'), $zygote, '... of the same zygote');
@@ -175,7 +175,7 @@ subtest 'reload' => sub {
     $text =~ s/, may_ask: \[slim\]//;
     $text =~ s/tight, slim, models/tight, models/;
     spew($policy, $text);
-    kill HUP => $brood->{pid};
+    $brood->signal('HUP');
     ok($brood->wait_log(qr/"event":"policies".*"generation":3/), 'what needs another zygote');
     let_go('begun');
     is($brood->result($busy)->{stdout}, "1024\nbusy\n", 'a run under way keeps what it has');
@@ -184,11 +184,11 @@ subtest 'reload' => sub {
     is($brood->sh('new-1' => 'ulimit -n')->{stdout}, "99\n", 'so have new namespaces');
     refused('policy', qr/may not ask/, namespace_id => 'ci-9', policy => 'slim');
     spew($policy, "policies:\n  default: {memory_mb: 256}\n  broken: {memory: 5}\n");
-    kill HUP => $brood->{pid};
+    $brood->signal('HUP');
     ok($brood->wait_log(qr/"event":"policies_kept".*policy\.yaml:3: policies\.broken\.memory: unknown/), 'a bad file is named');
     is($brood->sh('new-2' => 'ulimit -n')->{stdout}, "99\n", '... and changes nothing');
     unlink $policy;
-    kill HUP => $brood->{pid};
+    $brood->signal('HUP');
     ok($brood->wait_log(qr/"event":"policies_kept".*policy file/), 'so is one that is gone');
     spew($policy, "policies:\n  default: {memory_mb: 256}\n");
     my $last = $brood->post('o-1' => until_let_go('under_way') . 'echo ended', timeout => 20);
@@ -197,7 +197,7 @@ subtest 'reload' => sub {
     $brood->wait_file('before_it');
     my $gone = $brood->post('ci-8' => 'echo never', policy => 'models');
     ok(until_true(5, sub { qx($cli stats --socket $brood->{socket}) =~ /^queued +1$/m }), 'one waits behind another');
-    kill HUP => $brood->{pid};
+    $brood->signal('HUP');
     ok($brood->wait_log(qr/"event":"policies","count":1,/), 'all policies but one are gone');
     let_go($_) for 'under_way', 'before_it';
     is($brood->result($last)->{stdout}, "ended\n", 'a run under one that is gone ends as it began');
@@ -205,7 +205,7 @@ subtest 'reload' => sub {
     is($brood->result($busy2)->{exit_code}, 0, '... and the one before it ends');
     refused('policy', qr/may not ask/, namespace_id => 'ci-9', policy => 'models');
     spew($policy, $text);
-    kill HUP => $brood->{pid} for 1 .. 30;
+    $brood->signal('HUP') for 1 .. 30;
     ok($brood->wait_log(qr/"event":"policies".*"generation":5/), '30 signals at once');
     is($brood->sh($_ => 'echo ok')->{stdout}, "ok\n", "$_ works") for 'plain', 't-1', 'm-1', 'ci-1', 'new-3';
     is(scalar(grep { ($_->{event} // '') eq 'primordial_died' } $brood->log_lines), 0, 'no primordial was lost, they were replaced');

@@ -44,7 +44,7 @@ sub reload {
     my $count = sub { scalar grep { ($_->{event} // '') eq $event } $brood->log_lines };
     my $before = $count->();
     spew("$brood->{dir}/keys.yaml", $text);
-    kill HUP => $brood->{pid};
+    $brood->signal('HUP');
     return until_true(10, sub { $count->() > $before });
 }
 
@@ -290,7 +290,7 @@ subtest 'reload' => sub {
     unlink "$brood->{dir}/keys.yaml";
     my $kept = sub { scalar grep { ($_->{event} // '') eq 'keys_kept' } $brood->log_lines };
     my $before = $kept->();
-    kill HUP => $brood->{pid};
+    $brood->signal('HUP');
     ok(until_true(10, sub { $kept->() > $before }), 'so is a file that is gone');
     is(status_of($brood, $new, 'n'), 200, 'and the old keys stay');
     kill KILL => $brood->pids('frontend');
@@ -302,7 +302,7 @@ subtest 'reload' => sub {
     my @entries = map { [key("many-$_")] } 1 .. 200;
     ok(reload($brood, "keys:\n" . join('', map { $_->[1] } @entries), 'keys'), 'many keys');
     is(status_of($brood, $entries[-1][0], 'n'), 200, 'the last of them works');
-    kill HUP => $brood->{pid} for 1 .. 50;
+    $brood->signal('HUP') for 1 .. 50;
     is(status_of($brood, $entries[0][0], 'n'), 200, 'fifty reloads at once do no harm');
     keeps_secrets($brood);
 };
@@ -317,7 +317,7 @@ subtest 'API_KEYS' => sub {
     is((as($brood, $x, 'a'))[2]{'ratelimit-limit'}, 2, 'the burst');
     is(status_of($brood, "$x:xavier", 'a'), 401, 'a token is what stands before the colon');
     is(status_of($brood, $z, 'a'), 401, 'no other');
-    kill HUP => $brood->{pid};
+    $brood->signal('HUP');
     ok($brood->wait_log(qr/"event":"reloaded"/) && until_true(5, sub { status_of($brood, $y, 'a') == 200 }), 'they stay over a reload');
     ok(until_true(5, sub { 2 <= grep { ($_->{event} // '') eq 'keys' } $brood->log_lines }), 'which reads the keys again');
     is(status_of($brood, $y, 'a', 'env | grep -c API_KEYS; cat /proc/*/environ 2>/dev/null | grep -c sixteen; true'), 200, 'a run looks for them');
@@ -385,7 +385,7 @@ subtest 'brood key' => sub {
     is_deeply([grep { !m{/(?:keys\.yaml|err|out\d+)$} } glob "$dir/*"], [], 'and nothing beside it');
     ($status, undef, $said) = $run->("revoke tool n1 n20 --file $dir/keys.yaml");
     is($status, 0, 'three are revoked') or diag($said);
-    kill HUP => $brood->{pid};
+    $brood->signal('HUP');
     ok(until_true(5, sub { status_of($brood, $token, 'tool-1') == 401 }), 'after SIGHUP it opens nothing');
     chomp(my $n7 = slurp("$dir/out7"));
     push @tokens, $n7;

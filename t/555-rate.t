@@ -84,7 +84,7 @@ subtest 'refill' => sub {
 
 subtest 'a reload refills nothing' => sub {
     spew("$dir/keys.yaml", keys_file() =~ s/burst: 5/burst: 6/r);
-    kill HUP => $brood->{pid};
+    $brood->signal('HUP');
     ok($brood->wait_log(qr/"event":"keys".*"generation":2/), 'reloaded');
     my ($good) = burst(slow => 20, 2);
     is($good, 0, 'an empty bucket stays empty');

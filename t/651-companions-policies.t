@@ -51,7 +51,7 @@ sub reload_to {
     my ($text) = @_;
     my $count = () = (slurp($brood->{log}) // '') =~ /"event":"policy_proven"/g;
     spew("$dir/policy.yaml", $text);
-    kill HUP => $brood->{pid};
+    $brood->signal('HUP');
     return until_true(10, sub { (() = slurp($brood->{log}) =~ /"event":"policy_proven"/g) > $count });
 }
 $term = $wire->send(ns => 'alice', terminal => 't', cmd => 'touch again; while [ ! -e reloaded ]; do sleep 0.02; done; ulimit -n');

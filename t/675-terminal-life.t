@@ -107,7 +107,7 @@ subtest 'the service stops' => sub {
     $t[0]->type("trap '' HUP TERM INT; cat\r");
     $t[1]->type("yes\r");
     $t[1]->step(5) for 1 .. 20;
-    kill TERM => $brood->{pid};
+    $brood->signal('TERM');
     is($_->ended(10), 1001, 'its clients are told: going away') for @t[1, 0, 2];
     ok($brood->wait_exit(15) && $brood->{status} == 0, 'and it stops cleanly');
 };

@@ -47,7 +47,7 @@ cmp_ok(time - $began, '<', 10, 'without waiting for one of the others to end');
 flood(4000);
 ok($brood->wait_log(qr/too many runs of this key/), 'some of 4,000 more of ann are refused');
 is(run('bob'), "200 hi\n", 'none of bob');
-kill KILL => $brood->{pid};
+$brood->signal('KILL');
 ok($brood->wait_exit(10), 'enough');
 
 # Each of them may have `limits.pids` processes, and the machine has no more than kernel.pid_max.

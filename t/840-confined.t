@@ -98,7 +98,7 @@ $brood->sh(alice => 'true') for 1 .. 20;
 is_deeply([grep { /^priv_(?:attach|discard)/ && stats()->{$_} != $before->{$_} } sort keys %$before], ['priv_attach_volume_total'], 'warm runs ask nothing of root');
 
 # What it could not do without: reload, statistics after it, stop.
-kill HUP => $brood->{pid};
+$brood->signal('HUP');
 ok($brood->wait_log(qr/"event":"reloaded"/), 'a reload works');
 is($brood->sh(alice => 'echo hi')->{stdout}, "hi\n", 'and runs after it');
 $brood->stop;

@@ -208,7 +208,7 @@ subtest 'an optional layer' => sub {
 subtest 'killed in the middle' => sub {
     my $brood = Brood->start(ready => 0);
     ok($brood->wait_log(qr/"event":"primordial"/, 10), 'it has begun');
-    kill KILL => $brood->{pid};
+    $brood->signal('KILL');
     ok($brood->wait_exit(5), 'killed');
     $brood->restart;
     ok(until_true(5, sub { !grep { /^\.(?!lock)/ && !/^\.blank-$brood->{pid}-/ } $brood->entries }), 'the next start leaves nothing of it');

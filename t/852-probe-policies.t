@@ -109,7 +109,7 @@ subtest 'a reload' => sub {
     my $zygote = $brood->zygote_of('other');
 
     write_policies("  good: {nofile: 77}\n  bad: {fsize_mb: 3}\n", $namespaces);
-    kill HUP => $brood->{pid};
+    $brood->signal('HUP');
     ok($brood->wait_log(qr/"event":"policies".*"generation":2/), 'brings two new boxes');
     my @conns = map { $brood->post($_ => 'cat file; ulimit -n') } 'g-1', 'b-1', 'other';
     my ($good, $bad, $other) = map { $brood->result($_) } @conns;
@@ -130,14 +130,14 @@ subtest 'a reload' => sub {
     isnt($? >> 8, 0, '... and exits with an error');
 
     write_policies("  good: {nofile: 78}\n  bad: {}\n", $namespaces);
-    kill HUP => $brood->{pid};
+    $brood->signal('HUP');
     ok($brood->wait_log(qr/"event":"policies".*"generation":3/), 'another reload');
     is($brood->sh('b-1' => 'cat file')->{stdout}, "kept\n", '... and it is served, with its files');
     is($brood->sh('g-1' => 'ulimit -n')->{stdout}, "78\n", 'so is the other, anew');
     is(layer_of($brood->request(GET => '/v1/capabilities')->{json}, 'rlimits')->{state}, 'held', 'all holds again');
 
     write_policies("  good: {nofile: 79}\n", qq(  - {match: "g-*", policy: good}\n));
-    kill HUP => $brood->{pid} for 1 .. 20;
+    $brood->signal('HUP') for 1 .. 20;
     ok($brood->wait_log(qr/"event":"policies".*"generation":4/), 'reloads upon reloads');
     is($brood->sh('g-2' => 'ulimit -n')->{stdout}, "79\n", 'end well');
     ok(until_true(5, sub { !grep { /^\.(?!lock|blank-)/ } $brood->entries }), 'no volume of a probe is left');
@@ -160,7 +160,7 @@ for my $end (qw(CONT KILL)) {
             write_policies("  new: {nofile: " . ++$nofile . "}\n", $namespaces);
             my $proven = () = events($brood, 'policy_proven');
             my %old = map { $_ => 1 } $brood->pids('zygote');
-            kill HUP => $brood->{pid};
+            $brood->signal('HUP');
             last if $zygote = stop_next_child($brood, sub { my ($pid) = $_[0] =~ /^Pid:\s+(\d+)/m; is_zygote($_[0]) && !$old{$pid} }, sub { $proven < (() = events($brood, 'policy_proven')) });
         }
         ok($zygote, 'the zygote of the probe was caught') or return;

@@ -72,7 +72,7 @@ ok(is_denied($a, 'alice'), 'and limits');
 
 # ---- priv dies and the next start does not wait: its rules are not the ones that the old netd removes ----
 for my $i (1 .. 5) {
-    kill KILL => $a->{pid};
+    $a->signal('KILL');
     ok($a->wait_exit(10), "priv is killed ($i)");
     $a->_spawn;
     ok($a->wait_ready(20), 'and started at once');
@@ -80,7 +80,7 @@ for my $i (1 .. 5) {
 }
 
 # ---- priv alone dies: netd cleans up by itself ----
-kill KILL => $a->{pid};
+$a->signal('KILL');
 ok($a->wait_exit(10), 'priv is killed');
 ok(until_true(10, sub { $net->state eq $before }), 'netd removed everything, forwarding too') || diag $net->state;
 

@@ -40,7 +40,7 @@ unlike($brood->sh('db-1' => 'cat /etc/resolv.conf')->{stdout}, qr/nameserver/, '
 sub reload {
     my ($says) = @_;
     my $n = grep { ($_->{event} // '') =~ /^policies/ } $brood->log_lines;
-    kill HUP => $brood->{pid};
+    $brood->signal('HUP');
     my @lines;
     until_true(10, sub { @lines = grep { ($_->{event} // '') =~ /^policies/ } $brood->log_lines; @lines > $n });
     return $lines[-1];

@@ -31,7 +31,7 @@ subtest 'SIGTERM while something runs' => sub {
     $keep->put(Brood::Conn->request(GET => '/health')) && $keep->get(5);
     $brood->wait_file('alice-runs');
     my $begin = time;
-    kill TERM => $brood->{pid};
+    $brood->signal('TERM');
     ok($brood->wait_log(qr/"event":"stopping"/), 'it is stopping');
     ok(until_true(2, sub {
         my $late = $brood->connect or return 1;
@@ -73,7 +73,7 @@ subtest 'an idle service stops at once' => sub {
     cmp_ok(time - $begin, '<', 4, sprintf '%.2f s', time - $begin);
     is_nothing_left($brood, '30 namespaces');
     $brood = Brood->start;
-    kill INT => $brood->{pid};
+    $brood->signal('INT');
     ok($brood->wait_exit(10) && $brood->{status} == 0, 'SIGINT is the same');
     is_nothing_left($brood, 'after SIGINT');
 };
@@ -83,7 +83,7 @@ subtest 'a run that does not end' => sub {
     my $conn = $brood->post(alice => q{trap '' TERM; touch alice-runs; setsid sleep 60 & while :; do sleep 60; done}, timeout => 60);
     $brood->wait_file('alice-runs');
     my $begin = time;
-    kill TERM => $brood->{pid};
+    $brood->signal('TERM');
     ok($brood->wait_exit(10), 'the service ends');
     my $took = time - $begin;
     is($brood->{status}, 0, 'with exit status 0');
@@ -97,11 +97,11 @@ subtest 'a second SIGTERM' => sub {
     my $brood = Brood->start('runs-drain' => '30s');
     my $conn = $brood->post(alice => q{trap '' TERM; touch alice-runs; sleep 60; sleep 60}, timeout => 60);
     $brood->wait_file('alice-runs');
-    kill TERM => $brood->{pid};
+    $brood->signal('TERM');
     ok($brood->wait_log(qr/"event":"stopping"/), 'the first one is seen');
     ok(!$brood->wait_exit(0.5), 'and waits');
     my $begin = time;
-    kill TERM => $brood->{pid};
+    $brood->signal('TERM');
     ok($brood->wait_exit(10), 'the second one does not');
     cmp_ok(time - $begin, '<', 3, sprintf '%.1f s', time - $begin);
     is($brood->{status}, 0, 'exit status 0');
@@ -112,14 +112,14 @@ subtest 'SIGTERM during the start and in the middle of a storm' => sub {
     for my $ms (0, 10, 30, 60, 100) {
         my $brood = Brood->start(ready => 0);
         select undef, undef, undef, $ms / 1000; # not a synchronisation: any moment must do
-        kill TERM => $brood->{pid};
+        $brood->signal('TERM');
         ok($brood->wait_exit(10), "$ms ms after the start: it ends");
         ok(until_true(5, sub { !$brood->processes }), 'with everything') or diag(join ' ', map { $_->{role} } $brood->processes);
     }
     my $brood = Brood->start('namespaces-active-max' => 20);
     my @conns = map { $brood->post("storm-" . $_ % 40 => 'sleep 0.01; echo x >> log') } 1 .. 300;
     my @first = map { $brood->result($_) } splice @conns, 0, 50;
-    kill TERM => $brood->{pid};
+    $brood->signal('TERM');
     my @results = map { $brood->result($_, 20) } @conns;
     my @http = map { $_->{http} } @results;
     my %count;

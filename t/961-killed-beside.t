@@ -92,7 +92,7 @@ subtest 'a reload' => sub {
     for my $who (qw(compiler engine priv)) {
         unlink "$dir/policy.yaml";
         POSIX::mkfifo("$dir/policy.yaml", 0644); # who reads it waits
-        kill HUP => $brood->{pid};
+        $brood->signal('HUP');
         my $compiler;
         until_true(IN_TIME, sub { ($compiler) = grep { $_ != $brood->{pid} } $brood->pids('priv') });
         ok($compiler, "$who: the compiler reads") or next;
@@ -103,7 +103,7 @@ subtest 'a reload' => sub {
             ok($brood->wait_log(qr/"event":"policies_kept".*died/), "$who: the old ones are kept, and the log says why");
             is($brood->sh(base => 'cat note.txt')->{stdout}, "kept\n", "$who: everything works");
             my $was = $generations->();
-            kill HUP => $brood->{pid};
+            $brood->signal('HUP');
             ok(until_true(IN_TIME, sub { $generations->() > $was }), "$who: the next reload is a new one");
             is($brood->sh(new => 'echo hi')->{stdout}, "hi\n", "$who: a new namespace works");
             next;
@@ -166,7 +166,7 @@ subtest 'the drain' => sub {
         my $brood = start_one();
         $brood->sh(base => 'echo kept > note.txt');
         my $held = hold_busy($brood, 'drained');
-        kill TERM => $brood->{pid};
+        $brood->signal('TERM');
         ok($brood->wait_log(qr/"event":"stopping"/) && until_true(IN_TIME, sub { !%{stats($brood)} }), "$who: it is stopping, and listens to nobody new");
         my ($pid) = victim($brood, $held, $who);
         kill_now($pid);

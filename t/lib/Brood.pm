@@ -160,6 +160,12 @@ sub wait_exit {
     return until_true($timeout, sub { $self->exited });
 }
 
+# Sends a signal to the supervisor; false when that has ended: nobody is to signal process 0, which is the test and all around it.
+sub signal {
+    my ($self, $name) = @_;
+    return $self->{pid} ? kill $name => $self->{pid} : 0;
+}
+
 # SIGTERM, then it must be gone in time with exit status 0. One test.
 sub stop {
     my ($self, $timeout) = @_;

@@ -206,7 +206,7 @@ sub reload {
     my @events = ('reloaded', 'policies', 'reload_failed|engine_stuck|policies_kept');
     my @was = $count->(@events);
     spew($self->{policies}, $text // sprintf "policies:\n  default: {memory_mb: %d}\n", 256 + ++$self->{reloads} % 2);
-    kill HUP => $brood->{pid};
+    $brood->signal('HUP');
     my $done = 0;
     until_true(2, sub {
         my @now = $count->(@events);
@@ -356,7 +356,7 @@ sub live {
         my $r = $self->says(base => 'echo hi', "hi\n");
         push @wrong, "the first run: $r $self->{said}" if $r ne '1' && !($fired && $r eq '0');
         $self->arm($role, $n, $place) if $when eq 'stop';
-        kill TERM => $brood->{pid};
+        $brood->signal('TERM');
         $brood->wait_exit(12) or push @wrong, 'it does not end';
     }
     if ($when eq 'stop') {
