@@ -283,24 +283,12 @@ int engine_confine(struct err *err);
 /* ---- engine_slots.c: zygotes -------------------------------------------------------------------
  */
 
-void slots_init(struct engine *e);
-/* Starts zygotes until the pool and the waiting namespaces have what they want, as far as allowed.
- */
-void slots_refill(struct engine *e);
-/* The same after a pause, because somebody is being served now. */
-void slots_refill_later(struct engine *e);
-/* A spare of the kind that this policy needs; NULL: there is none. */
-struct slot *slots_find_spare(const struct engine *e, uint32_t policy);
 /* Gives a spare to the namespace: it will be READY or its runs will be told. */
 void slot_attach(struct slot *s, struct ns *ns);
 /* Sends the namespace's next run, if the slot is READY and there is one. */
 void slot_want_run(struct slot *s);
-/* Other policies are in force: spares made for what is no longer the default are ended. */
-void slots_on_policies(struct engine *e);
 /* Ends the zygote of a namespace without a run, for eviction and removal. */
 void slot_end(struct slot *s);
-/* Starts a zygote for this companion beside the one in `home`. False: there is no place for it. */
-bool slot_join(struct ns *companion, const struct slot *home, uint32_t policy);
 /* Ends a companion's zygote, whatever it does. Its runs are answered: as cancelled, or as failed
  * when it was not asked for. */
 void slot_abandon(struct slot *s, const char *text, bool cancelled);
@@ -308,8 +296,28 @@ void slot_abandon(struct slot *s, const char *text, bool cancelled);
 void slot_cancel_run(struct slot *s);
 /* To the processes of the run that is on. A zygote that does not listen misses it. */
 void slot_signal_run(struct slot *s, int signal);
-void slot_on_priv_reply(struct engine *e, const struct priv_reply *reply, int *fds, size_t nfds);
 const char *slot_state_name(enum slot_state state);
+
+/* ---- engine_slot_events.c: what is heard of them -----------------------------------------------
+ */
+
+void slots_init(struct engine *e);
+/* Starts a zygote for this companion beside the one in `home`. False: there is no place for it. */
+bool slot_join(struct ns *companion, const struct slot *home, uint32_t policy);
+void slot_on_priv_reply(struct engine *e, const struct priv_reply *reply, int *fds, size_t nfds);
+
+/* ---- engine_pool.c: the spares -----------------------------------------------------------------
+ */
+
+/* Starts zygotes until the pool and the waiting namespaces have what they want, as far as allowed.
+ */
+void slots_refill(struct engine *e);
+/* The same after a pause, because somebody is being served now. */
+void slots_refill_later(struct engine *e);
+/* A spare of the kind that this policy needs; NULL: there is none. */
+struct slot *slots_find_spare(const struct engine *e, uint32_t policy);
+/* Other policies are in force: spares made for what is no longer the default are ended. */
+void slots_on_policies(struct engine *e);
 
 /* ---- engine_fresh.c: namespaces for one request ------------------------------------------------
  */

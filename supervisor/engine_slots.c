@@ -4,51 +4,17 @@
  * A slot is FREE until priv is asked for a zygote; that becomes a spare, is given to a namespace,
  * and alternates between READY and BUSY until it is ended. Each state that waits has a deadline in
  * the slot's one timer; in READY it is when the standby is retired. Whatever is unexpected ends the
- * zygote: its volume survives, its namespace gets another.
+ * zygote: its volume survives, its namespace gets another. Where events come from:
+ * engine_slot_events.c; which zygotes there are to be: engine_pool.c.
  */
+#include "supervisor/engine_slots.h"
 #include "lib/clock.h"
-#include "lib/err.h"
 #include "lib/fd.h"
 #include "lib/log.h"
 #include "lib/packet.h"
-#include "supervisor/engine.h"
-#include <sys/socket.h>
-#include <unistd.h>
 
-#define STEP_MS 10000u        /* for each step of an activation, and for a standby to appear */
-#define REPORT_MS 1000u       /* beyond deadline and grace: the engine's second clock */
-#define CANCEL_MS 1000u       /* from ZYG_CANCEL to the report */
-#define STARTS_AT_ONCE 4u     /* zygotes on their way */
-#define OTHERS_AT_ONCE 3u     /* of them not for the pool, which is not to run dry meanwhile */
-#define REFILL_PAUSE_MS 10u   /* a pool is refilled after the requests that used it */
-#define START_BACKOFF_MS 100u /* doubled by each failure in a row */
-#define START_BACKOFF_MAX_MS 5000u
-
-enum slot_event {
-    EV_STARTED,
-    EV_ATTACHED,
-    EV_READY,
-    EV_LIMITED,
-    EV_DONE,
-    EV_BROKEN,
-    EV_OVERDUE,
-    EV_ABANDONED,
-    EV_ENDED,
-    SLOT_EVENTS
-};
-
-struct event {
-    enum slot_event what;
-    const struct zyg_report *report; /* DONE; BROKEN: NULL or what it said */
-    const char *text;                /* BROKEN, ABANDONED: why */
-    bool cancelled;                  /* ABANDONED: as somebody wished */
-    int fd;                          /* ATTACHED: the act takes it */
-};
-
-static const char it_died[] = "it died";
-static const char out_of_descriptors[] = "the engine is out of descriptors";
-
-static void step(struct slot *s, struct event *ev);
+#define REPORT_MS 1000u /* beyond deadline and grace: the engine's second clock */
+#define CANCEL_MS 1000u /* from ZYG_CANCEL to the report */
 
 static const char *const state_names[SLOT_STATES] = {
     "free",      "starting", "joining",  "spare", "attaching",
@@ -60,7 +26,7 @@ const char *slot_state_name(enum slot_state state)
     return state_names[state];
 }
 
-static void arm(struct slot *s, uint64_t ms)
+void slot_arm(struct slot *s, uint64_t ms)
 {
     if (!loop_timer_set(&s->engine->loop, &s->timer, clock_now_ns() + ms * CLOCK_NS_PER_MS))
         LOG(ERROR, "out_of_memory", F_STR("for", "timer"));
@@ -82,11 +48,6 @@ static void leave_starting(struct slot *s)
     s->engine->starting_count--;
 }
 
-static uint64_t default_box(const struct engine *e)
-{
-    return e->policies->plans[0].box;
-}
-
 static bool is_companions(const struct slot *s)
 {
     return s->ns && s->ns->parent;
@@ -99,7 +60,7 @@ static void arm_idle(struct slot *s)
     if (s->ns->companion == PROTO_COMPANION_SESSION || s->ns->is_ahead)
         loop_timer_cancel(&s->engine->loop, &s->timer);
     else
-        arm(s, s->engine->set.standby_idle_ms);
+        slot_arm(s, s->engine->set.standby_idle_ms);
 }
 
 /* Asks priv to end it. From here on nothing is heard of the zygote but priv's word. */
@@ -120,11 +81,20 @@ static void end_zygote(struct slot *s)
     engine_ask_priv(e, &req, NULL, 0);
 }
 
-static void end_spare(struct slot *s)
+void slot_end_spare(struct slot *s)
 {
     struct engine *e = s->engine;
     TAILQ_REMOVE(&e->spares, s, in_list);
     e->spare_count--;
+    s->state = SLOT_DYING;
+    end_zygote(s);
+}
+
+/* What was asked for belonged to policies that were replaced meanwhile: nobody's fault, again. */
+void slot_drop_stale(struct slot *s)
+{
+    if (s->state == SLOT_STARTING)
+        leave_starting(s);
     s->state = SLOT_DYING;
     end_zygote(s);
 }
@@ -144,8 +114,8 @@ static void act_offer(struct slot *s, struct event *ev)
     if (first)
         engine_on_first_spare(e);
     ns_serve_waiting(e);
-    if (s->state == SLOT_SPARE && s->box != default_box(e))
-        end_spare(s);
+    if (s->state == SLOT_SPARE && s->box != slots_default_box(e))
+        slot_end_spare(s);
     slots_refill(e);
 }
 
@@ -153,13 +123,9 @@ static void act_start_failed(struct slot *s, struct event *ev)
 {
     struct engine *e = s->engine;
     const char *text = ev->text ? ev->text : "a zygote did not start in time";
-    uint64_t backoff = START_BACKOFF_MS << (e->start_failures < 6 ? e->start_failures : 6);
     leave_starting(s);
-    e->start_failures++;
+    slots_back_off(e);
     e->total.activation_failures++;
-    e->no_start_before_ns =
-        clock_now_ns() +
-        (backoff < START_BACKOFF_MAX_MS ? backoff : START_BACKOFF_MAX_MS) * CLOCK_NS_PER_MS;
     LOG(ERROR, "zygote_start_failed", F_U64("slot", s->index), F_STR("error", text));
     end_zygote(s);
     ns_fail_waiting(e, text);
@@ -201,13 +167,14 @@ static bool send_run(struct slot *s)
         return false;
     if (run_send(run, s) < 0) {
         ns_put_back(run);
-        step(s, &(struct event){.what = EV_BROKEN, .text = "it does not take its run", .fd = -1});
+        slot_step(s,
+                  &(struct event){.what = EV_BROKEN, .text = "it does not take its run", .fd = -1});
         return false;
     }
     s->state = SLOT_BUSY;
     s->ns->running = run;
     s->engine->busy_count++;
-    arm(s, run_stage(run)->timeout_ms + s->engine->set.grace_ms + REPORT_MS);
+    slot_arm(s, run_stage(run)->timeout_ms + s->engine->set.grace_ms + REPORT_MS);
     return true;
 }
 
@@ -218,10 +185,11 @@ static void assign(struct slot *s, const struct zyg_order *order, int *volume)
     struct policy_group limits;
     int r = packet_send(s->ctl.fd, order, sizeof *order, volume, *volume >= 0);
     fd_close(volume);
-    arm(s, STEP_MS);
+    slot_arm(s, SLOT_STEP_MS);
     if (r < 0)
-        step(s, &(struct event){
-                    .what = EV_BROKEN, .text = "the zygote does not take its volume", .fd = -1});
+        slot_step(s, &(struct event){.what = EV_BROKEN,
+                                     .text = "the zygote does not take its volume",
+                                     .fd = -1});
     else if (next && !s->ns->removing && fits_box(s, next) && fits_limits(s, next, &limits) &&
              run_may_begin(next))
         (void)send_run(s);
@@ -293,7 +261,7 @@ static void act_retire_standby(struct slot *s, struct event *ev)
     (void)ev;
     set_standby(s, false);
     if (packet_send(s->run_fd, &retirement, sizeof retirement, NULL, 0) < 0)
-        step(s, &(struct event){.what = EV_BROKEN, .text = "it does not listen", .fd = -1});
+        slot_step(s, &(struct event){.what = EV_BROKEN, .text = "it does not listen", .fd = -1});
 }
 
 static void act_lose(struct slot *s, struct event *ev)
@@ -432,362 +400,23 @@ static const struct {
     [SLOT_DYING] = {[EV_ENDED] = {SLOT_FREE, act_forget}},
 };
 
-static void step(struct slot *s, struct event *ev)
+void slot_step(struct slot *s, struct event *ev)
 {
     enum slot_state was = s->state;
     if (!table[was][ev->what].act) {
         LOG(ERROR, "bug_slot_event", F_U64("slot", s->index), F_STR("state", slot_state_name(was)),
             F_U64("event", ev->what));
         if (table[was][EV_BROKEN].act && ev->what != EV_BROKEN)
-            step(s,
-                 &(struct event){.what = EV_BROKEN, .text = "it did what it should not", .fd = -1});
+            slot_step(s, &(struct event){
+                             .what = EV_BROKEN, .text = "it did what it should not", .fd = -1});
         return;
     }
     s->state = table[was][ev->what].next;
     table[was][ev->what].act(s, ev);
 }
 
-/* ---- what turns into events --------------------------------------------------------------------
- */
-
-static void on_report(struct slot *s, const struct zyg_report *report)
-{
-    struct event ev = {
-        .what = EV_BROKEN, .report = report, .text = "it speaks another language", .fd = -1};
-    char text[160];
-    switch (report->event) {
-    case ZYG_SPARE:
-        s->spare_came = true;
-        if (!s->reply_came)
-            return;
-        ev.what = EV_STARTED;
-        break;
-    case ZYG_READY:
-        ev.what = EV_READY;
-        break;
-    case ZYG_DONE:
-        if (s->state != SLOT_BUSY || report->run_id == s->ns->running->sent_id)
-            ev.what = EV_DONE;
-        break;
-    case ZYG_FAILED:
-        (void)snprintf(text, sizeof text, "%s: %s", zyg_step_name(report->step),
-                       strerror(report->step_errno));
-        ev.text = text;
-        break;
-    default:
-        break;
-    }
-    step(s, &ev);
-}
-
-static void on_ctl(struct loop_io *io, uint32_t events)
-{
-    struct slot *s = CONTAINER_OF(io, struct slot, ctl);
-    struct zyg_report report;
-    int fds[PACKET_FDS_MAX];
-    size_t nfds;
-    (void)events;
-    ssize_t n = packet_recv(io->fd, &report, sizeof report, fds, &nfds);
-    if (n == -EAGAIN)
-        return;
-    if (n == (ssize_t)sizeof report) {
-        on_report(s, &report);
-    } else if (n == 0 && (s->state == SLOT_STARTING || s->state == SLOT_JOINING) &&
-               !s->reply_came) {
-        s->hung_up = true; /* perhaps priv never started it: its word on that is on its way */
-        loop_io_del(&s->engine->loop, io);
-    } else {
-        step(s, &(struct event){
-                    .what = EV_BROKEN, .text = n == 0 ? it_died : "it broke off", .fd = -1});
-    }
-    for (size_t i = 0; n > 0 && i < nfds; i++)
-        fd_close(&fds[i]);
-}
-
-static void on_timer(struct loop_timer *t)
-{
-    step(CONTAINER_OF(t, struct slot, timer), &(struct event){.what = EV_OVERDUE, .fd = -1});
-}
-
-static void on_started(struct slot *s, const struct priv_reply *reply, int *fds, size_t nfds)
-{
-    size_t n = 0;
-    if ((size_t)__builtin_popcount(reply->detail & ((1u << PRIV_COUNTERS) - 1)) != nfds ||
-        engine_fds_are_short(s->engine, fds, nfds)) {
-        step(s, &(struct event){.what = EV_BROKEN, .text = out_of_descriptors, .fd = -1});
-        return;
-    }
-    for (uint32_t i = 0; i < PRIV_COUNTERS; i++)
-        if (reply->detail & (1u << i))
-            s->counters[i] = fd_take(&fds[n++]);
-    slot_begin_counters(s);
-    s->engine->zygote_execs = reply->detail & PRIV_ZYGOTE_EXECS;
-    s->reply_came = true;
-    if (s->hung_up)
-        step(s, &(struct event){.what = EV_BROKEN, .text = it_died, .fd = -1});
-    else if (s->spare_came)
-        step(s, &(struct event){.what = EV_STARTED, .fd = -1});
-}
-
-/* What was asked for belonged to policies that were replaced meanwhile: nobody's fault, again. */
-static void on_stale(struct slot *s)
-{
-    if (s->state == SLOT_STARTING)
-        leave_starting(s);
-    s->state = SLOT_DYING;
-    end_zygote(s);
-}
-
-static void on_limit_reply(struct slot *s, const struct priv_reply *reply)
-{
-    struct run *next = ns_peek_next(s->ns);
-    if (s->state != SLOT_LIMITING)
-        return;
-    if (reply->error) {
-        bool is_its = next && next->id == s->asked_for; /* or another came first meanwhile */
-        s->asked = (struct policy_group){0};            /* unknown: the next run asks again */
-        if (is_its && reply->error != ESTALE) {
-            LOG(WARN, "limits_refused", F_STR("ns", s->ns->id), F_STR("error", reply->text));
-            ns_dequeue(next);
-            run_fail_limits(next, reply->error == EBUSY);
-        }
-    }
-    step(s, &(struct event){.what = EV_LIMITED, .fd = -1});
-}
-
-void slot_on_priv_reply(struct engine *e, const struct priv_reply *reply, int *fds, size_t nfds)
-{
-    if (reply->slot >= e->slot_count)
-        return;
-    struct slot *s = &e->slots[reply->slot];
-    struct event ev = {.what = EV_BROKEN, .text = reply->text, .fd = -1};
-    if (reply->verb == PRIV_END_ZYGOTE) {
-        s->kept = reply->detail;
-        step(s, &(struct event){.what = EV_ENDED, .fd = -1});
-    } else if (s->state == SLOT_DYING || s->state == SLOT_FREE) {
-        return; /* overtaken by its end; the caller closes the descriptors */
-    } else if (reply->verb == PRIV_LIMIT_ZYGOTE) {
-        on_limit_reply(s, reply);
-    } else if (reply->error == ESTALE) {
-        on_stale(s);
-    } else if (reply->error) {
-        step(s, &ev);
-    } else if (reply->verb == PRIV_START_ZYGOTE) {
-        on_started(s, reply, fds, nfds);
-    } else if (nfds == 1) {
-        ev.what = EV_ATTACHED;
-        ev.fd = fd_take(&fds[0]);
-        step(s, &ev);
-        fd_close(&ev.fd);
-    } else {
-        ev.text = out_of_descriptors;
-        step(s, &ev);
-    }
-}
-
 /* ---- what others ask for -----------------------------------------------------------------------
  */
-
-static void on_refill(struct loop_timer *t)
-{
-    slots_refill(CONTAINER_OF(t, struct engine, refill));
-}
-
-void slots_init(struct engine *e)
-{
-    TAILQ_INIT(&e->free);
-    TAILQ_INIT(&e->spares);
-    TAILQ_INIT(&e->starting);
-    e->refill.on_due = on_refill;
-    for (uint32_t i = 0; i < e->slot_count; i++) {
-        struct slot *s = &e->slots[i];
-        *s = (struct slot){
-            .engine = e, .index = i, .run_fd = -1, .ctl = {.fd = -1, .on_ready = on_ctl}};
-        s->timer.on_due = on_timer;
-        s->cpu_limit.on_due = slot_on_cpu_limit;
-        for (size_t k = 0; k < PRIV_COUNTERS; k++)
-            s->counters[k] = -1;
-        TAILQ_INSERT_TAIL(&e->free, s, in_list);
-    }
-}
-
-/* The two sockets of a zygote; far ends in `far`. 0 or -errno, then nothing is open. */
-static int open_sockets(struct slot *s, int far[2])
-{
-    int ctl[2], run[2];
-    int r = packet_pair(ctl, true);
-    if (r < 0)
-        return r;
-    r = packet_pair(run, true);
-    if (r < 0) {
-        fd_close(&ctl[0]);
-        fd_close(&ctl[1]);
-        return r;
-    }
-    s->ctl.fd = ctl[0];
-    s->run_fd = run[0];
-    far[0] = ctl[1];
-    far[1] = run[1];
-    bool is_short =
-        engine_fds_are_short(s->engine, ctl, 2) || engine_fds_are_short(s->engine, run, 2);
-    r = is_short ? -EMFILE : loop_io_add(&s->engine->loop, &s->ctl, EPOLLIN);
-    if (r < 0) {
-        fd_close(&s->ctl.fd);
-        fd_close(&s->run_fd);
-        fd_close(&far[0]);
-        fd_close(&far[1]);
-    }
-    return r;
-}
-
-static void ask_start(struct slot *s, uint32_t policy, uint32_t join, const int far[2])
-{
-    struct engine *e = s->engine;
-    struct priv_request req = {.verb = PRIV_START_ZYGOTE,
-                               .slot = s->index,
-                               .join = join,
-                               .policy = policy,
-                               .generation = e->generation};
-    s->home_cpu = ZYG_ANY_CPU;
-    s->box = e->policies->plans[policy].box;
-    s->group = e->policies->plans[policy].limits.group;
-    arm(s, STEP_MS);
-    engine_ask_priv(e, &req, far, 2);
-}
-
-static bool start_one(struct engine *e, uint32_t policy)
-{
-    struct slot *s = TAILQ_FIRST(&e->free);
-    int far[2];
-    if (!s)
-        return false;
-    int r = open_sockets(s, far);
-    if (r < 0) {
-        LOG(ERROR, "zygote_start_failed", F_STR("error", strerror(-r)));
-        e->no_start_before_ns = clock_now_ns() + START_BACKOFF_MS * CLOCK_NS_PER_MS;
-        if (!e->ever_started) /* later the next activation tries; runs need the descriptors more */
-            (void)loop_timer_set(&e->loop, &e->refill, e->no_start_before_ns);
-        ns_fail_waiting(e, out_of_descriptors);
-        return false;
-    }
-    TAILQ_REMOVE(&e->free, s, in_list);
-    s->state = SLOT_STARTING;
-    TAILQ_INSERT_TAIL(&e->starting, s, in_list);
-    e->starting_count++;
-    ask_start(s, policy, 0, far);
-    return true;
-}
-
-/* Beside the pool, of which it takes nothing: it is started when it is wanted. */
-bool slot_join(struct ns *companion, const struct slot *home, uint32_t policy)
-{
-    struct engine *e = companion->engine;
-    struct slot *s = TAILQ_FIRST(&e->free);
-    int far[2];
-    if (!s || e->stopping || open_sockets(s, far) < 0)
-        return false;
-    TAILQ_REMOVE(&e->free, s, in_list);
-    s->state = SLOT_JOINING;
-    s->ns = companion;
-    companion->slot = s;
-    e->total.activations++;
-    ask_start(s, policy, home->index + 1, far);
-    return true;
-}
-
-static size_t count_starting_others(const struct engine *e)
-{
-    const struct slot *s;
-    size_t n = 0;
-    TAILQ_FOREACH(s, &e->starting, in_list)
-    n += s->box != default_box(e);
-    return n;
-}
-
-/* One for each namespace that waits for another kind than the pool's; which one gets which is seen
- * when they are there. Returns how many wait so. */
-static size_t start_others(struct engine *e)
-{
-    size_t starting = e->policies->count > 1 ? count_starting_others(e) : 0, waiting = 0;
-    size_t started = 0, held = 0;
-    const char *full = NULL;
-    struct ns *ns;
-    if (e->policies->count == 1)
-        return 0;
-    TAILQ_FOREACH(ns, &e->waiting, in_waiting)
-    {
-        const struct run *run = ns_find_wanted(ns);
-        if (!run || e->policies->plans[run->policy].box == default_box(e) ||
-            ns_is_held_back(ns, &full))
-            continue;
-        waiting++;
-        held += !probe_lets(run); /* its box is still to be proven */
-        if (!probe_lets(run) || waiting - held <= starting ||
-            starting + started >= OTHERS_AT_ONCE || e->starting_count >= STARTS_AT_ONCE ||
-            clock_now_ns() < e->no_start_before_ns)
-            continue;
-        if (!start_one(e, run->policy))
-            break;
-        started++;
-    }
-    return waiting;
-}
-
-void slots_refill_later(struct engine *e)
-{
-    e->refill_after_ns = clock_now_ns() + REFILL_PAUSE_MS * CLOCK_NS_PER_MS;
-    (void)loop_timer_set(&e->loop, &e->refill, e->refill_after_ns);
-}
-
-struct slot *slots_find_spare(const struct engine *e, uint32_t policy)
-{
-    struct slot *s = TAILQ_FIRST(&e->spares);
-    while (s && s->box != e->policies->plans[policy].box)
-        s = TAILQ_NEXT(s, in_list);
-    return s;
-}
-
-void slots_refill(struct engine *e)
-{
-    uint64_t now = clock_now_ns();
-    size_t others = e->stopping ? 0 : start_others(e);
-    fresh_prepare(e);
-    size_t room = e->set.active_max > e->bound_count ? e->set.active_max - e->bound_count : 0;
-    size_t waiting = e->waiting_count - ns_count_held_back(e) - others;
-    size_t want = (e->draining ? 0 : e->set.spares) + (waiting < room ? waiting : room);
-    if (!e->proven) /* proves at start that one can be had, and that it holds */
-        want = e->ever_started ? waiting : 1;
-    if (others > 0 && now < e->no_start_before_ns)
-        (void)loop_timer_set(&e->loop, &e->refill, e->no_start_before_ns);
-    if (e->stopping || e->spare_count + e->starting_count - count_starting_others(e) >= want)
-        return;
-    /* A start takes the processors from an activation under way: not before a pause, unless three
-     * quarters of the pool are gone. */
-    uint64_t not_before = e->no_start_before_ns;
-    if (waiting == 0 && e->spare_count * 4 > e->set.spares && not_before < e->refill_after_ns)
-        not_before = e->refill_after_ns;
-    if (now < not_before) {
-        (void)loop_timer_set(&e->loop, &e->refill, not_before);
-        return;
-    }
-    while (e->spare_count + e->starting_count - count_starting_others(e) < want &&
-           e->starting_count < STARTS_AT_ONCE && start_one(e, 0))
-        ;
-}
-
-void slots_on_policies(struct engine *e)
-{
-    struct slot *s, *next;
-    while (fresh_end_one(e))
-        ;
-    for (s = TAILQ_FIRST(&e->spares); s; s = next) {
-        next = TAILQ_NEXT(s, in_list);
-        if (s->box != default_box(e))
-            end_spare(s);
-    }
-    ns_serve_waiting(e);
-    slots_refill(e);
-}
 
 void slot_attach(struct slot *s, struct ns *ns)
 {
@@ -810,7 +439,7 @@ void slot_attach(struct slot *s, struct ns *ns)
         s->group = (struct policy_group){0}; /* priv may put others in their place */
     s->state = SLOT_ATTACHING;
     (void)snprintf(req.ns_id, sizeof req.ns_id, "%s", ns->id);
-    arm(s, STEP_MS);
+    slot_arm(s, SLOT_STEP_MS);
     engine_ask_priv(e, &req, NULL, 0);
 }
 
@@ -826,7 +455,7 @@ static void ask_limits(struct slot *s, const struct run *run, const struct polic
     s->state = SLOT_LIMITING;
     s->asked = *limits;
     s->asked_for = run->id;
-    arm(s, STEP_MS);
+    slot_arm(s, SLOT_STEP_MS);
     engine_ask_priv(s->engine, &req, NULL, 0);
 }
 
@@ -860,16 +489,16 @@ void slot_end(struct slot *s)
 void slot_abandon(struct slot *s, const char *text, bool cancelled)
 {
     if (s->state != SLOT_DYING)
-        step(s,
-             &(struct event){.what = EV_ABANDONED, .text = text, .cancelled = cancelled, .fd = -1});
+        slot_step(s, &(struct event){
+                         .what = EV_ABANDONED, .text = text, .cancelled = cancelled, .fd = -1});
 }
 
 void slot_cancel_run(struct slot *s)
 {
     struct zyg_order order = {.verb = ZYG_CANCEL, .run_id = s->ns->running->sent_id};
-    arm(s, CANCEL_MS);
+    slot_arm(s, CANCEL_MS);
     if (packet_send(s->ctl.fd, &order, sizeof order, NULL, 0) < 0)
-        step(s, &(struct event){.what = EV_BROKEN, .text = "it does not listen", .fd = -1});
+        slot_step(s, &(struct event){.what = EV_BROKEN, .text = "it does not listen", .fd = -1});
 }
 
 void slot_signal_run(struct slot *s, int signal)
