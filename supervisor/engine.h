@@ -338,17 +338,11 @@ bool fresh_end_one(struct engine *e);
 /* Now and then: ends all when nobody asks any more. */
 void fresh_sweep(struct engine *e);
 
-/* ---- engine_ns.c: namespaces, their queues, eviction, removal ----------------------------------
+/* ---- engine_ns.c: namespaces, their queues, eviction -------------------------------------------
  */
 
 void ns_init(struct engine *e);
 struct ns *ns_find(struct engine *e, const char *id);
-/* The names of all volumes; good until the next call of anything here. 0, or <0 with err. */
-struct vol_list;
-int ns_list_volumes(const struct engine *e, const struct vol_list **ret, struct err *err);
-bool ns_list_has(const struct vol_list *list, const char *id);
-/* This namespace has a volume from here on. */
-void ns_on_volume(const struct ns *ns);
 /* The namespace whose policies, and whose files, its runs have: itself, or its parent. */
 const char *ns_home_id(const struct ns *ns);
 /* The run that decides which zygote it needs next: its own, or one of a companion. NULL: none. */
@@ -377,6 +371,20 @@ void ns_on_slot_gone(struct ns *ns);
 void ns_fail_queue(struct ns *ns, enum proto_outcome outcome, const char *text);
 /* The same as cancelled. */
 void ns_cancel_queue(struct ns *ns, const char *text);
+/* Boxes were asked: runs of those that do not hold are told. */
+void ns_on_verdict(struct engine *e, const char *text);
+/* It is not to be evicted. */
+void ns_leave_idle(struct ns *ns);
+/* Frees it when nothing needs it. */
+void ns_drop_if_unused(struct ns *ns);
+
+/* ---- engine_waiting.c: those that want a zygote ------------------------------------------------
+ */
+
+/* Sees that it gets one: a spare now, or a place among those that wait. */
+void ns_activate(struct ns *ns);
+/* It waits no longer, if it did. */
+void ns_leave_waiting(struct ns *ns);
 /* Gives spares to waiting namespaces, evicting idle ones where the limit demands it. */
 void ns_serve_waiting(struct engine *e);
 /* Is this one, which waits, not to be served now, because its key has its share of the places?
@@ -390,12 +398,16 @@ size_t ns_count_held_back(const struct engine *e);
 size_t ns_count_waiting(const struct engine *e, const char *key);
 /* All waiting namespaces are told that no zygote can be started. */
 void ns_fail_waiting(struct engine *e, const char *text);
-/* Boxes were asked: runs of those that do not hold are told. */
-void ns_on_verdict(struct engine *e, const char *text);
-/* It is not to be evicted. */
-void ns_leave_idle(struct ns *ns);
-/* Frees it when nothing needs it. */
-void ns_drop_if_unused(struct ns *ns);
+
+/* ---- engine_volumes.c: which there are, removal ------------------------------------------------
+ */
+
+/* The names of all volumes; good until the next call of anything here. 0, or <0 with err. */
+struct vol_list;
+int ns_list_volumes(const struct engine *e, const struct vol_list **ret, struct err *err);
+bool ns_list_has(const struct vol_list *list, const char *id);
+/* This namespace has a volume from here on. */
+void ns_on_volume(const struct ns *ns);
 void ns_remove(struct engine *e, struct client *client, uint64_t tag, const char *id);
 void ns_on_discarded(struct engine *e, const struct priv_reply *reply);
 

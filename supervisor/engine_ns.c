@@ -1,18 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* supervisor/engine_ns - the namespace table: who has a zygote, who waits for one, whose runs come
- * next.
+/* supervisor/engine_ns - the namespace table: who has a zygote, and whose runs come next.
  *
  * A struct ns exists while its namespace has a zygote, a run or a removal; the volumes themselves
- * are the registry (volumes/). Runs of a namespace start in the order of acceptance and one at a
- * time. An idle active namespace stands in engine.idle, least recently used first, from which
- * eviction takes.
+ * are the registry (engine_volumes.c). Runs of a namespace start in the order of acceptance and one
+ * at a time. An idle active namespace stands in engine.idle, least recently used first, from which
+ * eviction takes; one that wants a zygote, in engine.waiting (engine_waiting.c).
  */
-#include "lib/arena.h"
 #include "lib/clock.h"
-#include "lib/log.h"
 #include "supervisor/engine.h"
 #include "supervisor/verdict.h"
-#include "volumes/volumes.h"
 
 #define SWEEP_MS 1000u
 
@@ -70,21 +66,12 @@ void ns_leave_idle(struct ns *ns)
     ns->in_lru = false;
 }
 
-static void leave_waiting(struct ns *ns)
-{
-    if (ns->waiting) {
-        TAILQ_REMOVE(&ns->engine->waiting, ns, in_waiting);
-        ns->engine->waiting_count--;
-    }
-    ns->waiting = false;
-}
-
 void ns_drop_if_unused(struct ns *ns)
 {
     struct ns *parent = ns->parent;
     if (!TAILQ_EMPTY(&ns->queue) || ns->running || ns->removing || ns->companion_count || ns->held)
         return;
-    leave_waiting(ns); /* whoever wanted it is gone */
+    ns_leave_waiting(ns); /* whoever wanted it is gone */
     if (ns->slot)
         return;
     struct ns **at = &ns->engine->hash[hash_of(ns->engine, ns->id)];
@@ -114,199 +101,6 @@ static void drop_unused(struct engine *e)
         }
 }
 
-/* ---- volumes -----------------------------------------------------------------------------------
- *
- * A directory cannot be asked for one name without a path, so all are read, which takes long where
- * there are many (50,000: 40 ms), and nobody else is served meanwhile. So what was read is good for
- * ten times as long as reading it took, or until the engine knows better; only what others than
- * priv do to fs_root is seen that much later.
- */
-
-#define LIST_GOOD_FOR 10u
-
-static struct {
-    struct vol_list list;
-    uint64_t until_ns;
-} volumes;
-
-static int compare_names(const void *a, const void *b)
-{
-    return strcmp(a, b);
-}
-
-bool ns_list_has(const struct vol_list *list, const char *id)
-{
-    return list->count && bsearch(id, list->names, list->count, sizeof *list->names, compare_names);
-}
-
-int ns_list_volumes(const struct engine *e, const struct vol_list **ret, struct err *err)
-{
-    uint64_t begin = clock_now_ns();
-    if (begin >= volumes.until_ns) {
-        struct vol_list list;
-        int r = vol_list(e->root_fd, &list, err);
-        if (r < 0)
-            return r;
-        vol_list_free(&volumes.list);
-        volumes.list = list;
-        uint64_t now = clock_now_ns();
-        volumes.until_ns = now + LIST_GOOD_FOR * (now - begin);
-    }
-    *ret = &volumes.list;
-    return 0;
-}
-
-void ns_on_volume(const struct ns *ns)
-{
-    if (!ns_list_has(&volumes.list, ns->id))
-        volumes.until_ns = 0;
-}
-
-/* ---- activation --------------------------------------------------------------------------------
- *
- * Fresh namespaces cost nothing to ask for, so keys take turns: a key's next namespace waits for
- * one of each other key that waits (start-time fair queueing, a namespace being the unit). And one
- * key's fresh ones take no more than half of the places, nor more than may have half of the
- * machine's processes, or nobody else would have one while they last.
- */
-
-static bool is_of(const struct ns *ns, const char *key)
-{
-    return strcmp(ns->key, key) == 0;
-}
-
-size_t ns_count_waiting(const struct engine *e, const char *key)
-{
-    const struct ns *ns;
-    size_t n = 0;
-    TAILQ_FOREACH(ns, &e->waiting, in_waiting)
-    n += is_of(ns, key);
-    return n;
-}
-
-bool ns_has_its_share(const struct engine *e, const char *key)
-{
-    uint64_t pids = e->policies->plans[0].limits.group.pids_max;
-    uint64_t most = (e->set.active_max + 1) / 2, n = 0, fit = pids ? e->pids_half / pids : most;
-    most = fit < most ? fit + !fit : most;
-    if (e->fresh_count < most)
-        return false;
-    for (uint32_t i = 0; i < e->slot_count && n < most; i++) {
-        const struct ns *ns = e->slots[i].ns;
-        n += ns && ns->is_fresh && !ns->is_ahead && is_of(ns, key);
-    }
-    return n >= most;
-}
-
-bool ns_is_held_back(const struct ns *ns, const char **full)
-{
-    if (!ns->is_fresh)
-        return false;
-    if (*full && is_of(ns, *full))
-        return true;
-    if (!ns_has_its_share(ns->engine, ns->key))
-        return false;
-    *full = ns->key;
-    return true;
-}
-
-size_t ns_count_held_back(const struct engine *e)
-{
-    const struct ns *ns;
-    const char *full = NULL;
-    size_t n = 0;
-    TAILQ_FOREACH(ns, &e->waiting, in_waiting)
-    n += ns_is_held_back(ns, &full);
-    return n;
-}
-
-static void join_waiting(struct ns *ns)
-{
-    struct engine *e = ns->engine;
-    const struct run *run = ns_find_wanted(ns);
-    struct ns *other;
-    (void)snprintf(ns->key, sizeof ns->key, "%s", run ? run->key : "");
-    ns->turn = e->turn + 1;
-    TAILQ_FOREACH(other, &e->waiting, in_waiting)
-    if (is_of(other, ns->key) && other->turn >= ns->turn)
-        ns->turn = other->turn + 1;
-    other = TAILQ_LAST(&e->waiting, ns_list);
-    while (other && other->turn > ns->turn)
-        other = TAILQ_PREV(other, ns_list, in_waiting);
-    if (other)
-        TAILQ_INSERT_AFTER(&e->waiting, other, ns, in_waiting);
-    else
-        TAILQ_INSERT_HEAD(&e->waiting, ns, in_waiting);
-    ns->waiting = true;
-    e->waiting_count++;
-}
-
-/* Ends as many namespaces that were made ahead, then idle ones, as others wait for a place. False:
- * there is none. */
-static bool make_room(struct engine *e)
-{
-    size_t leaving = e->dying_count, wanted = e->waiting_count - ns_count_held_back(e);
-    while (leaving < wanted && fresh_end_one(e))
-        leaving++;
-    for (struct ns *ns; leaving < wanted && (ns = TAILQ_FIRST(&e->idle)); leaving++) {
-        ns_leave_idle(ns);
-        e->total.evictions++;
-        slot_end(ns->slot);
-    }
-    return leaving > 0;
-}
-
-/* A spare of the kind that its next run needs; NULL: none, or that kind is not proven yet. */
-static struct slot *find_spare(const struct ns *ns)
-{
-    const struct run *run = ns_find_wanted(ns);
-    if (!run)
-        return TAILQ_FIRST(&ns->engine->spares);
-    return probe_lets(run) ? slots_find_spare(ns->engine, run->policy) : NULL;
-}
-
-void ns_serve_waiting(struct engine *e)
-{
-    struct ns *ns = TAILQ_FIRST(&e->waiting), *next;
-    const char *full = NULL;
-    for (; !e->stopping && ns; ns = next) {
-        struct slot *spare = find_spare(ns);
-        next = TAILQ_NEXT(ns, in_waiting);
-        if (e->bound_count >= e->set.active_max) {
-            (void)make_room(e);
-            return;
-        }
-        if (TAILQ_EMPTY(&e->spares))
-            return;
-        if (!spare || ns_is_held_back(ns, &full))
-            continue;
-        leave_waiting(ns);
-        e->turn = ns->turn > e->turn ? ns->turn : e->turn;
-        slot_attach(spare, ns);
-        slots_refill_later(e);
-    }
-}
-
-static void activate(struct ns *ns)
-{
-    struct engine *e = ns->engine;
-    if (ns->slot || ns->waiting || ns->removing)
-        return;
-    if (ns->parent) { /* its zygote is started beside its parent's */
-        ns->start = PROTO_START_COLD;
-        if (ns->parent->slot)
-            companions_serve(ns->parent);
-        else
-            activate(ns->parent);
-        return;
-    }
-    ns->start = find_spare(ns) ? PROTO_START_SPARE : PROTO_START_COLD;
-    join_waiting(ns);
-    ns_serve_waiting(e);
-    if (ns->waiting)
-        slots_refill(e);
-}
-
 void ns_on_slot_gone(struct ns *ns)
 {
     struct run *next;
@@ -329,7 +123,7 @@ void ns_on_slot_gone(struct ns *ns)
         (void)snprintf(req.ns_id, sizeof req.ns_id, "%s", ns->id);
         engine_ask_priv(ns->engine, &req, NULL, 0);
     } else if (ns_find_wanted(ns)) {
-        activate(ns);
+        ns_activate(ns);
     } else {
         ns_drop_if_unused(ns);
     }
@@ -376,7 +170,7 @@ void ns_enqueue(struct ns *ns, struct run *run)
     }
     begin_waiting(run);
     if (!ns->slot)
-        activate(ns);
+        ns_activate(ns);
 }
 
 void ns_put_back(struct run *run)
@@ -472,16 +266,6 @@ void ns_cancel_queue(struct ns *ns, const char *text)
     }
 }
 
-void ns_fail_waiting(struct engine *e, const char *text)
-{
-    struct ns *ns;
-    while ((ns = TAILQ_FIRST(&e->waiting))) {
-        leave_waiting(ns);
-        ns_fail_queue(ns, PROTO_ACTIVATION_FAILED, text);
-        ns_drop_if_unused(ns);
-    }
-}
-
 static void fail_refused(struct ns *ns, const char *text)
 {
     struct run *run, *next;
@@ -523,7 +307,7 @@ void ns_on_policies(struct engine *e)
     drop_unused(e);
 }
 
-/* ---- idle eviction, removal --------------------------------------------------------------------
+/* ---- idle eviction -----------------------------------------------------------------------------
  */
 
 static void on_idle_sweep(struct loop_timer *t)
@@ -553,65 +337,4 @@ void ns_init(struct engine *e)
     TAILQ_INIT(&e->companions);
     e->idle_sweep.on_due = on_idle_sweep;
     on_idle_sweep(&e->idle_sweep);
-}
-
-static void send_done(struct client *c, uint64_t tag, enum proto_outcome outcome, const char *text)
-{
-    struct proto_msg msg = {.type = PROTO_DONE, .tag = tag};
-    msg.done.outcome = outcome;
-    msg.done.text = text;
-    if (c)
-        client_send(c, &msg);
-}
-
-void ns_remove(struct engine *e, struct client *client, uint64_t tag, const char *id)
-{
-    struct removal *r = NULL;
-    for (size_t i = 0; i < ENGINE_REMOVALS_MAX && !r; i++)
-        if (!e->removals[i].used)
-            r = &e->removals[i];
-    /* Before the first zygote priv does not touch a volume. */
-    struct ns *ns = r && !e->draining && e->ever_started ? ns_get(e, id) : NULL;
-    if (!ns) {
-        send_done(client, tag, e->draining ? PROTO_DRAINING : PROTO_BUSY, "not now");
-        return;
-    }
-    if (ns->removing || ns->running || !TAILQ_EMPTY(&ns->queue) || companions_are_busy(ns)) {
-        send_done(client, tag, PROTO_BUSY, "runs are queued or running in this namespace");
-        return;
-    }
-    *r = (struct removal){.used = true, .client_id = client->id, .tag = tag};
-    (void)snprintf(r->ns_id, sizeof r->ns_id, "%s", id);
-    ns->removing = true;
-    ns_leave_idle(ns);
-    companions_end(ns, "its namespace is removed");
-    if (ns->slot)
-        slot_end(ns->slot); /* its end goes on in ns_on_slot_gone */
-    else
-        ns_on_slot_gone(ns);
-}
-
-void ns_on_discarded(struct engine *e, const struct priv_reply *reply)
-{
-    if (!reply->error && !reply->detail) /* one has gone */
-        volumes.until_ns = 0;
-    if (reply->slot >= ENGINE_REMOVALS_MAX || !e->removals[reply->slot].used)
-        return;
-    struct removal *r = &e->removals[reply->slot];
-    struct ns *ns = ns_find(e, r->ns_id);
-    struct client *client = client_find(e, r->client_id);
-    if (reply->error)
-        send_done(client, r->tag, PROTO_INTERNAL, reply->text);
-    else if (reply->detail)
-        send_done(client, r->tag, PROTO_NOT_FOUND, "no such namespace");
-    else
-        send_done(client, r->tag, PROTO_OK, "");
-    r->used = false;
-    if (!ns)
-        return;
-    ns->removing = false;
-    if (ns_find_wanted(ns))
-        activate(ns);
-    else
-        ns_drop_if_unused(ns);
 }
