@@ -36,7 +36,7 @@
 
 static char probe_dir[] = "/tmp/brood-probe-XXXXXX";
 
-/* settings.c has seen to it that it is an address, and who may be served on it. */
+/* settings_check.c has seen to it that it is an address, and who may be served on it. */
 static socklen_t make_address(const struct settings *set, struct sockaddr_storage *ret)
 {
     struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t)set->http_port)};

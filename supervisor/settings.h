@@ -152,8 +152,6 @@ int settings_load(int argc, char **argv, struct settings *ret, struct settings_f
 /* The same again with the files read from descriptors; flags and environment of the first time
  * stay. Without secrets. */
 int settings_reload(const struct settings_files *files, struct settings *ret, struct err *err);
-/* Is this address one that only this machine can reach? `localhost` is. */
-bool settings_is_loopback(const char *address);
 /* How many zygotes there can be at once: active, spare, companions, and those that are being ended.
  */
 uint64_t settings_count_slots(const struct settings *set);

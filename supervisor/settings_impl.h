@@ -44,6 +44,7 @@ struct settings_reading {
         enum settings_source source;
         unsigned line;
     } from[SETTINGS_COUNT];
+    bool had_keys; /* when the service started */
     struct err *err;
 };
 
@@ -55,6 +56,8 @@ int setting_find_flag(const char *name, size_t len, bool *ret_bare);
 /* Checks the text and stores the value. 0, or <0: err says where, which key, what was expected. */
 int setting_store(struct settings_reading *r, int index, enum settings_source source, unsigned line,
                   bool bare, const char *text);
+/* settings_check.c: when all are stored. 0 or <0. */
+int settings_check(struct settings_reading *r);
 /* Fills err with "where: key: " and the text; where the value in force came from. Returns <0. */
 int setting_refuse(struct settings_reading *r, int index, const char *fmt, ...) PRINTF_LIKE(3, 4);
 void settings_print_help(void);
