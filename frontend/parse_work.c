@@ -66,7 +66,7 @@ int parse_args(struct reader *rd, json_t *v)
     return 0;
 }
 
-/* What protocol/decode.c asks of a place: relative, no empty, "." or ".." part. */
+/* What protocol/run.c asks of a place: relative, no empty, "." or ".." part. */
 static bool is_place(const char *path, size_t len)
 {
     if (len == 0 || len > PROTO_PLACE_BYTES_MAX || strlen(path) != len)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* protocol/internal - what encode.c, decode.c and frame.c share. Not for other folders. */
+/* protocol/internal - what encode.c and frame.c share. Not for other folders. */
 #pragma once
 #include "protocol/protocol.h"
 #include <stdint.h>
