@@ -67,77 +67,105 @@ static void fill_webhooks(const struct proto_webhooks *from, Brood__Wire__Webhoo
     to->at_once_host = from->at_once_host;
 }
 
+static void fill_jobs(const struct proto_jobs *from, Brood__Wire__JobSettings *to)
+{
+    brood__wire__job_settings__init(to);
+    to->concurrency = from->concurrency;
+    to->queue_max = from->queue_max;
+    to->key_queue_max = from->key_queue_max;
+    to->queue_bytes_max = from->queue_bytes_max;
+    to->attempts_max = from->attempts_max;
+}
+
+/* What the message points to while it is packed. */
+struct parts {
+    Brood__Wire__Layer layers[PROTO_LAYERS_MAX], *layer_list[PROTO_LAYERS_MAX];
+    Brood__Wire__Language languages[PROTO_LANGUAGES_MAX], *language_list[PROTO_LANGUAGES_MAX];
+    char *aliases[PROTO_LANGUAGES_MAX][PROTO_ALIASES_MAX];
+    Brood__Wire__RunLimits run_limits;
+    Brood__Wire__Limit limits[6];
+    Brood__Wire__StoreSettings store;
+    Brood__Wire__CompanionLimits sessions, terminals;
+    Brood__Wire__JobSettings jobs;
+    Brood__Wire__WebhookSettings webhooks;
+};
+
+static void add_layers(const struct proto_hello *h, struct parts *p, Brood__Wire__Hello *m)
+{
+    for (size_t i = 0; i < h->layer_count; i++) {
+        brood__wire__layer__init(&p->layers[i]);
+        p->layers[i].name = WIRE_TEXT(h->layers[i].name);
+        p->layers[i].state = h->layers[i].state;
+        p->layers[i].required = h->layers[i].required;
+        p->layers[i].question = WIRE_TEXT(h->layers[i].question);
+        p->layers[i].detail = WIRE_TEXT(h->layers[i].detail);
+        p->layer_list[i] = &p->layers[i];
+    }
+    m->n_layers = h->layer_count;
+    m->layers = p->layer_list;
+}
+
+static void add_languages(const struct proto_hello *h, struct parts *p, Brood__Wire__Hello *m)
+{
+    for (size_t i = 0; i < h->language_count; i++) {
+        const struct proto_language *l = &h->languages[i];
+        Brood__Wire__Language *to = &p->languages[i];
+        brood__wire__language__init(to);
+        to->name = WIRE_TEXT(l->name);
+        to->n_aliases = l->alias_count < PROTO_ALIASES_MAX ? l->alias_count : PROTO_ALIASES_MAX;
+        for (size_t k = 0; k < to->n_aliases; k++)
+            p->aliases[i][k] = WIRE_TEXT(l->aliases[k]);
+        to->aliases = p->aliases[i];
+        to->version = WIRE_TEXT(l->version);
+        to->available = l->available;
+        to->compiles = l->compiles;
+        p->language_list[i] = to;
+    }
+    m->n_languages = h->language_count;
+    m->languages = p->language_list;
+}
+
+/* What only some are told: a part that says nothing is left out. */
+static void add_settings(const struct proto_hello *h, struct parts *p, Brood__Wire__Hello *m)
+{
+    fill_run_limits(&h->run_limits, &p->run_limits, p->limits);
+    if (h->run_limits.code_bytes_max)
+        m->run_limits = &p->run_limits;
+    fill_store(&h->store, &p->store);
+    if (h->store.public_base_url) /* the engine always has one, perhaps "" */
+        m->store = &p->store;
+    fill_companions(&h->sessions, &p->sessions);
+    if (h->sessions.max)
+        m->sessions = &p->sessions;
+    fill_companions(&h->terminals, &p->terminals);
+    if (h->terminals.max)
+        m->terminals = &p->terminals;
+    fill_jobs(&h->jobs, &p->jobs);
+    if (h->jobs.concurrency | h->jobs.queue_max | h->jobs.key_queue_max | h->jobs.queue_bytes_max |
+        h->jobs.attempts_max)
+        m->jobs = &p->jobs;
+    fill_webhooks(&h->webhooks, &p->webhooks);
+    if (h->webhooks.allow && *h->webhooks.allow)
+        m->webhooks = &p->webhooks;
+}
+
 ssize_t wire_encode_hello(const struct proto_msg *msg, size_t head, char *scratch, size_t room,
                           char **ret, struct err *err)
 {
     const struct proto_hello *h = &msg->hello;
-    Brood__Wire__Layer layers[PROTO_LAYERS_MAX], *list[PROTO_LAYERS_MAX];
+    struct parts parts;
     Brood__Wire__Hello m;
-    brood__wire__hello__init(&m);
     if (h->layer_count > PROTO_LAYERS_MAX)
         return err_set(err, "%zu layers, allowed are %u", h->layer_count, PROTO_LAYERS_MAX);
-    for (size_t i = 0; i < h->layer_count; i++) {
-        brood__wire__layer__init(&layers[i]);
-        layers[i].name = WIRE_TEXT(h->layers[i].name);
-        layers[i].state = h->layers[i].state;
-        layers[i].required = h->layers[i].required;
-        layers[i].question = WIRE_TEXT(h->layers[i].question);
-        layers[i].detail = WIRE_TEXT(h->layers[i].detail);
-        list[i] = &layers[i];
-    }
-    Brood__Wire__Language languages[PROTO_LANGUAGES_MAX], *language_list[PROTO_LANGUAGES_MAX];
-    char *aliases[PROTO_LANGUAGES_MAX][PROTO_ALIASES_MAX];
     if (h->language_count > PROTO_LANGUAGES_MAX)
         return err_set(err, "%zu languages, allowed are %u", h->language_count,
                        PROTO_LANGUAGES_MAX);
-    for (size_t i = 0; i < h->language_count; i++) {
-        const struct proto_language *l = &h->languages[i];
-        brood__wire__language__init(&languages[i]);
-        languages[i].name = WIRE_TEXT(l->name);
-        languages[i].n_aliases =
-            l->alias_count < PROTO_ALIASES_MAX ? l->alias_count : PROTO_ALIASES_MAX;
-        for (size_t k = 0; k < languages[i].n_aliases; k++)
-            aliases[i][k] = WIRE_TEXT(l->aliases[k]);
-        languages[i].aliases = aliases[i];
-        languages[i].version = WIRE_TEXT(l->version);
-        languages[i].available = l->available;
-        languages[i].compiles = l->compiles;
-        language_list[i] = &languages[i];
-    }
-    Brood__Wire__RunLimits run_limits;
-    Brood__Wire__Limit limits[6];
-    fill_run_limits(&h->run_limits, &run_limits, limits);
-    if (h->run_limits.code_bytes_max)
-        m.run_limits = &run_limits;
-    Brood__Wire__StoreSettings store;
-    fill_store(&h->store, &store);
-    if (h->store.public_base_url) /* the engine always has one, perhaps "" */
-        m.store = &store;
-    Brood__Wire__CompanionLimits sessions, terminals;
-    fill_companions(&h->sessions, &sessions);
-    fill_companions(&h->terminals, &terminals);
-    if (h->sessions.max)
-        m.sessions = &sessions;
-    if (h->terminals.max)
-        m.terminals = &terminals;
-    Brood__Wire__JobSettings jobs;
-    brood__wire__job_settings__init(&jobs);
-    jobs.concurrency = h->jobs.concurrency;
-    jobs.queue_max = h->jobs.queue_max;
-    jobs.key_queue_max = h->jobs.key_queue_max;
-    jobs.queue_bytes_max = h->jobs.queue_bytes_max;
-    jobs.attempts_max = h->jobs.attempts_max;
-    if (jobs.concurrency | jobs.queue_max | jobs.key_queue_max | jobs.queue_bytes_max |
-        jobs.attempts_max)
-        m.jobs = &jobs;
+    brood__wire__hello__init(&m);
+    add_layers(h, &parts, &m);
+    add_languages(h, &parts, &m);
+    add_settings(h, &parts, &m);
     m.terminal_silence_s = h->terminal_silence_s;
     m.terminal_origins = WIRE_TEXT(h->terminal_origins);
-    Brood__Wire__WebhookSettings webhooks;
-    fill_webhooks(&h->webhooks, &webhooks);
-    if (h->webhooks.allow && *h->webhooks.allow)
-        m.webhooks = &webhooks;
-    m.n_languages = h->language_count;
-    m.languages = language_list;
     m.version = h->version;
     m.server = WIRE_TEXT(h->server);
     m.cmd_bytes_max = h->cmd_bytes_max;
@@ -167,8 +195,6 @@ ssize_t wire_encode_hello(const struct proto_msg *msg, size_t head, char *scratc
     m.landlock_abi = h->landlock_abi;
     m.cgroup_version = h->cgroup_version;
     m.networks = h->networks;
-    m.n_layers = h->layer_count;
-    m.layers = list;
     return wire_pack(&m.base, head, scratch, room, ret, err);
 }
 
