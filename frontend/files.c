@@ -17,9 +17,9 @@
  * A listing is put together in memory, up to LIST_BYTES_MAX, so that a slow reader does not keep
  * the namespace busy: a page may hold fewer entries than asked for, and `next` says where to go on.
  */
+#include "frontend/files.h"
 #include "frontend/answer.h"
 #include "frontend/auth.h"
-#include "frontend/json_out.h"
 #include "frontend/ns.h"
 #include "frontend/serve_file.h"
 #include "frontend/uri.h"
@@ -27,16 +27,12 @@
 #include "lib/err.h"
 #include "lib/fd.h"
 #include "lib/log.h"
-#include <inttypes.h>
-#include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
 
 #define LIST_LIMIT 1000u
 #define LIST_BYTES_MAX (1u << 20)
-#define ENTRY_ROOM (PROTO_FILES_PATH_MAX * 6u + 6000u) /* a name of controls, and base64 of it */
 #define ANSWERS_PER_TURN 64
 #define EOF_MS 1000u /* after the Result every holder of the far end is dead */
 
@@ -110,121 +106,11 @@ static void on_end(struct front *f, struct http_request *req, struct request_own
 
 /* ---- answers to the client ----------------------------------------------------------------- */
 
-static void answer_errno(struct files_op *op, uint32_t error)
-{
-    static const struct {
-        int error, status;
-        const char *code, *text;
-    } table[] = {
-        {ENOENT, 404, "not_found", "there is no such file or directory"},
-        {ENOTDIR, 404, "not_found", "a part of the path is not a directory"},
-        {EISDIR, 409, "is_a_directory", "it is a directory"},
-        {ENOTEMPTY, 409, "not_empty", "the directory is not empty; recursive=1 deletes all of it"},
-        {EEXIST, 409, "exists", "there is something else of that name"},
-        {ELOOP, 409, "symbolic_link", "the path leads through a symbolic link"},
-        {EXDEV, 409, "symbolic_link", "the path leads out of /work"},
-        {EACCES, 403, "forbidden", "the namespace's own user may not do that"},
-        {EPERM, 403, "forbidden", "the namespace's own user may not do that"},
-        {ENAMETOOLONG, 400, "bad_request", "path: too long"},
-        {EINVAL, 409, "not_a_file", "it is neither a file nor a directory"},
-        {ENXIO, 409, "not_a_file", "it is neither a file nor a directory"},
-        {EFBIG, 413, "too_large", "the file would be larger than the namespace's policy allows"},
-        {ENOSPC, 507, "no_space", "there is no space left in the namespace"},
-        {EDQUOT, 507, "no_space", "there is no space left in the namespace"},
-        {EMFILE, 503, "busy", "too much is going on at the moment"},
-        {ENOMEM, 503, "busy", "the namespace has no memory left"},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(table); i++)
-        if ((uint32_t)table[i].error == error) {
-            answer_error(op->req,
-                         &(struct answer_error){table[i].status, table[i].code,
-                                                table[i].status == 503 ? 1000 : 0, NULL},
-                         "%s", table[i].text);
-            return;
-        }
-    answer_error(op->req, &(struct answer_error){500, "internal", 0, NULL},
-                 "the file operation failed");
-}
-
-/* The child died before its last word. */
-static void answer_reason(struct files_op *op, const struct proto_result *r)
-{
-    switch (r->reason) {
-    case PROTO_REASON_TIMEOUT:
-    case PROTO_REASON_CPU_LIMIT:
-        answer_error(op->req, &(struct answer_error){504, "timeout", 0, NULL},
-                     "the file operation took too long");
-        return;
-    case PROTO_REASON_DISK:
-        answer_errno(op, EDQUOT);
-        return;
-    case PROTO_REASON_OOM:
-    case PROTO_REASON_PIDS:
-        answer_errno(op, ENOMEM);
-        return;
-    case PROTO_REASON_SIGNAL:
-        answer_errno(op, r->signal == SIGXFSZ ? EFBIG : EIO);
-        return;
-    case PROTO_REASON_EXIT:
-    case PROTO_REASON_OUTPUT:
-    case PROTO_REASON_CANCELLED:
-    case PROTO_REASON_SECCOMP:
-    case PROTO_REASON_INTERNAL:
-    case PROTO_REASONS:
-        break;
-    }
-    answer_errno(op, EIO);
-}
-
-static const char *kind_name(uint32_t kind)
-{
-    return kind == 'f' ? "file" : kind == 'd' ? "directory" : kind == 'l' ? "link" : "other";
-}
-
-/* `"key":"name"`, and when that is not exact `"key_base64"`. At most ENTRY_ROOM - 200. */
-static size_t put_name(char *at, size_t room, const char *key, const char *name, size_t len)
-{
-    size_t taken = 0, n = (size_t)snprintf(at, room, "\"%s\":\"", key);
-    n += json_out_text(at + n, room - n, name, len, &taken);
-    n += (size_t)snprintf(at + n, room - n, "\"");
-    if (json_out_is_exact(name, len))
-        return n;
-    n += (size_t)snprintf(at + n, room - n, ",\"%s_base64\":\"", key);
-    n += json_out_base64(at + n, room - n, name, len, &taken);
-    n += (size_t)snprintf(at + n, room - n, "\"");
-    return n;
-}
-
-static size_t put_time(char *at, size_t room, int64_t mtime_ns)
-{
-    struct tm tm;
-    time_t s = (time_t)(mtime_ns / 1000000000 - (mtime_ns % 1000000000 < 0));
-    int ms = (int)((mtime_ns - (int64_t)s * 1000000000) / 1000000);
-    if (!gmtime_r(&s, &tm))
-        return (size_t)snprintf(at, room, "null");
-    return (size_t)snprintf(at, room, "\"%04d-%02d-%02dT%02d:%02d:%02d.%03dZ\"", tm.tm_year + 1900,
-                            tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, ms);
-}
-
-/* One entry as a JSON object; at most ENTRY_ROOM. */
-static size_t put_entry(char *at, const struct proto_files_answer *a, const char *name, size_t len)
-{
-    size_t n = (size_t)snprintf(at, ENTRY_ROOM, "{");
-    n += put_name(at + n, ENTRY_ROOM - n, "name", name, len);
-    n +=
-        (size_t)snprintf(at + n, ENTRY_ROOM - n,
-                         ",\"type\":\"%s\",\"size\":%" PRIu64 ",\"mode\":\"%03o\",\"modified_at\":",
-                         kind_name(a->kind), a->size, a->mode & 07777u);
-    n += put_time(at + n, ENTRY_ROOM - n, a->mtime_ns);
-    n += (size_t)snprintf(at + n, ENTRY_ROOM - n, "}");
-    return n;
-}
-
 /* Room for one entry more. */
 static bool grow(struct files_op *op)
 {
-    size_t room = op->room ? op->room : ENTRY_ROOM;
-    while (room < op->len + ENTRY_ROOM)
+    size_t room = op->room ? op->room : FILES_ENTRY_ROOM;
+    while (room < op->len + FILES_ENTRY_ROOM)
         room *= 2;
     if (room > op->borrowed && !output_borrow_spare(room - op->borrowed))
         return false;
@@ -241,16 +127,17 @@ static void answer_page(struct files_op *op, bool more)
 {
     char *at;
     if (!grow(op)) {
-        answer_errno(op, ENOMEM);
+        files_answer_errno(op->req, ENOMEM);
         return;
     }
     at = op->text + op->len;
-    size_t n = (size_t)snprintf(at, ENTRY_ROOM, "],");
+    size_t n = (size_t)snprintf(at, FILES_ENTRY_ROOM, "],");
     if (more)
-        n += put_name(at + n, ENTRY_ROOM - n, "next", op->last.name, op->last.name_bytes);
+        n += files_put_name(at + n, FILES_ENTRY_ROOM - n, "next", op->last.name,
+                            op->last.name_bytes);
     else
-        n += (size_t)snprintf(at + n, ENTRY_ROOM - n, "\"next\":null");
-    n += (size_t)snprintf(at + n, ENTRY_ROOM - n, "}\n");
+        n += (size_t)snprintf(at + n, FILES_ENTRY_ROOM - n, "\"next\":null");
+    n += (size_t)snprintf(at + n, FILES_ENTRY_ROOM - n, "}\n");
     char *text = ptr_take(&op->text); /* the answer is a copy, and may be the end of op */
     n += op->len;
     op->len = op->room = 0;
@@ -264,7 +151,7 @@ static void answer_file(struct files_op *op, int *fd)
     char etag[SERVE_ETAG_ROOM];
     struct stat st;
     if (*fd < 0 || syscall(SYS_fstat, *fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-        answer_errno(op, EINVAL);
+        files_answer_errno(op->req, EINVAL);
         return;
     }
     serve_file_etag(etag, (uint64_t)st.st_size,
@@ -291,13 +178,13 @@ static void hand_on(struct files_op *op)
 static void answer_done(struct files_op *op, const struct proto_files_answer *a)
 {
     static const char deleted[] = "{\"deleted\":true}\n";
-    static __thread char text[ENTRY_ROOM + 2];
+    static __thread char text[FILES_ENTRY_ROOM + 2];
     if (op->ask.op == PROTO_FILES_DELETE) {
         http_respond(op->req, 200, NULL, deleted, sizeof deleted - 1);
         return;
     }
     const char *slash = strrchr(op->ask.path, '/'), *name = slash ? slash + 1 : op->ask.path;
-    size_t n = put_entry(text, a, name, strlen(name));
+    size_t n = files_put_entry(text, a, name, strlen(name));
     text[n++] = '\n';
     http_respond(op->req, 200, NULL, text, n);
 }
@@ -338,14 +225,14 @@ static void finish(struct files_op *op, const struct proto_files_answer *a, int 
     } else if (op->ask.op == PROTO_FILES_LIST && (a->status == 0 || a->status == E2BIG)) {
         answer_page(op, a->status == E2BIG && op->entries > 0);
     } else if (a->status != 0) {
-        answer_errno(op, a->status);
+        files_answer_errno(op->req, a->status);
     } else if (op->ask.op == PROTO_FILES_GET) {
         answer_file(op, fd);
     } else if (op->ask.op == PROTO_FILES_STAT) {
         if (a->kind == 'd')
             hand_on(op);
         else
-            answer_errno(op, ENOTDIR);
+            files_answer_errno(op->req, ENOTDIR);
     } else {
         answer_done(op, a);
     }
@@ -356,12 +243,12 @@ static bool take_entry(struct files_op *op, const struct proto_files_answer *a)
 {
     if (!grow(op)) {
         give_up(op);
-        answer_errno(op, ENOMEM);
+        files_answer_errno(op->req, ENOMEM);
         return false;
     }
     if (op->entries++ > 0)
         op->text[op->len++] = ',';
-    op->len += put_entry(op->text + op->len, a, a->name, a->name_bytes);
+    op->len += files_put_entry(op->text + op->len, a, a->name, a->name_bytes);
     memcpy(&op->last, a, offsetof(struct proto_files_answer, name) + a->name_bytes);
     if (op->len < LIST_BYTES_MAX)
         return true;
@@ -375,7 +262,7 @@ static void on_cut_off(struct files_op *op)
 {
     stop_listening(op);
     if (!op->open)
-        answer_reason(op, &op->result); /* otherwise the Result will say why */
+        files_answer_end(op->req, &op->result); /* otherwise the Result will say why */
 }
 
 /* One datagram. False: nothing more is to be read now, perhaps ever. */
@@ -428,7 +315,7 @@ static void read_the_rest(struct files_op *op)
     if (op->watch)
         http_timer_set(op->front->server, &op->timer, clock_now_ns() + EOF_MS * CLOCK_NS_PER_MS);
     else
-        answer_reason(op, &op->result);
+        files_answer_end(op->req, &op->result);
 }
 
 static void on_reply(struct upstream_call *call, const struct proto_msg *reply)
@@ -502,7 +389,7 @@ static void start(struct files_op *op)
     op->again = false;
     if (op->ask.op == PROTO_FILES_LIST) {
         if (!grow(op)) {
-            answer_errno(op, ENOMEM);
+            files_answer_errno(op->req, ENOMEM);
             return;
         }
         op->len = (size_t)snprintf(op->text, op->room, "{\"entries\":[");
