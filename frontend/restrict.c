@@ -4,7 +4,7 @@
  * In the frontend, once, when every descriptor it will ever need from outside is open: listeners,
  * the engine's connections, /dev/null, stderr, the loops, the store's database and directory. The
  * supervisor has already taken user and capabilities. What is renounced is lib/confine's; the list
- * of calls is ours.
+ * of calls that only the frontend needs is ours.
  */
 #include "frontend/restrict.h"
 #include "lib/confine.h"
@@ -44,16 +44,12 @@ static uint64_t choose_data_max(void)
 #endif
 }
 
+/* Beside what each of ours may call (lib/confine). */
 static const int allowed[] = {
-    /* bytes */
-    SCMP_SYS(read),
     SCMP_SYS(readv),
-    SCMP_SYS(write),
-    SCMP_SYS(writev),
-    SCMP_SYS(close),
-    SCMP_SYS(lseek),
     SCMP_SYS(pread64),
     SCMP_SYS(fstat),
+    SCMP_SYS(newfstatat), /* fstat, as glibc has it */
     /* the store: what SQLite does to open files; making, naming and removing contents (openat:
      * lib/confine) */
     SCMP_SYS(pwrite64),
@@ -62,7 +58,7 @@ static const int allowed[] = {
     SCMP_SYS(ftruncate),
     SCMP_SYS(renameat),
     SCMP_SYS(unlinkat),
-    /* sockets: those that exist, and pairs for what comes back of files */
+    /* sockets: those that exist, and pairs for what comes back of files and artifacts */
     SCMP_SYS(socketpair),
     SCMP_SYS(accept4),
     SCMP_SYS(recvmsg),
@@ -74,47 +70,18 @@ static const int allowed[] = {
     SCMP_SYS(getsockopt),
     SCMP_SYS(getsockname),
     SCMP_SYS(getpeername),
-    SCMP_SYS(socketpair), /* where artifacts come */
     /* pipes and memfds of runs */
     SCMP_SYS(pipe2),
     SCMP_SYS(fchmod),
-    SCMP_SYS(fstat),
-    SCMP_SYS(newfstatat), /* fstat, as glibc has it */
     SCMP_SYS(memfd_create),
-    SCMP_SYS(fcntl),
     /* the loop */
     SCMP_SYS(epoll_create1), /* for the outputs of each job, and for a pipe that is full */
     SCMP_SYS(epoll_wait),
     SCMP_SYS(epoll_pwait),
     SCMP_SYS(epoll_ctl),
-    SCMP_SYS(poll),
-    SCMP_SYS(ppoll),
-    /* memory (mmap and mprotect: lib/confine) */
-    SCMP_SYS(brk),
-    SCMP_SYS(munmap),
-    SCMP_SYS(mremap),
-    SCMP_SYS(madvise),
-    /* threads that exist, and the end (clone: lib/confine) */
-    SCMP_SYS(futex),
-    SCMP_SYS(set_robust_list),
-    SCMP_SYS(rseq),
-    SCMP_SYS(sched_yield),
-    SCMP_SYS(sigaltstack),
-    SCMP_SYS(rt_sigaction),
-    SCMP_SYS(rt_sigprocmask),
-    SCMP_SYS(rt_sigreturn),
-    SCMP_SYS(restart_syscall),
-    SCMP_SYS(gettid),
-    SCMP_SYS(getpid),
-    SCMP_SYS(tgkill),
-    SCMP_SYS(exit),
-    SCMP_SYS(exit_group),
-    /* clocks, random bytes */
-    SCMP_SYS(clock_gettime),
-    SCMP_SYS(gettimeofday),
+    /* clocks */
     SCMP_SYS(time),
     SCMP_SYS(clock_nanosleep),
-    SCMP_SYS(getrandom),
 };
 
 /* Of terminals, whose masters come from namespaces: their size, and a signal to who is in front. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* lib/confine - see confine.h. Used by engine, frontend and courier, each with a list of its own
- * calls.
+/* lib/confine - see confine.h. Used by engine, frontend and courier, each with a list of calls
+ * beside those that all of them need.
  *
  * The layers overlap on purpose: a file cannot be opened because landlock forbids it and because
  * openat() is not listed. So the proof asks twice: once when landlock and limits stand and system
@@ -127,12 +127,65 @@ static int install_landlock(const struct confine_plan *plan, long *ret_abi, stru
     return 0;
 }
 
+/* What each of ours needs: to use what it holds, to wait, to have memory, to end. */
+static const int base[] = {
+    /* bytes through descriptors that it has */
+    SCMP_SYS(read),
+    SCMP_SYS(write),
+    SCMP_SYS(writev),
+    SCMP_SYS(lseek),
+    SCMP_SYS(close),
+    SCMP_SYS(fcntl),
+    SCMP_SYS(poll),
+    SCMP_SYS(ppoll),
+    /* memory (mmap and mprotect: below) */
+    SCMP_SYS(brk),
+    SCMP_SYS(munmap),
+    SCMP_SYS(mremap),
+    SCMP_SYS(madvise),
+    /* itself, its end, an abort */
+    SCMP_SYS(futex),
+    SCMP_SYS(sigaltstack),
+    SCMP_SYS(rt_sigaction),
+    SCMP_SYS(rt_sigprocmask),
+    SCMP_SYS(rt_sigreturn),
+    SCMP_SYS(restart_syscall),
+    SCMP_SYS(gettid),
+    SCMP_SYS(getpid),
+    SCMP_SYS(tgkill),
+    SCMP_SYS(exit),
+    SCMP_SYS(exit_group),
+    /* clocks, random bytes (the arena of malloc) */
+    SCMP_SYS(clock_gettime),
+    SCMP_SYS(gettimeofday),
+    SCMP_SYS(getrandom),
+};
+
+/* What a thread needs besides (clone: below). */
+static const int threads[] = {
+    SCMP_SYS(set_robust_list),
+    SCMP_SYS(rseq),
+    SCMP_SYS(sched_yield),
+};
+
+static int allow_calls(scmp_filter_ctx ctx, const int *calls, size_t count)
+{
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < count; i++)
+        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, calls[i], 0);
+    return r;
+}
+
 static int fill_filter(scmp_filter_ctx ctx, const struct confine_plan *plan)
 {
     const unsigned thread = CLONE_VM | CLONE_THREAD | CLONE_SIGHAND;
     int r = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
-    for (size_t i = 0; r == 0 && i < plan->call_count; i++)
-        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, plan->calls[i], 0);
+    if (r == 0)
+        r = allow_calls(ctx, base, ARRAY_LEN(base));
+    if (r == 0 && plan->makes_threads)
+        r = allow_calls(ctx, threads, ARRAY_LEN(threads));
+    if (r == 0)
+        r = allow_calls(ctx, plan->calls, plan->call_count);
     for (size_t i = 0; r == 0 && i < plan->ioctl_count; i++)
         r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
                              SCMP_A1(SCMP_CMP_EQ, plan->ioctls[i]));

@@ -7,7 +7,8 @@
 struct err;
 
 struct confine_plan {
-    const int *calls; /* system calls it may make with any arguments; others are ENOSYS */
+    const int *calls; /* system calls it may make with any arguments, beside a few that use, wait
+                         for and close what it has; others are ENOSYS */
     size_t call_count;
     const uint32_t *ioctls; /* requests that ioctl() may be called with */
     size_t ioctl_count;

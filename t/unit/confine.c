@@ -29,12 +29,7 @@ const char *__asan_default_options(void)
 }
 #endif
 
-static const int calls[] = {
-    SCMP_SYS(read),       SCMP_SYS(write),        SCMP_SYS(close),        SCMP_SYS(brk),
-    SCMP_SYS(munmap),     SCMP_SYS(memfd_create), SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask),
-    SCMP_SYS(exit_group), SCMP_SYS(futex),        SCMP_SYS(sigaltstack),  SCMP_SYS(madvise),
-    SCMP_SYS(getpid),     SCMP_SYS(gettid),       SCMP_SYS(tgkill),
-};
+static const int calls[] = {SCMP_SYS(memfd_create)};
 
 /* What a process with a directory of its own has besides. */
 static const int directory_calls[] = {
