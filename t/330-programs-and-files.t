@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # What a zygote's child does beside evaluating a command, through the engine's socket: arguments, placed files, outputs, fresh homes,
-# work on files. t/unit/files has the operations themselves and their attackers; here they are in a namespace's box.
+# work on files. t/unit/files has the operations themselves, files_hostile their attackers; here they are in a namespace's box.
 use lib 't/lib';
 use Brood;
 use IPC::Open2;

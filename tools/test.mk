@@ -48,7 +48,7 @@ $B/t/json: t/unit/json.c $(JSON_USES)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(JSON_USES) -ljansson -lprotobuf-c
 # Work on files and placing: leaves of the zygote that need no namespace.
 FILES_USES := $(patsubst %,$B/zygote/%.o,files files_list tree place outputs) $(call arc,lib)
-$B/t/files: t/unit/files.c $(FILES_USES)
+$B/t/files $B/t/files_hostile $B/t/files_placed: $B/t/%: t/unit/%.c $(FILES_USES)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(FILES_USES)
 $B/replay/execute_json: t/fuzz/execute_json.c t/fuzz/replay/main.c $(JSON_USES)
