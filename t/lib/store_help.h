@@ -11,6 +11,7 @@
 
 static char dir_path[64];
 static int dir_fd = -1;
+static const char *store_place; /* where it is; NULL: in memory, where syncs cost nothing */
 
 static inline void remove_below(int fd)
 {
@@ -32,7 +33,7 @@ static inline void remove_below(int fd)
 /* An empty one, the same each time. */
 static inline void new_directory(void)
 {
-    static const char *const places[] = {"/dev/shm", "/tmp"}; /* in memory, syncs cost nothing */
+    const char *const places[] = {store_place ? store_place : "/dev/shm", "/tmp"};
     if (dir_fd >= 0)
         remove_below(dir_fd);
     for (size_t i = 0; dir_fd < 0 && i < ARRAY_LEN(places); i++) {
