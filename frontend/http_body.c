@@ -31,7 +31,7 @@
 
 #define RECEIVE_BYTES (256u * 1024)
 #define PACE_BYTES_S                                                                               \
-    (1u << 20) /* a body may take longer than request_timeout when it comes faster */
+    (1u << 20)               /* a body may take longer than request_timeout when it comes faster */
 #define LINGER_MS 2000u      /* without a byte */
 #define LINGER_ALL_MS 10000u /* with them */
 #define LINGER_BYTES_MAX (256ull << 20)
