@@ -27,7 +27,8 @@ WARN := -Wall -Wextra -Werror -Wshadow -Wundef -Wvla -Wwrite-strings -Wpointer-a
  -Wmissing-prototypes -Wmissing-declarations
 HARD := -fno-common -fstack-protector-strong -fstack-clash-protection -fcf-protection -ftrivial-auto-var-init=zero
 probe = $(shell echo 'int x;' | $(CC) -Werror $1 -xc -c - -o /dev/null 2>/dev/null && echo $1)
-CLANG_OFF := $(if $(filter clang,$(MODE)),-Wno-unused-command-line-argument -Wno-gnu-variable-sized-type-not-at-end)
+CLANG_OFF := $(if $(filter clang,$(MODE)),-Wno-unused-command-line-argument -Wno-gnu-variable-sized-type-not-at-end \
+ -Wno-missing-field-initializers) # macros of seccomp.h
 CFLAGS := -std=gnu17 $(OPT_$(MODE)) $(foreach f,$(WARN) $(HARD),$(call probe,$f)) $(CLANG_OFF) -I. -isystem $B \
  -include lib/base.h -MMD -MP
 LDFLAGS := $(LINK_$(MODE)) -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed

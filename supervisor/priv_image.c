@@ -172,7 +172,7 @@ static int bind_extra(const char *to, uint32_t policy, uint32_t i, struct err *e
 {
     char source[64], place[64];
     (void)snprintf(source, sizeof source, "/proc/self/fd/%d", extra_fd[policy][i]);
-    (void)snprintf(place, sizeof place, "%s/%u.%u", ZYG_BINDS + 1, policy, i);
+    (void)snprintf(place, sizeof place, "%s/%u.%u", &ZYG_BINDS[1], policy, i);
     if (mkdir(place, 0755) < 0 || (mkdir(to + 1, 0755) < 0 && errno != EEXIST))
         return err_sys(err, "root image: make %s", to);
     if (mount(source, place, NULL, MS_BIND, NULL) < 0)
@@ -188,7 +188,7 @@ static int add_binds(const struct policy_set *set, struct err *err)
     int r = 0;
     for (uint32_t i = 0; i < set->count; i++)
         for (uint32_t k = 0; r == 0 && k < set->plans[i].bind_count; k++) {
-            if (mkdir(ZYG_BINDS + 1, 0755) < 0 && errno != EEXIST)
+            if (mkdir(&ZYG_BINDS[1], 0755) < 0 && errno != EEXIST)
                 return err_sys(err, "root image: make " ZYG_BINDS);
             r = bind_extra(set->plans[i].binds[k].to, i, k, err);
         }

@@ -10,7 +10,7 @@
 
 static void test_objects(void)
 {
-    struct store_object a, b, c, d;
+    struct store_object a, b, c = {0}, d;
     char text[64];
     new_directory();
     struct store *s = open_store(&no_limits);
