@@ -517,13 +517,27 @@ uint32_t cgroup_find_broken(struct cgroup *cg, uint32_t slot, const struct polic
     return broken;
 }
 
+/* Files of a tmpfs that somebody else still has open - a result that is being sent - do not give
+ * way. */
+static bool holds_shmem(int dir_fd)
+{
+    static const char key[] = "\nshmem ";
+    char text[4096];
+    auto_close int fd = openat(dir_fd, "memory.stat", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    text[n > 0 ? n : 0] = 0;
+    const char *at = strstr(text, key);
+    return !at || strtoull(at + sizeof key - 1, NULL, 10) > 0;
+}
+
 bool cgroup_may_stay(struct cgroup *cg, uint32_t slot, uint64_t bytes)
 {
     char name[16], text[64];
     (void)snprintf(name, sizeof name, "s%u", slot);
     for (size_t i = 0; i < cg->trees; i++) {
         auto_close int dir = open_dir_at(cg->runs_fd[i], name);
-        if (dir < 0 || !read_line_at(dir, join_file(cg), text, sizeof text) || *text)
+        if (dir < 0 || !read_line_at(dir, join_file(cg), text, sizeof text) || *text ||
+            (cg->kind[i] & POLICY_CGROUP_MEMORY && holds_shmem(dir)))
             return false;
     }
     return !cgroup_holds_more(cg, slot, bytes);

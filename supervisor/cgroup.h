@@ -66,7 +66,7 @@ int cgroup_remove(struct cgroup *cg, uint32_t slot);
  * -EBUSY, and some of its trees may be gone. */
 int cgroup_remove_unused(struct cgroup *cg, uint32_t slot);
 /* May s<slot> stay for the slot's next zygote? Nobody lives there, and it holds no more memory than
- * that: page cache, since nothing else outlives its processes and mounts. */
+ * that: page cache, since little else outlives its processes and mounts. */
 bool cgroup_may_stay(struct cgroup *cg, uint32_t slot, uint64_t bytes);
 /* Removes everything below and including the base; tries for up to wait_ms. */
 void cgroup_stop(struct cgroup *cg, unsigned wait_ms);
