@@ -19,7 +19,7 @@ my @same = grep { $before{$_} } dirs();
 cmp_ok(scalar @same, '>', 0, 'after twenty fresh namespaces, cgroups of before are there: ' . @same);
 
 # What one tenant did is none of the next one's facts.
-my $r = code(code => 'for f in /usr/bin/*; do cat "$f" 2>/dev/null; done | head -c 60000000 | wc -c');
+my $r = code(code => 'cat /usr/bin/* 2>/dev/null | head -c 60000000 | wc -c');
 is($r->{reason}, 'exit', 'one reads many files of the image') or diag explain $r;
 for (1 .. 5) {
     $r = code(code => 'true');
@@ -38,7 +38,7 @@ is(code(code => 'exit 3')->{reason}, 'exit', 'others do not') for 1 .. 5;
 # What limits them is all there.
 is(code(code => "exec $bomb")->{reason}, 'oom', 'memory is limited in one that was kept') for 1 .. 2;
 is(code(code => q{perl -e 'my $x = "x" x (40 << 20); print length $x'})->{stdout}, 40 << 20, 'and what is allowed can be had') for 1 .. 2;
-is(code(code => 'for f in /usr/bin/*; do cat "$f" 2>/dev/null; done | head -c 60000000 | wc -c; ' . $bomb, limits => {memory_mb => 16})->{reason}, 'oom', 'less memory, too');
+is(code(code => 'cat /usr/bin/* 2>/dev/null | head -c 60000000 | wc -c; ' . $bomb, limits => {memory_mb => 16})->{reason}, 'oom', 'less memory, too');
 is(code(code => 'true', limits => {memory_mb => 16})->{reason}, 'exit', 'and one with less finds room') for 1 .. 3;
 
 # Named namespaces that take turns.

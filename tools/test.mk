@@ -133,7 +133,7 @@ soak-fuzz:
 	@$(MAKE) --no-print-directory fuzz-http SECONDS=$(FUZZ_SECONDS)
 $(FUZZ:%=soak-fuzz-%): soak-fuzz-%: ; @$(MAKE) --no-print-directory fuzz T=$* SECONDS=$(FUZZ_SECONDS)
 # On a kernel with cgroup v2 only, and an old one, in a virtual machine: limits, kills, policies, probes, egress.
-VM_TESTS := 430-limits 470-nested 800-escapes-cgroup 840-confined 910-stop 150-policy 850-probe 852-probe-policies \
+VM_TESTS := 430-limits 470-nested 487-kept-cgroups 800-escapes-cgroup 840-confined 910-stop 150-policy 850-probe 852-probe-policies \
   860-egress 800-escapes-egress-heir 961-killed-beside 960-killed
 test-cgroup2: all ; tools/cgroup2-vm $B $(VM_TESTS:%=t/%.t)
 asan: ; $(MAKE) MODE=asan all unit replay && B=build/asan prove --exec '' $(patsubst t/unit/%.c,build/asan/t/%,$(wildcard t/unit/*.c))
