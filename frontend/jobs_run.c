@@ -150,9 +150,10 @@ static void on_given_back(struct store_call *call)
     rest(j, j->rest_ms);
 }
 
-/* The attempt did not begin. */
+/* The attempt did not begin. Its pipes would tell of their end somebody who is not there. */
 static void give_back(struct job *j, uint64_t rest_ms)
 {
+    job_output_fini(&j->out);
     j->step = JOB_GIVING_BACK;
     j->rest_ms = rest_ms;
     if (!j->claimed || !submit(j, STORE_UNCLAIM_JOB, on_given_back))
@@ -407,6 +408,8 @@ static bool is_over_early(struct job *j, uint64_t rest_ms)
     j->run = NULL;
     j->gone = j->claiming;
     j->rest_ms = rest_ms;
+    if (j->gone)
+        job_output_fini(&j->out);
     return j->gone;
 }
 

@@ -173,6 +173,12 @@ sub remove {
     return 0 == system Brood::build() . "/brood ns rm $ns --socket $self->{brood}{socket} >/dev/null 2>&1";
 }
 
+# Of what failed, nothing may crash: how often the log says that somebody did.
+sub crashes {
+    my ($self) = @_;
+    return scalar(() = (slurp($self->{brood}{log}) // '') =~ /killed by signal (?:4|6|7|8|11|31)\b/g);
+}
+
 sub is_clean_after_its_end {
     my ($self) = @_;
     my $brood = $self->{brood};
@@ -192,6 +198,24 @@ sub says {
     return 0 if ($r->{http} == 0 || $r->{http} >= 500) || $r->{http} == 200 && $r->{stdout_truncated};
     return sprintf 'http %s exit_code %s signal %s reason %s stdout "%.40s" stderr "%.80s" error %s', map { $_ // 'none' } @$r{qw(http exit_code signal reason stdout stderr)},
       $self->{said};
+}
+
+# One request on a connection of its own: {status, headers, body, json}. status 0: it was closed without an answer;
+# undef: none came in time, which is always wrong.
+sub ask {
+    my ($self, $method, $path, %opt) = @_;
+    my $timeout = delete $opt{timeout} // 40;
+    my $conn = $self->{brood}->connect or return {status => 0};
+    my $res = $conn->put(Brood::Conn->request($method, $path, %opt)) ? $conn->get($timeout) : undef;
+    return $res || ($conn->{why} eq 'timeout' ? undef : {status => 0});
+}
+
+# Is that an honest error: no answer because all ended, or one that says that it could not be done?
+sub is_error {
+    my ($self, $res) = @_;
+    return 0 if !$res || $res->{status} && $res->{status} < 500;
+    $self->{said} = "$res->{status} " . substr $res->{body} // '', 0, 200;
+    return 1;
 }
 
 # A name that no namespace had yet.
@@ -295,6 +319,7 @@ sub round {
     my ($self, $role, $round, $operation, $count) = @_;
     if (!$self->begin) { $self->problem('does not come back', $role, $round); return 0 }
     my $brood = $self->{brood};
+    $brood->{crashes} = $self->crashes;
     $round->[2] = 0 + $self->arm($role, $round->[1], $round->[0]);
     $self->{said} = '';
     my $r = $operation->();
@@ -303,6 +328,7 @@ sub round {
     $count->{errors}++ if $r ne '1';
     $self->problem('an error without a failure ' . $self->{said}, $role, $round) if $r eq '0' && !$fired;
     $self->problem("a wrong answer ($r)", $role, $round) if $r !~ /^[01]$/;
+    $self->problem('a crash', $role, $round) if $brood->{crashes} < $self->crashes;
     if ($brood->wait_exit($r eq '1' ? 0 : 0.05)) {
         $count->{ends}++;
         until_true(5, sub { $self->is_clean_after_its_end }) or $self->problem("it ended and left something: $self->{said}", $role, $round);
