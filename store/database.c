@@ -173,6 +173,7 @@ static void prepare_vfs(void)
     vfs.zName = "brood";
     vfs.pNext = NULL;
     vfs.xFullPathname = keep_name;
+    store_faults_begin(standard, &vfs);
     (void)sqlite3_vfs_register(&vfs, 0);
 }
 

@@ -5,6 +5,17 @@
 #include <pthread.h>
 #include <sqlite3.h>
 
+/* faults.c: the calls that SQLite makes are SYS() as well. */
+#ifdef BROOD_FAULT
+void store_faults_begin(sqlite3_vfs *standard, sqlite3_vfs *own);
+#else
+static inline void store_faults_begin(sqlite3_vfs *standard, sqlite3_vfs *own)
+{
+    (void)standard;
+    (void)own;
+}
+#endif
+
 #define STORE_SHA256_BYTES 32u
 
 enum store_statement {
