@@ -50,6 +50,66 @@ sub job {
     return "job $s->{status}, reason " . ($s->{reason} // 'none') . ', ' . ($s->{error} // 'no error') . ", output $r->{body}";
 }
 
+# Two of one namespace: the second stands behind the first at the engine, and is let go. One in a queue is cancelled, too.
+sub jobs_of_a_namespace {
+    my ($errors, $gone, @ids, @end) = (0);
+    for my $code ('sleep 0.05; echo first >>order', 'echo second >>order; cat order; rm order', 'sleep 60') {
+        my $r = $t->ask(POST => '/submit', body => {language => 'bash', code => $code, namespaceId => 'base'}) // return 'submit: no answer';
+        push @ids, ($r->{json} // {})->{executionId} if $r->{status} == 202;
+        $gone = $ids[-1] if $r->{status} == 202 && $code eq 'sleep 60';
+        next if $r->{status} == 202;
+        return "submit: $r->{status} $r->{body}" unless $t->is_error($r);
+        $errors++;
+    }
+    my $r = $gone && insist(\$errors, DELETE => "/v1/jobs/$gone");
+    return $r if $r && !ref $r;
+    for my $id (@ids) {
+        my $s;
+        for (1 .. 3) {
+            $s = insist(\$errors, GET => "/status?id=$id&wait=15");
+            return $s unless ref $s;
+            $s = $s->{json};
+            last if ($s->{status} // '') !~ /^(?:queued|running)$/;
+        }
+        return "$id: it does not end, but is $s->{status}" if $s->{status} =~ /^(?:queued|running)$/;
+        push @end, $s->{status} . ($s->{reason} eq 'exit' ? '' : " $s->{reason}");
+        $errors++ if $s->{outputTruncated} || $s->{attempts} > 1;
+        return "cancelled: $end[-1]" if $gone && $id eq $gone && $end[-1] ne 'failed cancelled';
+    }
+    $t->{said} = join ', ', @end;
+    return $t->{said} eq 'completed, completed, failed cancelled' ? 1 : $t->{said} unless $errors;
+    return 0;
+}
+
+# With an Idempotency-Key: whatever becomes of the first request, none of it happens twice, and the repetitions agree.
+sub once {
+    my ($path, %body) = @_;
+    my $name = 'once-' . ++$n;
+    my @same = (POST => $path, headers => {'Idempotency-Key' => $name}, body => {namespace_id => 'base', cmd => "echo $name >>once; echo done $name", %body});
+    my $first = $t->ask(@same) // return 'no answer';
+    my $r = $first;
+    my $errors = $t->is_error($r);
+    until_true(20, sub {
+        $r = $t->ask(@same) // return 1;
+        $errors++, return 0 if $t->is_error($r);
+        return $r->{status} != 409 || ($r->{json}{code} // $r->{json}{error}{code}) ne 'in_progress';
+    }) or return "$name is under way for ever";
+    return 'no answer again' unless $r;
+    my $again = $t->ask(@same) // return 'no answer at last';
+    return "other answers: $r->{status} $r->{body}, then $again->{status} $again->{body}"
+      if !$t->is_error($again) && ($r->{status} != $again->{status} || $r->{body} ne $again->{body});
+    return "other answers: $first->{body}, then $r->{body}" if $first->{status} == 200 && $r->{status} == 200 && $first->{body} ne $r->{body};
+    my $ran = ''; # the call that is to fail may still come: more than one look
+    until_true(10, sub { ($ran = $t->brood->sh(base => "grep -cx $name once")->{stdout}) ne '' });
+    return "it ran $ran times" if $ran !~ /^[01]$/ || $ran == 0 && grep { $_->{status} =~ /^20/ } $first, $r;
+    my $code = $r->{status} == 409 ? $r->{json}{code} // $r->{json}{error}{code} : '';
+    return "$r->{status} $r->{body}" unless $r->{status} =~ /^20/ || $code =~ /^(?:attempt_lost|answer_not_kept)$/;
+    return $errors || $r->{status} == 409 || $t->is_error($again) ? 0 : 1;
+}
+
 $t = Brood::Torture->new('languages-dir' => '', state => \&temporary);
 $t->torture('job', 'frontend', sub { job("out\nerr\nagain\n", code => 'echo out; echo err >&2; echo again') });
+$t->torture('jobs of a namespace', 'frontend', \&jobs_of_a_namespace, only => qr/packet|store/);
+$t->torture('request done once', 'frontend', sub { once('/execute') });
+$t->torture('stored run done once', 'frontend', sub { once('/v1/runs') });
 $t->finish;

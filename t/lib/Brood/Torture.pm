@@ -4,6 +4,7 @@
 #   use Brood::Torture;                                   # skips the file where there is no fault build
 #   my $t = Brood::Torture->new('namespaces-spares' => 0); # settings of the service that is tortured
 #   $t->torture(run => 'engine', sub { $t->says(base => 'echo hi', "hi\n") });
+#   $t->torture(run => 'engine', sub { ... }, only => qr/^lib/); # only at these places: the others are another test's
 #   $t->torture_start('priv'); $t->torture_stop('engine'); # with a service of its own each time
 #   $t->finish;
 #
@@ -285,7 +286,7 @@ sub operation {
 
 # The rounds of an operation: [place, n], first calls first. And how many calls there are.
 sub survey {
-    my ($self, $role, $operation) = @_;
+    my ($self, $role, $operation, $only) = @_;
     my (%times, @places);
     for my $time (1 .. 3) {
         my %now;
@@ -301,7 +302,7 @@ sub survey {
         }
         for (@places) { $times{$_} = $now{$_} // 0 if $time == 1 || ($now{$_} // 0) < $times{$_} }
     }
-    @places = grep { $times{$_} } @places;
+    @places = grep { $times{$_} && (!$only || $_ =~ $only) } @places;
     my @rounds;
     my ($most) = sort { $b <=> $a } values %times;
     for my $n (1 .. $most // 0) { push @rounds, map { [$_, $n] } grep { $times{$_} >= $n } @places }
@@ -347,7 +348,7 @@ sub round {
 
 sub torture {
     my ($self, $name, $role, $operation, %opt) = @_;
-    my ($rounds, $places) = $self->survey($role, $operation);
+    my ($rounds, $places) = $self->survey($role, $operation, $opt{only});
     return fail("$name, $role: it works in peace") || diag($rounds // $self->{said} // 'it does not start') || diag($self->{brood}->log_tail) if !ref $rounds;
     return is($places, 0, "$name, $role: nothing of it can fail") if $opt{none};
     my ($until, $done, %count) = (time + SECONDS, 0, fired => 0, errors => 0, ends => 0);
