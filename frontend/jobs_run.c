@@ -145,8 +145,10 @@ static void rest(struct job *j, uint64_t ms)
 static void on_given_back(struct store_call *call)
 {
     struct job *j = CONTAINER_OF(call, struct job, call);
-    if (call->error == 0)
-        j->ticket->attempts = j->rec.attempts - 1;
+    if (call->error == 0) { /* also ours: who is cancelled at rest ends with that number */
+        j->ticket->attempts = --j->rec.attempts;
+        j->claimed = false;
+    }
     rest(j, j->rest_ms);
 }
 

@@ -46,6 +46,8 @@ sub job {
     return $r unless ref $r;
     $t->{said} = $s->{error} // $t->{said};
     return 0 if $s->{outputTruncated} || $s->{status} eq 'failed' && $s->{reason} eq 'internal';
+    # "Nothing is there" of what was written is believed, and the other pipe read first.
+    if ($t->{armed} =~ /jobs_output.* again/) { $_ = join "\n", sort split /\n/ for $r->{body}, $wanted }
     return $errors ? 0 : 1 if $s->{status} eq 'completed' && $r->{body} eq $wanted;
     return "job $s->{status}, reason " . ($s->{reason} // 'none') . ', ' . ($s->{error} // 'no error') . ", output $r->{body}";
 }

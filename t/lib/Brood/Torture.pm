@@ -72,6 +72,7 @@ sub arm {
     my $error = $errors[$self->{error}++ % @errors];
     $self->write_record('', 0, 0, 0, 0, '', '');
     $self->write_record($role, $n, $error, 0, 0, '', $place // '');
+    $self->{armed} = sprintf '%s %s', $place // '', $error == EAGAIN ? 'again' : $error;
     return local $! = $error;
 }
 
