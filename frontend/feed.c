@@ -38,6 +38,7 @@ struct feed {
     struct front *front;
     int fd; /* our end; -1: closed, or not open yet */
     bool opened;
+    bool lost;                /* of what the run was given at its start */
     struct http_watch *watch; /* while it is full */
     struct errand *first, **end;
 };
@@ -125,6 +126,7 @@ static void fail_all(struct feed *feed, enum outcome outcome)
     struct errand *e;
     while ((e = feed->first)) {
         feed->first = e->next;
+        feed->lost = feed->lost || (!e->home && outcome == BUSY);
         send_back(e, outcome);
     }
     feed->end = &feed->first;
@@ -155,7 +157,8 @@ static bool write_some(struct feed *feed, struct errand *e)
     }
     if (errno == EINTR)
         return true;
-    if (errno == EAGAIN && wait_for_room(feed))
+    /* Of a run's own first bytes nobody could be told that they were not taken. */
+    if ((errno == EAGAIN || (errno != EPIPE && !e->home)) && wait_for_room(feed))
         return false;
     enum outcome why = errno == EPIPE ? CLOSED : BUSY;
     if (why == CLOSED)
@@ -241,7 +244,10 @@ int feed_open(struct feed *feed)
         return -1;
     }
     pump(feed);
-    return pair[0];
+    if (!feed->lost)
+        return pair[0];
+    fd_close(&pair[0]);
+    return -1;
 }
 
 void feed_end(struct feed *feed)
@@ -276,8 +282,8 @@ static void at_run(struct letter *l)
     } else if (!run->begun) {
         send_back(e, WAITS);
     } else {
-        upstream_signal(&e->there->upstream, run->tag, e->signal);
-        send_back(e, DONE);
+        bool sent = upstream_signal(&e->there->upstream, run->tag, e->signal);
+        send_back(e, sent ? DONE : BUSY);
     }
 }
 

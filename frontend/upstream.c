@@ -158,16 +158,15 @@ static void send_cancel(struct upstream *u, struct upstream_slot *slot)
 {
     struct proto_msg msg = {.type = PROTO_CANCEL, .tag = slot->tag};
     struct err err = {0};
-    /* Tried again with the next tick; any other failure shows itself when the connection is read.
-     */
-    slot->cancel = is_shortage(proto_send(u->fd, &msg, NULL, 0, &err));
+    /* Tried again with the next tick. That the engine is gone shows when the connection is read. */
+    slot->cancel = proto_send(u->fd, &msg, NULL, 0, &err) < 0;
 }
 
 static void send_let_go(struct upstream *u, struct upstream_slot *slot)
 {
     struct proto_msg msg = {.type = PROTO_WAITING, .tag = slot->tag};
     struct err err = {0};
-    slot->let_go = is_shortage(proto_send(u->fd, &msg, NULL, 0, &err));
+    slot->let_go = proto_send(u->fd, &msg, NULL, 0, &err) < 0;
 }
 
 void upstream_let_go(struct upstream *u, uint64_t tag)
@@ -191,12 +190,11 @@ void upstream_cancel(struct upstream *u, uint64_t tag)
         send_cancel(u, &u->slots[at]);
 }
 
-void upstream_signal(struct upstream *u, uint64_t tag, int signal)
+bool upstream_signal(struct upstream *u, uint64_t tag, int signal)
 {
     struct proto_msg msg = {.type = PROTO_SIGNAL, .tag = tag, .signal = signal};
     struct err err = {0};
-    if (!u->broken)
-        (void)proto_send(u->fd, &msg, NULL, 0, &err);
+    return !u->broken && proto_send(u->fd, &msg, NULL, 0, &err) == 0;
 }
 
 void upstream_tick(struct upstream *u, uint64_t now_ns)

@@ -62,8 +62,8 @@ void upstream_let_go(struct upstream *u, uint64_t tag);
 void upstream_set_due(struct upstream *u, uint64_t tag, uint64_t due_ns);
 /* Nobody waits for it any more; the Result still comes. */
 void upstream_cancel(struct upstream *u, uint64_t tag);
-/* To the processes of that run, if it is on; best effort. */
-void upstream_signal(struct upstream *u, uint64_t tag, int signal);
+/* To the processes of that run, if it is on. False: the engine does not hear of it. */
+bool upstream_signal(struct upstream *u, uint64_t tag, int signal);
 /* Now and then: sends what could not be sent; a Result that is overdue breaks the connection. */
 void upstream_tick(struct upstream *u, uint64_t now_ns);
 /* Tells each call that is open that it is lost. */
