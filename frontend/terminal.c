@@ -255,7 +255,7 @@ static size_t on_bytes(void *data, const void *bytes, size_t len)
     ssize_t n = SYS(write(t->pty, bytes, len));
     if (n > 0)
         return (size_t)n;
-    if (n < 0 && errno != EAGAIN && errno != EINTR)
+    if (n < 0 && errno == EIO)
         return len; /* nobody could read it */
     if (!t->full) {
         t->full = true;
@@ -381,7 +381,7 @@ static bool watch_pty(struct terminal *t, int fd)
     return true;
 }
 
-/* The one datagram, or the end without it: then the Result says why. */
+/* The one datagram, or the end without it. */
 static void on_pair(void *data)
 {
     struct terminal *t = data;
@@ -397,7 +397,7 @@ static void on_pair(void *data)
         fd_close(&fds[i]);
     if (sound && a.error == 0 && nfds == 1 && watch_pty(t, fds[0]))
         return;
-    if (n > 0) {
+    if (n != 0) { /* 0: the Result says why */
         LOG(WARN, "terminal_failed", F_STR("ns", t->ns_id), F_STR("name", t->name),
             F_STR("error", sound && a.error ? strerrordesc_np((int)a.error) : "no terminal came"));
         say_error(t->ws, "no_terminal", "the namespace could not make a terminal");

@@ -48,6 +48,7 @@ sub new {
     spew($self->{policies}, $settings{policies} // "policies:\n  default: {memory_mb: 256}\n");
     delete $settings{policies};
     $self->{state} = delete $settings{state} // sub { return {} };
+    $self->{lies} = delete $settings{lies} // []; # [place, error]: what that error says there is believed, and is not true
     $self->{answers} = delete $settings{answers} // ['echo hi', "hi\n"]; # what `base` is asked between two rounds
     $self->{settings} = {'namespaces-spares' => 0, 'namespaces-active-max' => 2, 'namespaces-standby-idle-ms' => 3600000,
         'http-threads' => 1, 'namespaces-idle-s' => 3600, 'policy-file' => $self->{policies}, %settings};
@@ -70,9 +71,9 @@ sub write_record {
 sub arm {
     my ($self, $role, $n, $place) = @_;
     my $error = $errors[$self->{error}++ % @errors];
+    for my $lie (@{$self->{lies}}) { $error = $errors[$self->{error}++ % @errors] if ($place // '') =~ $lie->[0] && $error == $lie->[1] }
     $self->write_record('', 0, 0, 0, 0, '', '');
     $self->write_record($role, $n, $error, 0, 0, '', $place // '');
-    $self->{armed} = sprintf '%s %s', $place // '', $error == EAGAIN ? 'again' : $error;
     return local $! = $error;
 }
 
