@@ -191,10 +191,11 @@ void output_finish(struct output *out, size_t count)
         struct pollfd p[OUTPUT_DRAIN_MAX];
         for (size_t i = 0; i < count; i++)
             p[i] = (struct pollfd){.fd = out[i].fd, .events = POLLIN};
-        if (SYS(poll(p, count, 0)) < 0)
-            break;
+        bool knows = SYS(poll(p, count, 0)) >= 0;
         for (size_t i = 0; i < count; i++) {
-            if (p[i].revents & POLLIN)
+            if (!knows && !out[i].ended)
+                out[i].cut = true; /* nobody can say what is there */
+            if (knows && p[i].revents & POLLIN)
                 read_once(&out[i], true);
             else
                 output_end(&out[i]);

@@ -22,8 +22,8 @@ my @calls = (
     ['echo bye; exit 5', "bye\n", {}, {exit_code => 5, session_ended => 1}],
 );
 
-sub calls {
-    my $name = 's' . ++$n;
+sub call_all {
+    my ($name) = @_;
     my ($errors, $new) = (0, 1);
     for my $call (@calls) {
         my ($cmd, $stdout, $more, $says) = @$call;
@@ -38,6 +38,11 @@ sub calls {
         return "$cmd: stdout " . substr($r->{stdout}, 0, 60) . ", reason $r->{reason}, exit_code " . ($r->{exit_code} // 'none') . ", stderr $r->{stderr}" if $r->{stdout} ne $stdout;
         for (keys %{$says // {}}) { return "$cmd: $_ is " . ($r->{$_} // 'none') if ($r->{$_} // '') ne $says->{$_} }
     }
+    return $errors ? 0 : 1;
+}
+
+sub calls {
+    my $r = call_all('s' . ++$n);
     until_true(20, sub {
         return 1 if $t->brood->exited;
         my $r = $t->ask(GET => '/v1/namespaces/base/sessions') // return 0;
@@ -45,7 +50,7 @@ sub calls {
         $t->ask(DELETE => "/v1/namespaces/base/sessions/$_->{name}") for @{$r->{json}{sessions}};
         return !@{$r->{json}{sessions}};
     }) or return 'it is not closed';
-    return $errors ? 0 : 1;
+    return $r;
 }
 
 $t = Brood::Torture->new('sessions-per-namespace' => 2);
