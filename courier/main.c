@@ -87,7 +87,7 @@ static struct stat seen[FILE_COUNT];
 
 static void look_at(size_t i, struct stat *ret)
 {
-    if (stat(files[i], ret) < 0)
+    if (SYS(stat(files[i], ret)) < 0)
         *ret = (struct stat){.st_ino = 0};
 }
 
@@ -177,7 +177,7 @@ static void on_ask(struct courier *c, const struct courier_ask *ask, int memfd)
         refuse(ask, why);
         return;
     }
-    if (curl_multi_add_handle(c->multi, p->easy) != CURLM_OK) {
+    if (SYS(curl_multi_add_handle(c->multi, p->easy)) != CURLM_OK) {
         post_free(p);
         refuse(ask, "the courier is out of memory");
         return;
@@ -321,7 +321,7 @@ int main(int argc, char **argv)
     ignore_signals();
     log_init("courier", c.log_format, c.log_level);
     make_threads_small();
-    if (fd_set_nonblock(COURIER_SOCK_FD) < 0)
+    if (SYS(fd_set_nonblock(COURIER_SOCK_FD)) < 0)
         die(2, "descriptor %d: %s", COURIER_SOCK_FD, strerror(errno));
     if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || !(c.multi = curl_multi_init()))
         die(1, "cannot start libcurl");

@@ -49,14 +49,15 @@ union address {
 };
 
 /* Whoever connects to an address of this machine does so from that very address. A datagram socket
- * tells without sending anything. */
-static bool is_own(const union address *to, socklen_t len)
+ * tells without sending anything. 1, 0; -1: no way there, or none to know: nobody may connect. */
+static int is_own(const union address *to, socklen_t len)
 {
     union address own = {.any.sa_family = AF_UNSPEC};
     socklen_t own_len = sizeof own;
-    auto_close int fd = socket(to->any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || connect(fd, &to->any, len) < 0 || getsockname(fd, &own.any, &own_len) < 0)
-        return false; /* no way there, as the connection will show */
+    auto_close int fd = SYS(socket(to->any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    if (fd < 0 || SYS(connect(fd, &to->any, len)) < 0 ||
+        SYS(getsockname(fd, &own.any, &own_len)) < 0)
+        return -1;
     return to->any.sa_family == AF_INET
                ? own.v4.sin_addr.s_addr == to->v4.sin_addr.s_addr
                : memcmp(&own.v6.sin6_addr, &to->v6.sin6_addr, sizeof own.v6.sin6_addr) == 0;
@@ -80,10 +81,14 @@ static curl_socket_t on_open_socket(void *user, curlsocktype purpose, struct cur
     if (purpose == CURLSOCKTYPE_IPCXN && given->addrlen <= sizeof a)
         memcpy(&a, &given->addr, given->addrlen);
     const char *why = courier_address_refused(&a.any, &p->rules->but);
-    if (!why && !courier_address_is_listed(&a.any, &p->rules->but) && is_own(&a, given->addrlen))
+    int own =
+        why || courier_address_is_listed(&a.any, &p->rules->but) ? 0 : is_own(&a, given->addrlen);
+    if (own < 0)
+        return CURL_SOCKET_BAD;
+    if (own)
         why = "an address of this machine";
     if (!why)
-        return socket(given->family, given->socktype | SOCK_CLOEXEC, given->protocol);
+        return SYS(socket(given->family, given->socktype | SOCK_CLOEXEC, given->protocol));
     p->refused = why;
     log_refused(p, &a);
     return CURL_SOCKET_BAD;
