@@ -87,11 +87,15 @@ static int allow_directory(int ruleset, const struct confine_plan *plan, long ab
 static int allow_files(int ruleset, const struct confine_plan *plan)
 {
     for (const char *const *path = plan->read_files; path && *path; path++) {
-        auto_close int fd = open(*path, O_PATH | O_CLOEXEC);
+        auto_close int fd = SYS(open(*path, O_PATH | O_CLOEXEC));
         struct landlock_path_beneath_attr rule = {.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE,
                                                   .parent_fd = fd};
-        if (fd >= 0 &&
-            syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0)
+        /* What is not there need not be read. What could not be opened for another reason would be
+         * missing for all the life of this process. */
+        if (fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == EACCES || errno == ELOOP))
+            continue;
+        if (fd < 0 ||
+            SYS(syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0)) < 0)
             return -1;
     }
     return 0;
