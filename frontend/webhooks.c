@@ -60,6 +60,7 @@ static struct {
     size_t secret_len;
     uint64_t timeout_ms, attempts, delay_first_ms, delay_max_ms, at_once, at_once_host;
     struct http_timer due, tick;
+    bool deaf; /* what came could not be received: until the tick */
     struct flight *flights[STORE_DELIVERIES_MAX]; /* NULL: a free place */
     size_t busy;
     uint64_t last_tag;
@@ -255,9 +256,17 @@ static void on_courier(void *data)
             fd_close(&fds[k]);
         if (n == -EAGAIN)
             return;
-        if (n == 0 || (n < 0 && n != -EMSGSIZE)) {
-            LOG(ERROR, "courier_gone", F_I64("code", n));
+        if (n == 0) { /* priv has both ends, so it is gone */
+            LOG(ERROR, "courier_gone");
             http_watch_pause(hooks.courier_watch);
+            return;
+        }
+        if (n < 0 && n != -EMSGSIZE) {
+            LOG(ERROR, "courier_unheard", F_STR("error", strerror((int)-n)));
+            hooks.deaf = true;
+            http_watch_pause(hooks.courier_watch);
+            http_timer_set(hooks.front->server, &hooks.tick,
+                           clock_now_ns() + TICK_MS * CLOCK_NS_PER_MS);
             return;
         }
         if (n != (ssize_t)sizeof a || a.magic != COURIER_MAGIC)
@@ -275,6 +284,9 @@ static void on_courier(void *data)
 static void on_tick(struct http_timer *t)
 {
     uint64_t now = clock_now_ns();
+    if (hooks.deaf)
+        http_watch_resume(hooks.courier_watch);
+    hooks.deaf = false;
     for (size_t i = 0; i < STORE_DELIVERIES_MAX; i++) {
         struct flight *fl = hooks.flights[i];
         if (fl && fl->state == FLIGHT_ANSWERED) {
