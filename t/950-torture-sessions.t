@@ -53,9 +53,9 @@ sub calls {
     return $r;
 }
 
-$t = Brood::Torture->new('sessions-per-namespace' => 2);
-$t->torture('calls', 'frontend', \&calls);
+$t = Brood::Torture->new('sessions-per-namespace' => 2, seconds => 1);
+$t->torture('calls', 'frontend', \&calls, only => qr/output|packet|fd\.c/);
 $t->torture('calls', 'engine', \&calls);
-$t->torture('calls', 'zygote', \&calls, only => qr/session|serve|packet|children/); # the rest: t/950-torture-companions.t
-$t->torture('calls', 'child', \&calls, only => qr/session|packet|child/);
+$t->torture('calls', 'zygote', \&calls, only => qr/session|serve|packet/); # the rest: t/950-torture-companions.t
+$t->torture('calls', 'child', \&calls, only => qr/session|packet/);
 $t->finish;

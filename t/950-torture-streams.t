@@ -113,7 +113,7 @@ sub run {
         detached('trap "echo caught; exit 4" INT; echo ready; while :; do sleep 0.01; done', qr/ready\n/, [{signal => 'INT'}], "ready\ncaught\n"));
 }
 
-$t = Brood::Torture->new('v1-runs-timeout-max' => '20s', state => sub { my $dir = "$t->{brood}{fs_root}.state"; return {temporary => scalar(() = glob "$dir/*/.new-*")} });
+$t = Brood::Torture->new(seconds => 1, 'v1-runs-timeout-max' => '20s', state => sub { my $dir = "$t->{brood}{fs_root}.state"; return {temporary => scalar(() = glob "$dir/*/.new-*")} });
 $t->torture('output that is shown', 'frontend', \&shown);
 $t->torture('detached runs', 'frontend', \&run);
 $t->finish;

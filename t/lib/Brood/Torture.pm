@@ -13,9 +13,9 @@
 # All or nothing: an answer is right or an error; an error comes only when something failed; then the next request
 # works, or the service has ended cleanly; no process, descriptor, mount, cgroup or device is left.
 #
-# Which calls: each operation is done three times in peace to see which places of the source it always comes by, how often. In
+# Which calls: each operation is done three times (`surveys`) in peace to see which places of the source it always comes by, how often. In
 # the first pass the first call at each place fails; then, place by place, the second, the third ..., until all have
-# or SECONDS (TORTURE_SECONDS) are over. So every place has failed once, however little time there is.
+# or SECONDS (`seconds` of new(), TORTURE_SECONDS) are over. So every place has failed once, however little time there is.
 package Brood::Torture;
 use strict;
 use warnings;
@@ -30,8 +30,8 @@ use Time::HiRes qw(time);
 our @EXPORT = qw(until_true slurp spew);
 use constant {RECORD => q(Z16 L4 Z40 Z40), RECORD_BYTES => 112, PLACE_BYTES => 40, TRACE_MAX => 4096, NEVER => 0xffffffff};
 alarm 400; # the first pass takes as long as it takes: 20 to 40 s on a quiet machine
-use constant SECONDS => $ENV{TORTURE_SECONDS} // 3;
-use constant OWN => qr/^(?:priv|engine|frontend|primordial|netd)$/;
+use constant SECONDS => 3;
+use constant OWN => qr/^(?:priv|engine|frontend|courier|primordial|netd)$/;
 use constant DENIED => 'unshare -n true 2>&1 | grep -c permitted'; # EPERM comes by the zygote's listener
 my @errors = (EIO, EMFILE, ENOMEM, EPERM, EAGAIN);
 
@@ -47,7 +47,10 @@ sub new {
     $self->{policies} = dirname($self->{file}) . '/policy.yaml';
     spew($self->{policies}, $settings{policies} // "policies:\n  default: {memory_mb: 256}\n");
     delete $settings{policies};
+    my $seconds = delete $settings{seconds} // SECONDS;
+    $self->{seconds} = $ENV{TORTURE_SECONDS} // $seconds;
     $self->{state} = delete $settings{state} // sub { return {} };
+    $self->{beside} = {map { $_->{pid} => 1 } Brood::processes({pid => 0})}; # the test's own
     $self->{lies} = delete $settings{lies} // []; # [place, error]: what that error says there is believed, and is not true
     $self->{answers} = delete $settings{answers} // ['echo hi', "hi\n"]; # what `base` is asked between two rounds
     $self->{settings} = {'namespaces-spares' => 0, 'namespaces-active-max' => 2, 'namespaces-standby-idle-ms' => 3600000,
@@ -185,7 +188,7 @@ sub crashes {
 sub is_clean_after_its_end {
     my ($self) = @_;
     my $brood = $self->{brood};
-    my @left = ($brood->processes, $self->cgroups, grep { -e } $brood->{http}, $brood->{socket});
+    my @left = ((grep { !$self->{beside}{$_->{pid}} } $brood->processes), $self->cgroups, grep { -e } $brood->{http}, $brood->{socket});
     $self->{said} = join ' ', map { ref ? "$_->{role} $_->{pid}" : $_ } @left, $brood->{status};
     return !@left && !($brood->{status} & 127);
 }
@@ -288,9 +291,9 @@ sub operation {
 
 # The rounds of an operation: [place, n], first calls first. And how many calls there are.
 sub survey {
-    my ($self, $role, $operation, $only) = @_;
+    my ($self, $role, $operation, $only, $surveys) = @_;
     my (%times, @places);
-    for my $time (1 .. 3) {
+    for my $time (1 .. $surveys) {
         my %now;
         $self->begin or return;
         $self->arm($role, NEVER);
@@ -350,10 +353,10 @@ sub round {
 
 sub torture {
     my ($self, $name, $role, $operation, %opt) = @_;
-    my ($rounds, $places) = $self->survey($role, $operation, $opt{only});
+    my ($rounds, $places) = $self->survey($role, $operation, $opt{only}, $opt{surveys} // 3);
     return fail("$name, $role: it works in peace") || diag($rounds // $self->{said} // 'it does not start') || diag($self->{brood}->log_tail) if !ref $rounds;
     return is($places, 0, "$name, $role: nothing of it can fail") if $opt{none};
-    my ($until, $done, %count) = (time + SECONDS, 0, fired => 0, errors => 0, ends => 0);
+    my ($until, $done, %count) = (time + $self->{seconds}, 0, fired => 0, errors => 0, ends => 0);
     $self->{problems} = [];
     for my $round (@$rounds) {
         last if $round->[1] > 1 && time > $until;
@@ -413,7 +416,7 @@ sub torture_life {
         for (@places) { $times{$_} = $now{$_} // 0 if $time == 1 || ($now{$_} // 0) < $times{$_} }
     }
     @places = grep { $times{$_} } @places;
-    my ($until, $done, $fired, $errors) = (time + SECONDS, 0, 0, 0);
+    my ($until, $done, $fired, $errors) = (time + $self->{seconds}, 0, 0, 0);
     my ($most) = sort { $b <=> $a } values %times;
     for my $n (1 .. $most // 0) {
         for my $place (grep { $times{$_} >= $n } @places) {
