@@ -55,7 +55,7 @@ sub job {
 sub jobs_of_a_namespace {
     my ($errors, $gone, @ids, @end) = (0);
     for my $code ('sleep 0.05; echo first >>order', 'echo second >>order; cat order; rm order', 'sleep 60') {
-        my $r = $t->ask(POST => '/submit', body => {language => 'bash', code => $code, namespaceId => 'base'}) // return 'submit: no answer';
+        my $r = $t->ask(POST => '/submit', body => {language => 'bash', code => $code, namespace_id => 'base'}) // return 'submit: no answer';
         push @ids, ($r->{json} // {})->{executionId} if $r->{status} == 202;
         $gone = $ids[-1] if $r->{status} == 202 && $code eq 'sleep 60';
         next if $r->{status} == 202;

@@ -373,18 +373,26 @@ sub torture {
 
 # ---- start and stop -----------------------------------------------------------------------------
 
-# A service of its own for each round: it starts, and stops; `when` says in which of the two a call fails.
+# A service of its own for each round: it starts, and stops; `when` says in which of the two a call fails. dir => sub: the
+# directory it begins with; after => sub: says what is wrong with it once it has started, again if it had ended, or ''.
 sub live {
-    my ($self, $role, $when, $n, $place) = @_;
+    my ($self, $role, $when, $n, $place, %opt) = @_;
     my ($fired, @wrong) = 0;
     my $error = $errors[$self->{error} % @errors];
     $when eq 'start' ? $self->arm($role, $n, $place) : $self->disarm;
-    my $brood = $self->{brood} = Brood->start(%{$self->{settings}}, 'namespaces-spares' => 1, env => {BROOD_FAULT => $self->{file}}, ready => 0);
+    my $brood = $self->{brood} = Brood->start(%{$self->{settings}}, 'namespaces-spares' => 1, ($opt{dir} ? (dir => $opt{dir}->()) : ()), env => {BROOD_FAULT => $self->{file}}, ready => 0);
     my $ready = $brood->wait_ready(10);
     push @wrong, 'neither ready nor ended' unless $ready || $brood->exited;
     my @trace = $self->trace if $when eq 'start';
     ($fired) = $self->disarm if $when eq 'start';
+    if (!$ready && $opt{after}) {
+        push @wrong, "it left something: $self->{said}" unless until_true(5, sub { $self->is_clean_after_its_end });
+        $brood->_spawn;
+        $ready = $brood->wait_ready(20) or push @wrong, 'it does not start again';
+    }
     if ($ready) {
+        my $wrong = $opt{after} ? $opt{after}->() : '';
+        push @wrong, $wrong if $wrong;
         my $r = $self->says(base => 'echo hi', "hi\n");
         push @wrong, "the first run: $r $self->{said}" if $r ne '1' && !($fired && $r eq '0');
         $self->arm($role, $n, $place) if $when eq 'stop';
@@ -404,25 +412,25 @@ sub live {
 }
 
 sub torture_life {
-    my ($self, $when, $role) = @_;
+    my ($self, $when, $role, %opt) = @_;
     my (%times, @places);
     $self->{brood}->stop if $self->{brood} && !$self->{brood}->exited;
     $self->{problems} = [];
     my @trace;
     for my $time (1 .. 2) {
         my %now;
-        (undef, undef, @trace) = $self->live($role, $when, NEVER, '');
+        (undef, undef, @trace) = $self->live($role, $when, NEVER, '', %opt);
         for (@trace) { push @places, $_ if $time == 1 && !$now{$_}; $now{$_}++ }
         for (@places) { $times{$_} = $now{$_} // 0 if $time == 1 || ($now{$_} // 0) < $times{$_} }
     }
-    @places = grep { $times{$_} } @places;
+    @places = grep { $times{$_} && (!$opt{only} || $_ =~ $opt{only}) } @places;
     my ($until, $done, $fired, $errors) = (time + $self->{seconds}, 0, 0, 0);
     my ($most) = sort { $b <=> $a } values %times;
     for my $n (1 .. $most // 0) {
         for my $place (grep { $times{$_} >= $n } @places) {
             last if $n > 1 && time > $until;
             my $begin = time;
-            my ($f, $e) = $self->live($role, $when, $n, $place);
+            my ($f, $e) = $self->live($role, $when, $n, $place, %opt);
             diag(sprintf '%.3f s: %s of %s, call %d at %s', time - $begin, $when, $role, $n, $place) if $ENV{TORTURE_TELL};
             $done++, $fired += $f, $errors += $e;
         }
