@@ -27,7 +27,7 @@ spew("$old->{fs_root}.state/outputs/.new-7", 'half of it');
 spew($begun =~ s/begun\z/go/r, '');
 unlink glob "$old->{dir}/*.sock";
 
-my $t = Brood::Torture->new(@settings, seconds => 5);
+my $t = Brood::Torture->new(@settings, seconds => 0);
 
 sub copy {
     my $dir = Brood::_temp_dir();
@@ -49,5 +49,5 @@ sub look {
     return '';
 }
 
-$t->torture_life(start => 'frontend', dir => \&copy, after => \&look, only => qr/^store|urls|jobs/);
+$t->torture_life(start => 'frontend', dir => \&copy, after => \&look, only => qr/^store|urls|jobs/, mostly => 0.5); # what comes behind its being ready may be too late
 $t->finish;

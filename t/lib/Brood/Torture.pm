@@ -437,7 +437,7 @@ sub torture_life {
     }
     is(join("\n", @{$self->{problems}}), '', sprintf '%s, %s: %d of %d calls at %d places fail in turn, %d ended with an error', $when, $role, $fired,
         scalar @trace, scalar @places, $errors);
-    return $done && cmp_ok($fired, '>=', 0.8 * $done, "$when, $role: what was to fail did, mostly");
+    return $done && cmp_ok($fired, '>=', ($opt{mostly} // 0.8) * $done, "$when, $role: what was to fail did, mostly");
 }
 
 sub finish {
