@@ -130,7 +130,12 @@ sub census {
     my $most = 3 + $self->{settings}{'namespaces-spares'};
     $n{children} = $most if ($n{children} // 0) <= $most;
     $n{namespaces} = keys %namespaces;
-    $n{cgroups} = () = $self->cgroups;
+    my %slots;
+    for ($self->cgroups) { m{/s(\d+)(?:/|$)} ? $slots{$1}++ : $n{cgroups}++ }
+    # A slot that is free keeps its cgroups for the next zygote, or does not: as many as may be used at once are none left over.
+    my $set = $self->{settings};
+    my $slots = $set->{'namespaces-active-max'} + $set->{'namespaces-spares'} + (grep { /per-namespace/ } keys %$set ? 1 : 0);
+    $n{slots} = keys %slots > $slots ? keys %slots : $slots;
     $n{mounts} = () = $brood->mounts;
     return {%n, %{$self->{state}->()}};
 }
