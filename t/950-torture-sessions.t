@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Torture of sessions - frontend, engine, pid 1 of the companion, the bash that stays - as t/950-torture.t. Besides: a
+# Torture of sessions - frontend, pid 1 of the companion, the bash that stays - as t/950-torture.t. Besides: a
 # call that is answered has its output whole and its own; what a session remembers is there as long as nobody was told
 # that it began anew; a call that is too long is ended in time.
 BEGIN { $ENV{B} = 'build/fault' }
@@ -55,7 +55,6 @@ sub calls {
 
 $t = Brood::Torture->new('sessions-per-namespace' => 2, seconds => 1);
 $t->torture('calls', 'frontend', \&calls, only => qr/output|packet|fd\.c/);
-$t->torture('calls', 'engine', \&calls);
-$t->torture('calls', 'zygote', \&calls, only => qr/session|serve|packet/); # the rest: t/950-torture-companions.t
-$t->torture('calls', 'child', \&calls, only => qr/session|packet/);
+$t->torture('calls', 'zygote', \&calls, only => qr/session/); # the rest: t/950-torture-companions.t
+$t->torture('calls', 'child', \&calls, only => qr/session/);
 $t->finish;

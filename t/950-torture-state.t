@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Torture of the frontend's start over a state directory that a killed service left: jobs that wait, one that ran, one
 # that has ended, a request with an Idempotency-Key that was under way, what a crash leaves of a job's output. Each
-# handled call of the store's opening and the reading of secrets fails in turn, SQLite's among them. Whatever
+# handled call of reading all that fails in turn, SQLite's among them (t/957-torture-life.t has the rest). Whatever
 # becomes of that start - in the end each accepted job has ended, and nothing that was answered is another.
 BEGIN { $ENV{B} = 'build/fault' }
 use lib 't/lib';
@@ -49,5 +49,5 @@ sub look {
     return '';
 }
 
-$t->torture_life(start => 'frontend', dir => \&copy, after => \&look, only => qr/^store|urls|jobs/, mostly => 0.5); # what comes behind its being ready may be too late
+$t->torture_life(start => 'frontend', dir => \&copy, after => \&look, only => qr/^store\/(?:faults|outputs|database)/, mostly => 0.5); # what comes behind its being ready may be too late
 $t->finish;

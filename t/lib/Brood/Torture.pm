@@ -134,7 +134,7 @@ sub census {
     for ($self->cgroups) { m{/s(\d+)(?:/|$)} ? $slots{$1}++ : $n{cgroups}++ }
     # A slot that is free keeps its cgroups for the next zygote, or does not: as many as may be used at once are none left over.
     my $set = $self->{settings};
-    my $slots = $set->{'namespaces-active-max'} + $set->{'namespaces-spares'} + (grep { /per-namespace/ } keys %$set ? 1 : 0);
+    my $slots = $set->{'namespaces-active-max'} + $set->{'namespaces-spares'} + ((grep { /per-namespace/ } keys %$set) ? 1 : 0);
     $n{slots} = keys %slots > $slots ? keys %slots : $slots;
     $n{mounts} = () = $brood->mounts;
     return {%n, %{$self->{state}->()}};
