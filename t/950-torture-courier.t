@@ -67,7 +67,7 @@ sub other_courier {
 }
 
 $t = Brood::Torture->new(seconds => 1, wrap => [$world->inside], 'languages-dir' => '', 'webhooks-allow' => 'http://a.test,http://own.test:8080', 'webhooks-allow-private' => '9.9.9.0/24',
-    'webhooks-delay-first-ms' => 100, 'webhooks-delay-max-s' => 1, 'webhooks-attempts' => 4, 'webhooks-timeout-ms' => 1000, 'webhooks-connect-timeout-ms' => 500);
+    'webhooks-delay-first-ms' => 100, 'webhooks-delay-max-s' => 1, 'webhooks-attempts' => 4, 'webhooks-timeout-ms' => 2000, 'webhooks-connect-timeout-ms' => 1000);
 $t->torture('told', 'courier', sub { told(undef, 'own.test:8080') });
 $t->torture('told', 'frontend', sub { told(undef, 'own.test:8080') }, only => qr/webhooks|packet/); # the rest: t/950-torture-jobs.t
 $t->torture('told by another courier', 'courier', sub { told(\&other_courier) }, only => qr/confine/, surveys => 1);

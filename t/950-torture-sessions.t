@@ -53,7 +53,7 @@ sub calls {
     return $r;
 }
 
-$t = Brood::Torture->new('sessions-per-namespace' => 2, seconds => 1);
+$t = Brood::Torture->new('sessions-per-namespace' => 2, 'runs-grace-ms' => 3000, seconds => 1);
 $t->torture('calls', 'frontend', \&calls, only => qr/output|packet|fd\.c/);
 $t->torture('calls', 'zygote', \&calls, only => qr/session/); # the rest: t/950-torture-companions.t
 $t->torture('calls', 'child', \&calls, only => qr/session/);

@@ -53,7 +53,7 @@ sub detached {
     my ($errors, %seen) = (0);
     my ($front) = $t->brood->pids('frontend');
     my $lost = sub { my ($now) = $t->brood->pids('frontend'); return ($now // 0) != ($front // 0) };
-    my $r = $t->ask(POST => '/v1/runs', body => {namespace_id => 'base', cmd => $cmd, detach => \1, stdin_open => \1, stdin => "first\n", limits => {timeout_ms => 10000}}) // return 'no answer';
+    my $r = $t->ask(POST => '/v1/runs', body => {namespace_id => 'base', cmd => $cmd, detach => \1, stdin_open => \1, stdin => "first\n", limits => {timeout_ms => 20000}}) // return 'no answer';
     return 0 if $t->is_error($r);
     return "status $r->{status} $r->{body}" if $r->{status} != 202;
     my $id = $r->{json}{id};
