@@ -140,11 +140,11 @@ void terminal_end(struct terminal *t, unsigned code, const char *text)
     t->ending = true;
     t->end_code = code;
     t->end_text = text;
-    close_pty(t); /* its session gets SIGHUP */
     http_timer_cancel(&t->idle);
-    if (t->open)
+    if (t->open) /* first: its end by the SIGHUP of the next line is a cancel, too */
         upstream_cancel(&t->front->upstream, t->tag);
-    else
+    close_pty(t);
+    if (!t->open)
         finish(t);
 }
 
