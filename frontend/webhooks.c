@@ -45,8 +45,7 @@ struct flight {
     enum flight_state state;
     size_t place; /* in hooks.flights */
     uint64_t tag, due_ns;
-    char *host;
-    char key[STORE_JOB_KEY_ROOM];
+    char host[STORE_HOST_ROOM], key[STORE_JOB_KEY_ROOM];
     char job_id[STORE_JOB_ID_MAX + 1];
     uint32_t attempts; /* before this one */
     struct store_call call;
@@ -69,7 +68,8 @@ static struct {
     struct store_call claim;
     struct store_courier claimed;
     char ids[STORE_DELIVERIES_MAX][STORE_DELIVERY_ID_ROOM];
-    const char *hosts[STORE_DELIVERIES_MAX], *keys[STORE_DELIVERIES_MAX];
+    char hosts[STORE_DELIVERIES_MAX][STORE_HOST_ROOM];
+    char keys[STORE_DELIVERIES_MAX][STORE_JOB_KEY_ROOM];
 } hooks = {.courier_fd = -1, .wake_fd = -1};
 
 static void look(void);
@@ -164,7 +164,6 @@ static void land(struct flight *fl)
 {
     hooks.flights[fl->place] = NULL;
     hooks.busy--;
-    free(fl->host);
     free(fl);
 }
 
@@ -312,7 +311,7 @@ static struct flight *new_flight(const struct store_delivery *d)
     size_t place = 0;
     while (place < STORE_DELIVERIES_MAX && hooks.flights[place])
         place++;
-    if (!fl || place == STORE_DELIVERIES_MAX || !(fl->host = strdup(d->host))) {
+    if (!fl || place == STORE_DELIVERIES_MAX) {
         free(fl);
         return NULL;
     }
@@ -322,6 +321,7 @@ static struct flight *new_flight(const struct store_delivery *d)
     fl->note = (struct store_courier){.attempt = {.started_ms = store_now_ms()}};
     (void)snprintf(fl->note.id, sizeof fl->note.id, "%s", d->id);
     (void)snprintf(fl->job_id, sizeof fl->job_id, "%s", d->job_id);
+    (void)snprintf(fl->host, sizeof fl->host, "%s", d->host);
     memcpy(fl->key, d->job.key, sizeof fl->key);
     hooks.flights[place] = fl;
     hooks.busy++;
@@ -395,13 +395,13 @@ static void look(void)
         if (!fl)
             continue;
         memcpy(hooks.ids[n], fl->note.id, sizeof hooks.ids[n]);
-        hooks.hosts[n] = fl->host;
-        hooks.keys[n++] = fl->key;
+        memcpy(hooks.hosts[n], fl->host, sizeof hooks.hosts[n]);
+        memcpy(hooks.keys[n++], fl->key, sizeof fl->key);
     }
     struct store_courier *c = &hooks.claimed;
     c->busy = (const char(*)[STORE_DELIVERY_ID_ROOM])hooks.ids;
-    c->busy_hosts = hooks.hosts;
-    c->busy_keys = hooks.keys;
+    c->busy_hosts = (const char(*)[STORE_HOST_ROOM])hooks.hosts;
+    c->busy_keys = (const char(*)[STORE_JOB_KEY_ROOM])hooks.keys;
     c->busy_count = n;
     c->most = hooks.at_once;
     c->most_host = hooks.at_once_host;

@@ -36,8 +36,9 @@ struct store_delivery { /* one receiver of one job's end */
 /* Beside a call about deliveries; the caller's memory. */
 struct store_courier {
     /* CLAIM */
-    const char (*busy)[STORE_DELIVERY_ID_ROOM]; /* ids under way, their hosts and keys */
-    const char *const *busy_hosts, *const *busy_keys;
+    const char (*busy)[STORE_DELIVERY_ID_ROOM]; /* ids under way, their hosts and keys: copies, */
+    const char (*busy_hosts)[STORE_HOST_ROOM];  /* for one may land while they are being read */
+    const char (*busy_keys)[STORE_JOB_KEY_ROOM];
     size_t busy_count;
     size_t most, most_host; /* with the busy ones: in all, to a host; a key has half of each */
     int64_t now_ms;
