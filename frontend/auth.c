@@ -5,17 +5,24 @@
  * connection, the first one makes the set, the others share it, so that a bucket is one for all.
  * What the engine once had keys for is never open again: without a usable set nobody is let in.
  * Of a token nothing is kept, logged or repeated; a refusal does not say how close it was.
+ *
+ * A key is asked for when a request comes, and again for what stays open behind it: terminals, who
+ * watches a run, who waits for one. A run that was accepted goes on; whoever watched it from its
+ * own request is then a client that left.
  */
 #include "frontend/auth.h"
 #include "frontend/answer.h"
 #include "frontend/front.h"
 #include "frontend/run.h"
+#include "frontend/terminal.h"
 #include "keys/keys.h"
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/log.h"
 #include <inttypes.h>
 #include <time.h>
+
+#define LOOK_MS 1000u /* keys expire */
 
 static struct {
     pthread_mutex_t lock;
@@ -43,6 +50,7 @@ bool auth_on_hello(struct front *f, const struct proto_hello *h, const int *fds,
     if (h->keys_generation == 0)
         return nfds == 0 && !f->has_keys;
     f->has_keys = true;
+    f->keys_due_ns = 0; /* what was opened is looked at again */
     if (nfds != 1) {
         LOG(ERROR, "keys_missing", F_U64("descriptors", nfds));
         return false;
@@ -126,22 +134,26 @@ static struct http_text find_credentials(struct http_request *req, bool by_proto
     return (struct http_text){room, (size_t)n};
 }
 
+static int64_t epoch_ms(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 static enum key_verdict check(struct front *f, struct http_request *req, bool by_protocol,
                               struct key_bucket_state *ret_bucket)
 {
     char room[KEY_TOKEN_MAX + 16] = "";
     struct http_text header = find_credentials(req, by_protocol, room);
-    struct timespec now;
     const struct key *key = NULL;
     *ret_bucket = (struct key_bucket_state){0};
     if (!header.at)
         return KEY_MISSING;
     if (!f->keys || http_header_repeats(req, "authorization"))
         return KEY_WRONG;
-    (void)clock_gettime(CLOCK_REALTIME, &now);
     enum key_verdict verdict =
-        keys_check(f->keys, header.at, header.len, clock_now_ns(),
-                   (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000, &key, ret_bucket);
+        keys_check(f->keys, header.at, header.len, clock_now_ns(), epoch_ms(), &key, ret_bucket);
     explicit_bzero(room, sizeof room);
     *http_whose(req) = key;
     return verdict;
@@ -200,6 +212,40 @@ void auth_on_end(struct http_request *req)
     const void **whose = http_whose(req);
     key_unref(*whose);
     *whose = NULL;
+}
+
+/* ---- a key that goes ---------------------------------------------------------------------------
+ */
+
+bool auth_still(const struct front *f, const struct key *key, uint32_t scope, const char *ns_id)
+{
+    if (!f->has_keys)
+        return true;
+    const struct key *now = key && f->keys ? keys_find_now(f->keys, key, epoch_ms()) : NULL;
+    return now && key_has(now, scope) && (!ns_id || key_may_use(now, ns_id));
+}
+
+void auth_refuse_gone(struct http_request *req)
+{
+    refuse(req, 401, "unauthorized", "the key in Authorization is gone");
+}
+
+/* Of an owner that only waits or watches. */
+static void look_at(void *user, struct http_request *req)
+{
+    struct front *f = user;
+    struct request_owner *owner = *http_data(req);
+    if (owner && owner->on_revoked && !auth_still(f, routes_key(req), 0, NULL))
+        owner->on_revoked(f, owner);
+}
+
+void auth_on_tick(struct front *f, uint64_t now_ns)
+{
+    if (!f->has_keys || now_ns < f->keys_due_ns)
+        return;
+    f->keys_due_ns = now_ns + LOOK_MS * CLOCK_NS_PER_MS;
+    http_each_open(f->server, look_at, f);
+    terminal_list_on_keys(f);
 }
 
 /* ---- what it means for the request -------------------------------------------------------------

@@ -30,6 +30,16 @@ bool auth_on_hello(struct front *f, const struct proto_hello *h, const int *fds,
 bool auth_admit(struct front *f, struct http_request *req, uint32_t scope);
 void auth_on_end(struct http_request *req);
 
+/* May the holder of this key, who was let in once, still have a route of this scope (0: of any) and
+ * this namespace (NULL: any)? Not when it was taken out, has expired or may do less now; nor who
+ * came without one before there were keys. */
+bool auth_still(const struct front *f, const struct key *key, uint32_t scope, const char *ns_id);
+/* 401 for who waited with a key that is gone. */
+void auth_refuse_gone(struct http_request *req);
+/* Every 100 ms: what is held open with a key that is gone ends (request_owner.on_revoked,
+ * terminals); right after a reload, and within a second of an expiry. */
+void auth_on_tick(struct front *f, uint64_t now_ns);
+
 /* The subprotocol to answer with: "bearer" when the client offers it, or NULL. */
 const char *auth_protocol(struct http_request *req);
 

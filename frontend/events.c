@@ -49,6 +49,14 @@ static void on_end(struct front *f, struct http_request *req, struct request_own
     free_if_unused(w);
 }
 
+static void on_revoked(struct front *f, struct request_owner *owner)
+{
+    struct watcher *w = CONTAINER_OF(owner, struct watcher, owner);
+    (void)f;
+    if (w->reader)
+        reader_revoke(w->reader);
+}
+
 static void refuse(struct http_request *req, int why)
 {
     if (why == -EALREADY)
@@ -126,7 +134,8 @@ void events_on_get(struct front *f, struct http_request *req, const struct http_
         refuse(req, -ENOMEM);
         return;
     }
-    w->owner = (struct request_owner){.on_gone = on_gone, .on_end = on_end};
+    w->owner =
+        (struct request_owner){.on_gone = on_gone, .on_end = on_end, .on_revoked = on_revoked};
     w->front = f;
     w->req = req;
     w->form = reader_form_of(req) == READER_NDJSON ? READER_NDJSON : READER_SSE;

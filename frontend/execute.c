@@ -311,6 +311,15 @@ static void on_gone(struct front *f, struct request_owner *owner)
     run_drop_output(run);
 }
 
+/* Who watches it is sent away, which ends the run as it does when he goes. */
+static void on_revoked(struct front *f, struct request_owner *owner)
+{
+    struct run *run = CONTAINER_OF(owner, struct run, owner);
+    (void)f;
+    if (run->reader)
+        reader_revoke(run->reader);
+}
+
 static void on_end(struct front *f, struct http_request *req, struct request_owner *owner)
 {
     struct run *run = CONTAINER_OF(owner, struct run, owner);
@@ -502,7 +511,8 @@ struct run *run_new(struct front *f, struct http_request *req, const struct pars
     if (!run)
         return NULL;
     memset(run, 0, offsetof(struct run, answer));
-    run->owner = (struct request_owner){.on_gone = on_gone, .on_end = on_end, .logs = true};
+    run->owner = (struct request_owner){
+        .on_gone = on_gone, .on_end = on_end, .on_revoked = on_revoked, .logs = true};
     run->call =
         (struct upstream_call){.on_reply = on_reply, .on_lost = on_lost, .on_waiting = on_waiting};
     run->front = f;

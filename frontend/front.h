@@ -24,6 +24,7 @@ struct front {
     bool greeted, draining, ending;
     bool has_keys; /* a request needs one, and `keys` knows which */
     struct key_set *keys;
+    uint64_t keys_due_ns;                    /* what is open is looked at again: auth_on_tick */
     struct lang_list languages;              /* of the last Hello */
     char *capabilities;                      /* of the last Hello, as JSON; NULL: none yet */
     struct store *store;                     /* of the process */
@@ -52,6 +53,9 @@ struct request_owner {
     /* The request is over: it may not be touched after this, and nobody else points to the owner.
      */
     void (*on_end)(struct front *f, struct http_request *req, struct request_owner *owner);
+    /* Its key is gone. Only marks what is to end and sets a timer: requests are being walked over.
+     * NULL: it goes on, since it ends by itself. */
+    void (*on_revoked)(struct front *f, struct request_owner *owner);
     bool logs; /* on_end writes the request's line of the log, with more facts than routes.c has */
 };
 

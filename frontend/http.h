@@ -62,6 +62,9 @@ int http_listen(struct http_server *s, int fd, struct err *err);
 /* Accepts nothing more, closes idle connections, and the others after their answer. Idempotent. */
 void http_drain(struct http_server *s);
 size_t http_open_requests(const struct http_server *s);
+/* Calls visit for each request that is open; it may not end one. */
+void http_each_open(struct http_server *s, void (*visit)(void *data, struct http_request *req),
+                    void *data);
 /* Runs until http_stop. */
 void http_run(struct http_server *s);
 void http_stop(struct http_server *s);

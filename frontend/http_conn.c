@@ -143,6 +143,14 @@ void http_drain(struct http_server *s)
             http_close_after(c->current);
 }
 
+void http_each_open(struct http_server *s, void (*visit)(void *data, struct http_request *req),
+                    void *data)
+{
+    for (struct http_conn *c = s->conns; c; c = c->next)
+        if (c->current && !c->current->gone)
+            visit(data, c->current);
+}
+
 void http_conn_break(struct http_conn *c)
 {
     (void)shutdown(h2o_socket_get_fd(c->sock), SHUT_RDWR);

@@ -268,6 +268,16 @@ static void on_end(struct front *f, struct http_request *req, struct request_own
     free_if_unused(s);
 }
 
+/* Who waits; a look into the store is over soon. */
+static void on_revoked(struct front *f, struct request_owner *owner)
+{
+    struct job_show *s = CONTAINER_OF(owner, struct job_show, owner);
+    if (!s->timer.due_ns)
+        return;
+    s->revoked = true;
+    http_timer_set(f->server, &s->timer, clock_now_ns());
+}
+
 static void on_answered(struct store_call *call)
 {
     struct job_show *s = CONTAINER_OF(call, struct job_show, call);
@@ -302,7 +312,8 @@ static struct job_show *new_show(struct front *f, struct http_request *req,
         run_refuse(req, -EAGAIN);
         return NULL;
     }
-    s->owner = (struct request_owner){.on_gone = on_gone, .on_end = on_end};
+    s->owner =
+        (struct request_owner){.on_gone = on_gone, .on_end = on_end, .on_revoked = on_revoked};
     s->front = f;
     s->req = req;
     s->answer = answer;
@@ -368,7 +379,10 @@ static void on_wait_over(struct http_timer *t)
 {
     struct job_show *s = CONTAINER_OF(t, struct job_show, timer);
     stop_waiting(s);
-    ask(s, STORE_GET_JOB);
+    if (s->revoked)
+        auth_refuse_gone(s->req);
+    else
+        ask(s, STORE_GET_JOB);
 }
 
 /* True: it is told later. */

@@ -150,7 +150,7 @@ struct job_show {
     struct store_job job;
     struct store_job_list list;
     void (*answer)(struct job_show *s); /* when the store has answered */
-    bool calling, gone;
+    bool calling, gone, revoked;
     uint64_t until_ns;                    /* of a wait; 0: does not */
     struct http_timer timer;              /* while it waits */
     struct job_show **in_list, *next;     /* under the queue's lock */

@@ -154,6 +154,7 @@ static void on_tick(struct http_timer *t)
     work_on_tick(f);
     usage_on_tick(f, now);
     terminals_on_tick(f);
+    auth_on_tick(f, now);
     if (f->first)
         stream_on_tick();
     if (atomic_load(&engine_state) != ENGINE_FINE)

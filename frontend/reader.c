@@ -230,6 +230,8 @@ static size_t fill(void *data, char *at, size_t room, bool *ret_last)
         n += put_gap(r, at + n, r->tap.taken + 1, r->gap);
         r->gap = 0;
     }
+    if (r->revoked && r->state != READER_OVER && !r->result_begun)
+        n += fail(r, at + n, "unauthorized", "the key is gone");
     if (r->state == READER_EVENTS)
         n += put_events(r, at + n, room - n, ret_last);
     if (r->state == READER_FETCHING && !r->waiting)
@@ -252,9 +254,9 @@ static void on_beat(struct http_timer *t)
 {
     struct reader *r = CONTAINER_OF(t, struct reader, beat);
     uint64_t now = clock_now_ns(), ns = stream_heartbeat_ms() * CLOCK_NS_PER_MS;
-    r->beats = now - r->filled_ns >= ns;
+    r->beats = !r->revoked && now - r->filled_ns >= ns;
     http_timer_set(r->front->server, t, (r->beats ? now : r->filled_ns) + ns);
-    if (r->beats)
+    if (r->beats || r->revoked)
         http_more(r->req); /* may end it */
 }
 
@@ -324,6 +326,12 @@ int reader_start_stored(struct front *f, struct http_request *req, enum reader_f
     *ret = r;
     begin(r);
     return 0;
+}
+
+void reader_revoke(struct reader *r)
+{
+    r->revoked = true;
+    http_timer_set(r->front->server, &r->beat, clock_now_ns());
 }
 
 void reader_free(struct reader *r)

@@ -25,7 +25,7 @@ struct reader {
     uint64_t gap; /* without a stream: the events up to this one are missing; 0: none are */
     uint64_t last_id;
     enum { READER_EVENTS, READER_FETCHING, READER_RESULT, READER_OVER } state;
-    bool greeted, beats, result_begun;
+    bool greeted, beats, result_begun, revoked;
     struct http_timer beat;
     uint64_t filled_ns;
     char id[STORE_ID_ROOM], key[STORE_KEY_MAX + 1]; /* of the run, where the result is stored */
@@ -55,5 +55,7 @@ void reader_set_result(struct reader *r, struct answer *result);
 int reader_start_stored(struct front *f, struct http_request *req, enum reader_form form,
                         struct store_call *call, uint64_t last, uint64_t last_id,
                         struct reader **ret);
+/* The key it was asked for with is gone: the answer ends, soon. */
+void reader_revoke(struct reader *r);
 /* The request is over. NULL does nothing. */
 void reader_free(struct reader *r);

@@ -25,6 +25,7 @@ struct show {
     struct stream *stream; /* whose end is waited for, or NULL */
     struct stream_tap tap;
     struct http_timer patience;
+    bool revoked; /* nothing is shown any more */
     struct buf tail;
     struct answer answer;
 };
@@ -116,6 +117,16 @@ static void on_end(struct front *f, struct http_request *req, struct request_own
     free_if_unused(s);
 }
 
+/* Who waits; a look into the store is over soon. */
+static void on_revoked(struct front *f, struct request_owner *owner)
+{
+    struct show *s = CONTAINER_OF(owner, struct show, owner);
+    if (!s->stream)
+        return;
+    s->revoked = true;
+    http_timer_set(f->server, &s->patience, clock_now_ns());
+}
+
 static struct show *make(struct front *f, struct http_request *req, const char *id)
 {
     struct show *s = calloc(1, sizeof *s);
@@ -123,7 +134,8 @@ static struct show *make(struct front *f, struct http_request *req, const char *
         answer_error(req, &(struct answer_error){503, "busy", 1000, NULL}, "out of memory");
         return NULL;
     }
-    s->owner = (struct request_owner){.on_gone = on_gone, .on_end = on_end};
+    s->owner =
+        (struct request_owner){.on_gone = on_gone, .on_end = on_end, .on_revoked = on_revoked};
     s->front = f;
     s->req = req;
     s->call.verb = STORE_GET_RUN;
@@ -169,7 +181,9 @@ static bool show_open(struct show *s)
 static void answer_now(struct show *s)
 {
     stop_waiting(s);
-    if (!show_open(s))
+    if (s->revoked)
+        auth_refuse_gone(s->req);
+    else if (!show_open(s))
         look_up(s);
 }
 

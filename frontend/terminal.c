@@ -13,12 +13,14 @@
  *
  * One client at a time: another takes it over, since the first may be a connection that is dead and
  * does not know. A client that goes leaves the terminal detached: it is read on, the last 64 KiB
- * are kept and shown to the next client first, and after terminals.idle_s without one it ends. A
+ * are kept and shown to the next client first, whose program is made to paint anew; after
+ * terminals.idle_s without one it ends. It ends with the key that opened it as well. A
  * client that does not take what comes (http_ws.h) has the pty not read, and then the program
  * waits; a program that does not read has the client not read.
  */
 #include "frontend/terminal.h"
 #include "frontend/json_out.h"
+#include "keys/keys.h"
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/fd.h"
@@ -35,6 +37,7 @@
 #define READ_BYTES 16384u
 #define READS_PER_TURN 8
 #define AGAIN_MS 250u           /* a pty that nobody holds, or that takes nothing, is tried again */
+#define REDRAW_MS 200u          /* between the two sizes that make a program paint again */
 #define LAST_WORDS_MS 1000u     /* after the Result everybody who could write is dead */
 #define RESULT_SLACK_MS 130000u /* beyond its life: queueing, grace, and 10 s */
 #define EVENT_ROOM 700u
@@ -87,6 +90,7 @@ static void say_exit(struct terminal *t)
 static void close_pty(struct terminal *t)
 {
     http_timer_cancel(&t->again);
+    http_timer_cancel(&t->redraw);
     http_watch_free(ptr_take(&t->watch));
     t->pair_fd = t->pty = -1;
     t->full = t->hung = false;
@@ -98,8 +102,16 @@ static void free_terminal(struct terminal *t)
     http_timer_cancel(&t->idle);
     close_pty(t);
     t->front->detached--;
+    key_unref(t->owner);
+    key_unref(t->viewer);
     free(t->ring);
     free(t);
+}
+
+void terminal_ask_free(struct terminal_ask *ask)
+{
+    key_unref(ask->whose);
+    free(ask);
 }
 
 /* In the usage of the key that opened it. */
@@ -128,11 +140,11 @@ void terminal_end(struct terminal *t, unsigned code, const char *text)
     t->ending = true;
     t->end_code = code;
     t->end_text = text;
-    close_pty(t); /* its session gets SIGHUP */
     http_timer_cancel(&t->idle);
-    if (t->open)
+    if (t->open) /* first: its end by the SIGHUP of the next line is a cancel, too */
         upstream_cancel(&t->front->upstream, t->tag);
-    else
+    close_pty(t);
+    if (!t->open)
         finish(t);
 }
 
@@ -265,12 +277,33 @@ static size_t on_bytes(void *data, const void *bytes, size_t len)
     return 0;
 }
 
-static void resize(struct terminal *t, uint16_t cols, uint16_t rows)
+static void set_size(const struct terminal *t, unsigned cols, unsigned rows)
 {
-    const struct winsize size = {.ws_col = cols, .ws_row = rows};
-    terminal_list_set(t, t->ws != NULL, cols, rows);
+    const struct winsize size = {.ws_col = (unsigned short)cols, .ws_row = (unsigned short)rows};
     if (t->pty >= 0)
         (void)ioctl(t->pty, TIOCSWINSZ, &size);
+}
+
+static void resize(struct terminal *t, uint16_t cols, uint16_t rows)
+{
+    http_timer_cancel(&t->redraw);
+    terminal_list_set(t, t->ws != NULL, cols, rows);
+    set_size(t, cols, rows);
+}
+
+static void on_redraw(struct http_timer *timer)
+{
+    struct terminal *t = CONTAINER_OF(timer, struct terminal, redraw);
+    set_size(t, t->cols, t->rows);
+}
+
+/* What a program painted is not in its last bytes perhaps, and the kernel tells it of a size only
+ * when that differs (TIOCSIG knows no SIGWINCH). So it gets one row less and, when it had time to
+ * see that, its size: programs that compare the two paint again as well. */
+static void redraw(struct terminal *t)
+{
+    set_size(t, t->cols, t->rows > 1 ? t->rows - 1u : 2u);
+    http_timer_set(t->front->server, &t->redraw, clock_now_ns() + REDRAW_MS * CLOCK_NS_PER_MS);
 }
 
 static bool read_size(const json_t *value, uint16_t *ret)
@@ -327,10 +360,9 @@ static void on_room(void *data)
         unpause(t);
 }
 
-static void on_closed(void *data, unsigned code)
+/* Nobody is there any more. */
+static void stay_alone(struct terminal *t, unsigned code)
 {
-    struct terminal *t = data;
-    t->ws = NULL;
     LOG(INFO, "terminal_detached", F_STR("ns", t->ns_id), F_STR("name", t->name),
         F_U64("code", code));
     terminal_list_set(t, false, t->cols, t->rows);
@@ -339,6 +371,19 @@ static void on_closed(void *data, unsigned code)
     if (!t->ending)
         http_timer_set(t->front->server, &t->idle,
                        clock_now_ns() + t->front->terminals.idle_ms * CLOCK_NS_PER_MS);
+}
+
+static void on_closed(void *data, unsigned code)
+{
+    struct terminal *t = data;
+    t->ws = NULL;
+    stay_alone(t, code);
+}
+
+void terminal_detach(struct terminal *t, unsigned code, const char *text)
+{
+    let_go(t, code, text);
+    stay_alone(t, code);
 }
 
 static const struct http_ws_app app = {
@@ -365,7 +410,6 @@ static void say_attached(struct terminal *t, bool created)
 /* Takes the descriptor. */
 static bool watch_pty(struct terminal *t, int fd)
 {
-    const struct winsize size = {.ws_col = t->cols, .ws_row = t->rows};
     struct http_watch *watch =
         is_pty(fd) ? http_watch_new(t->front->server, fd, on_pty_readable, t) : NULL;
     if (!watch) {
@@ -374,7 +418,7 @@ static bool watch_pty(struct terminal *t, int fd)
     }
     t->watch = watch;
     t->pty = fd;
-    (void)ioctl(fd, TIOCSWINSZ, &size); /* it may have changed since it was asked for */
+    set_size(t, t->cols, t->rows); /* it may have changed since it was asked for */
     say_attached(t, true);
     if (t->ws)
         http_ws_resume(t->ws); /* what was typed ahead */
@@ -502,6 +546,8 @@ static struct terminal *make(struct front *f, const struct terminal_ask *ask)
                            .front = f,
                            .idle = {.on_due = on_idle},
                            .again = {.on_due = on_again},
+                           .redraw = {.on_due = on_redraw},
+                           .owner = key_ref(ask->whose),
                            .ring = ring,
                            .cols = ask->cols,
                            .rows = ask->rows,
@@ -528,7 +574,8 @@ static struct terminal *make(struct front *f, const struct terminal_ask *ask)
 /* To a client that comes to what is there. */
 static void replay(struct terminal *t, const struct terminal_ask *ask)
 {
-    if (ask->sized)
+    bool resized = ask->sized && (ask->cols != t->cols || ask->rows != t->rows);
+    if (resized)
         resize(t, ask->cols, ask->rows);
     if (t->pty < 0) /* it will hear when that has come */
         return;
@@ -537,6 +584,8 @@ static void replay(struct terminal *t, const struct terminal_ask *ask)
     if (t->ring_total > TERMINAL_RING_BYTES)
         http_ws_send(t->ws, t->ring + at, TERMINAL_RING_BYTES - at);
     http_ws_send(t->ws, t->ring, at);
+    if (!resized)
+        redraw(t);
     if (t->slow)
         unpause(t);
 }
@@ -554,11 +603,13 @@ void terminal_attach(struct front *f, struct terminal_ask *ask)
                   t ? "the terminal of that name is about to end"
                     : "too much is going on at the moment");
         http_ws_close(ws, f->draining || f->ending ? 1001 : 1013, "try again later");
-        free(ask);
+        terminal_ask_free(ask);
         return;
     }
     let_go(t, TERMINAL_TAKEN_OVER, "taken over by another client");
     t->ws = ws;
+    key_unref(t->viewer);
+    t->viewer = key_ref(ask->whose);
     http_timer_cancel(&t->idle);
     terminal_list_set(t, true, t->cols, t->rows);
     LOG(INFO, "terminal_attached", F_STR("ns", t->ns_id), F_STR("name", t->name),
@@ -566,5 +617,5 @@ void terminal_attach(struct front *f, struct terminal_ask *ask)
         F_LAST_STR("key", ask->key));
     if (!created)
         replay(t, ask);
-    free(ask);
+    terminal_ask_free(ask);
 }

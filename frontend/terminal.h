@@ -20,6 +20,7 @@ struct terminal_ask {
     struct terminal_ask *next;
     struct front *front; /* who accepted it */
     struct http_ws *ws;
+    const struct key *whose; /* a reference */
     uint16_t cols, rows;
     bool sized; /* the client said how large it is */
     uint64_t timeout_ms_ceiling, memory_bytes_ceiling, cpu_ms_ceiling; /* its key's */
@@ -43,7 +44,8 @@ struct terminal {
     bool slow;                /* the client does not take more: the pty is not read */
     bool hung;                /* nobody holds the far end at the moment: looked at again later */
     bool full;                /* the pty takes no more: the client is not read */
-    struct http_timer idle, again;
+    struct http_timer idle, again, redraw;
+    const struct key *owner, *viewer; /* who opened it, and whose client is there: references */
     struct proto_result result;
     uint64_t ring_total; /* of bytes that ever came; the last TERMINAL_RING_BYTES are in there */
     char *ring;
@@ -63,6 +65,9 @@ struct terminal {
 /* Shows the terminal to this client: the one of that name, from whoever has it now, or a new one.
  * Takes ask and its WebSocket. */
 void terminal_attach(struct front *f, struct terminal_ask *ask);
+void terminal_ask_free(struct terminal_ask *ask);
+/* Its client goes, the terminal stays. */
+void terminal_detach(struct terminal *t, unsigned code, const char *text);
 /* Ends it: its client is told, and closed with this code. `text` is a constant. */
 void terminal_end(struct terminal *t, unsigned code, const char *text);
 
@@ -81,6 +86,8 @@ uint64_t terminal_list_ask_end(const char *ns_id, const char *name);
 bool terminal_list_has(uint64_t id);
 /* Ends those of this thread that others asked for. */
 void terminal_list_on_tick(struct front *f);
+/* Of this thread: ends those whose key is gone, and sends away clients whose is. */
+void terminal_list_on_keys(struct front *f);
 /* The terminals of a namespace as members of a JSON array; the length, or 0: none. malloc'ed. */
 size_t terminal_list_show(const char *ns_id, char **ret);
 

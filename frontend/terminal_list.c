@@ -7,6 +7,7 @@
  * pointers only.
  */
 #include "frontend/terminal.h"
+#include "keys/keys.h"
 #include <stdatomic.h>
 #include <time.h>
 
@@ -97,20 +98,40 @@ bool terminal_list_has(uint64_t id)
     return t != NULL;
 }
 
-/* One of this thread's that is to end; it stays where it is, since only this thread removes it. */
-static struct terminal *find_to_end(const struct front *f, bool all)
+/* One of this thread's; it stays where it is, since only this thread removes it. */
+static struct terminal *find_own(const struct front *f, bool (*fits)(const struct terminal *t))
 {
     (void)pthread_mutex_lock(&lock);
     struct terminal *t = first;
-    while (t && (t->front != f || t->ending || !(all || t->end_asked)))
+    while (t && (t->front != f || !fits(t)))
         t = t->next;
     (void)pthread_mutex_unlock(&lock);
     return t;
 }
 
+static bool is_going_on(const struct terminal *t)
+{
+    return !t->ending;
+}
+
+static bool is_marked(const struct terminal *t)
+{
+    return !t->ending && t->end_asked;
+}
+
+static bool is_orphan(const struct terminal *t)
+{
+    return !t->ending && !auth_still(t->front, t->owner, KEY_EXECUTE, t->ns_id);
+}
+
+static bool has_stranger(const struct terminal *t)
+{
+    return t->ws && !auth_still(t->front, t->viewer, KEY_EXECUTE, t->ns_id);
+}
+
 void terminal_list_end_all(struct front *f, unsigned code, const char *text)
 {
-    for (struct terminal *t; (t = find_to_end(f, true));)
+    for (struct terminal *t; (t = find_own(f, is_going_on));)
         terminal_end(t, code, text);
 }
 
@@ -118,8 +139,16 @@ void terminal_list_on_tick(struct front *f)
 {
     if (atomic_load(&marks) == 0)
         return;
-    for (struct terminal *t; (t = find_to_end(f, false));)
+    for (struct terminal *t; (t = find_own(f, is_marked));)
         terminal_end(t, 1000, "the terminal was ended");
+}
+
+void terminal_list_on_keys(struct front *f)
+{
+    for (struct terminal *t; (t = find_own(f, has_stranger));)
+        terminal_detach(t, 1008, "the key is gone");
+    for (struct terminal *t; (t = find_own(f, is_orphan));)
+        terminal_end(t, 1008, "the key that opened it is gone");
 }
 
 static size_t put_entry(char *at, size_t room, const struct terminal *t)

@@ -12,6 +12,7 @@
 #include "frontend/ns.h"
 #include "frontend/terminal.h"
 #include "frontend/uri.h"
+#include "keys/keys.h"
 #include "lib/clock.h"
 #include "lib/err.h"
 #include "lib/fd.h"
@@ -117,7 +118,7 @@ static void on_open(void *data, struct http_ws *ws)
     struct home *home = find_home(ask);
     ask->ws = ws;
     if (!ws)
-        free(ask);
+        terminal_ask_free(ask);
     else if (home->front == ask->front)
         terminal_attach(ask->front, ask);
     else
@@ -155,6 +156,7 @@ static void note_caller(struct http_request *req, struct terminal_ask *ask)
 {
     struct proto_execute x = {.key = "", .policy = ""};
     auth_mark(req, &x);
+    ask->whose = key_ref(routes_key(req));
     (void)snprintf(ask->request_id, sizeof ask->request_id, "%s", http_request_id(req));
     (void)snprintf(ask->key, sizeof ask->key, "%s", x.key);
     (void)snprintf(ask->policy, sizeof ask->policy, "%s", x.policy);
@@ -187,7 +189,7 @@ void terminals_on_open(struct front *f, struct http_request *req, const struct h
     memcpy(ask->ns_id, ns_id, sizeof ask->ns_id);
     note_caller(req, ask);
     if (!http_ws_accept(req, auth_protocol(req), on_open, ask))
-        free(ask);
+        terminal_ask_free(ask);
 }
 
 /* ---- list and delete ----------------------------------------------------------------------- */

@@ -3,10 +3,10 @@
  *
  * In the frontend, in its first thread. The store has what is to be delivered and when; nothing of
  * that is kept here but the flights: deliveries that were claimed and not yet noted, a bounded
- * number in all and per host. A flight is sent to the courier, answered, noted in the store, and
- * over. Whatever ends this process leaves them pending, so they are claimed again: at least once,
- * with the same id. A courier that starts anew has lost what it had, and says so; one that says
- * nothing is not waited for beyond its deadlines. Neither counts as an attempt.
+ * number in all, per key and per host. A flight is sent to the courier, answered, noted in the
+ * store, and over. Whatever ends this process leaves them pending, so they are claimed again: at
+ * least once, with the same id. A courier that starts anew has lost what it had, and says so; one
+ * that says nothing is not waited for beyond its deadlines. Neither counts as an attempt.
  *
  * The next attempt is at a random time between now and `delay_first` times two for each failure so
  * far, at most `delay_max` ("full jitter"), so that receivers that come back are not met by all at
@@ -45,7 +45,7 @@ struct flight {
     enum flight_state state;
     size_t place; /* in hooks.flights */
     uint64_t tag, due_ns;
-    char *host;
+    char host[STORE_HOST_ROOM], key[STORE_JOB_KEY_ROOM];
     char job_id[STORE_JOB_ID_MAX + 1];
     uint32_t attempts; /* before this one */
     struct store_call call;
@@ -68,7 +68,8 @@ static struct {
     struct store_call claim;
     struct store_courier claimed;
     char ids[STORE_DELIVERIES_MAX][STORE_DELIVERY_ID_ROOM];
-    const char *hosts[STORE_DELIVERIES_MAX];
+    char hosts[STORE_DELIVERIES_MAX][STORE_HOST_ROOM];
+    char keys[STORE_DELIVERIES_MAX][STORE_JOB_KEY_ROOM];
 } hooks = {.courier_fd = -1, .wake_fd = -1};
 
 static void look(void);
@@ -163,7 +164,6 @@ static void land(struct flight *fl)
 {
     hooks.flights[fl->place] = NULL;
     hooks.busy--;
-    free(fl->host);
     free(fl);
 }
 
@@ -311,7 +311,7 @@ static struct flight *new_flight(const struct store_delivery *d)
     size_t place = 0;
     while (place < STORE_DELIVERIES_MAX && hooks.flights[place])
         place++;
-    if (!fl || place == STORE_DELIVERIES_MAX || !(fl->host = strdup(d->host))) {
+    if (!fl || place == STORE_DELIVERIES_MAX) {
         free(fl);
         return NULL;
     }
@@ -321,6 +321,8 @@ static struct flight *new_flight(const struct store_delivery *d)
     fl->note = (struct store_courier){.attempt = {.started_ms = store_now_ms()}};
     (void)snprintf(fl->note.id, sizeof fl->note.id, "%s", d->id);
     (void)snprintf(fl->job_id, sizeof fl->job_id, "%s", d->job_id);
+    (void)snprintf(fl->host, sizeof fl->host, "%s", d->host);
+    memcpy(fl->key, d->job.key, sizeof fl->key);
     hooks.flights[place] = fl;
     hooks.busy++;
     return fl;
@@ -393,14 +395,16 @@ static void look(void)
         if (!fl)
             continue;
         memcpy(hooks.ids[n], fl->note.id, sizeof hooks.ids[n]);
-        hooks.hosts[n++] = fl->host;
+        memcpy(hooks.hosts[n], fl->host, sizeof hooks.hosts[n]);
+        memcpy(hooks.keys[n++], fl->key, sizeof fl->key);
     }
     struct store_courier *c = &hooks.claimed;
     c->busy = (const char(*)[STORE_DELIVERY_ID_ROOM])hooks.ids;
-    c->busy_hosts = hooks.hosts;
+    c->busy_hosts = (const char(*)[STORE_HOST_ROOM])hooks.hosts;
+    c->busy_keys = (const char(*)[STORE_JOB_KEY_ROOM])hooks.keys;
     c->busy_count = n;
-    c->room = hooks.at_once - n;
-    c->room_host = hooks.at_once_host;
+    c->most = hooks.at_once;
+    c->most_host = hooks.at_once_host;
     c->now_ms = store_now_ms();
     hooks.claim = (struct store_call){
         .verb = STORE_CLAIM_DELIVERIES, .courier = c, .fd = -1, .on_done = on_claimed};

@@ -104,6 +104,9 @@ size_t keys_count(const struct key_set *set);
 enum key_verdict keys_check(const struct key_set *set, const char *authorization, size_t len,
                             uint64_t now_ns, int64_t now_ms, const struct key **ret,
                             struct key_bucket_state *ret_bucket);
+/* What the set has now of a key that keys_check once gave, from this set or an earlier one: the
+ * same label and token, not expired. NULL: it is gone. Borrowed, for as long as the set is. */
+const struct key *keys_find_now(const struct key_set *set, const struct key *key, int64_t now_ms);
 void key_unref(const struct key *key); /* NULL does nothing */
 /* One reference more; NULL for NULL. */
 const struct key *key_ref(const struct key *key);

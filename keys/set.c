@@ -255,3 +255,13 @@ enum key_verdict keys_check(const struct key_set *set, const char *authorization
         return KEY_EXPIRED;
     return take(h, now_ns, ret_bucket) ? KEY_OK : KEY_LIMITED;
 }
+
+const struct key *keys_find_now(const struct key_set *set, const struct key *key, int64_t now_ms)
+{
+    const struct held *before = (const struct held *)(const void *)key;
+    const struct held *h = find(set, before->sha256);
+    if (!h || strcmp(h->key.label, key->label) != 0 ||
+        (h->key.expires_ms && now_ms >= h->key.expires_ms))
+        return NULL;
+    return &h->key;
+}

@@ -123,9 +123,12 @@ static const char *const texts[ST_COUNT] = {
     [ST_DELIVERY_PUT] = "INSERT INTO deliveries (id, job_id, key, url, host, created_ms, next_ms) "
                         "VALUES (?, ?, ?, ?, ?, ?, ?6)",
     [ST_DELIVERY_OF_JOB] = "SELECT callback_url, key FROM jobs WHERE id = ? AND callback_url <> ''",
-    [ST_DELIVERY_NEXT_HOST] = "SELECT min(host) FROM deliveries WHERE state = 0 AND host > ?",
+    [ST_DELIVERY_NEXT_KEY] = "SELECT max(key) FROM deliveries WHERE state = 0 AND key < ?",
+    [ST_DELIVERY_NEXT_HOST] = "SELECT min(host) FROM deliveries WHERE state = 0 AND key = ? "
+                              "AND host > ?",
     [ST_DELIVERY_DUE] = "SELECT id, job_id, url, created_ms, next_ms, attempts, key "
-                        "FROM deliveries WHERE state = 0 AND host = ? ORDER BY next_ms LIMIT ?",
+                        "FROM deliveries WHERE state = 0 AND key = ? AND host = ? "
+                        "ORDER BY next_ms LIMIT ?",
     [ST_DELIVERY_NOTE] = "UPDATE deliveries SET attempts = attempts + 1, state = ?2, next_ms = ?3 "
                          "WHERE id = ?1 AND state = 0",
     [ST_DELIVERIES_OF] = "SELECT id, job_id, url, created_ms, next_ms, attempts, state "

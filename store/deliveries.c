@@ -4,8 +4,9 @@
  * In the store's thread, inside of the transaction of its turn. A delivery is put by the end of its
  * job, so that either both are there or neither is; it is pending until it was noted as over. Which
  * are under way the store does not know: who claims says so, and after a crash none is, so those
- * are claimed again (at least once; the id is the same). Claims go round by host: each has its
- * places, so a host that is dead keeps only its own deliveries waiting, however many they are.
+ * are claimed again (at least once; the id is the same). Claims go round by key, and within a key
+ * by host: each has its places, so a host that is dead keeps only its own deliveries waiting,
+ * however many they are, and a key whose receivers all hang keeps only its own.
  */
 #include "store/store_impl.h"
 
@@ -65,12 +66,46 @@ static bool is_busy(const struct store_courier *c, const char *id)
     return false;
 }
 
-static size_t count_busy(const struct store_courier *c, const char *host)
+static bool is_of(const char *key, const char *host, const char *of_key, const char *at_host)
+{
+    return (!of_key || strcmp(key, of_key) == 0) && (!at_host || strcmp(host, at_host) == 0);
+}
+
+/* Under way or claimed just now; NULL: of any. */
+static size_t count_taken(const struct store_courier *c, const char *key, const char *host)
 {
     size_t n = 0;
     for (size_t i = 0; i < c->busy_count; i++)
-        n += strcmp(c->busy_hosts[i], host) == 0;
+        n += is_of(c->busy_keys[i], c->busy_hosts[i], key, host);
+    for (size_t i = 0; i < c->count; i++)
+        n += is_of(c->list[i].job.key, c->list[i].host, key, host);
     return n;
+}
+
+/* Of `most` places a key has half: what hangs is then not all of them. Where no keys are
+ * configured there is nobody else. */
+static size_t share(const char *key, size_t most)
+{
+    return *key ? (most + 1) / 2 : most;
+}
+
+static void lower(size_t *left, size_t most, size_t taken)
+{
+    size_t room = taken < most ? most - taken : 0;
+    *left = room < *left ? room : *left;
+}
+
+/* How many more this key may have; to this host, unless it is NULL. */
+static size_t count_room(const struct store_courier *c, const char *key, const char *host)
+{
+    size_t left = SIZE_MAX;
+    lower(&left, c->most, count_taken(c, NULL, NULL));
+    lower(&left, share(key, c->most), count_taken(c, key, NULL));
+    if (host) {
+        lower(&left, c->most_host, count_taken(c, NULL, host));
+        lower(&left, share(key, c->most_host), count_taken(c, key, host));
+    }
+    return left;
 }
 
 static struct store_delivery *add(struct store_courier *c)
@@ -118,18 +153,17 @@ static int add_jobs(struct store *s, struct store_courier *c)
     return error;
 }
 
-/* Those of one host that are due, as far as there is room. */
-static int claim_of(struct store *s, struct store_courier *c, const char *host)
+/* Those of one key for one host that are due, as far as there is room. */
+static int claim_of(struct store *s, struct store_courier *c, const char *key, const char *host)
 {
-    size_t busy = count_busy(c, host), left = busy < c->room_host ? c->room_host - busy : 0;
+    size_t left = count_room(c, key, host), busy = count_taken(c, key, host);
     sqlite3_stmt *st = store_statement(s, ST_DELIVERY_DUE);
     int rc = SQLITE_DONE, error = 0;
-    if (left > c->room - c->count)
-        left = c->room - c->count;
     if (left == 0)
         return 0;
-    bind_text(st, 1, host);
-    (void)sqlite3_bind_int64(st, 2, (sqlite3_int64)(busy + left));
+    bind_text(st, 1, key);
+    bind_text(st, 2, host);
+    (void)sqlite3_bind_int64(st, 3, (sqlite3_int64)(busy + left));
     while (error == 0 && left > 0 && (rc = sqlite3_step(st)) == SQLITE_ROW) {
         char id[STORE_DELIVERY_ID_ROOM];
         int64_t next_ms = sqlite3_column_int64(st, 4);
@@ -149,13 +183,30 @@ static int claim_of(struct store *s, struct store_courier *c, const char *host)
     return error;
 }
 
-/* The next host behind this one in the order of names; "": there is none. */
-static int find_host(struct store *s, char host[STORE_URL_MAX + 1])
+/* The next key behind this one, in falling order, since "" is one, too. */
+static int find_key(struct store *s, char key[STORE_JOB_KEY_ROOM], bool *ret_found)
+{
+    sqlite3_stmt *st = store_statement(s, ST_DELIVERY_NEXT_KEY);
+    bind_text(st, 1, key);
+    int rc = sqlite3_step(st), error = rc == SQLITE_ROW ? 0 : store_errno(s, rc);
+    char found[STORE_JOB_KEY_ROOM] = "";
+    *ret_found = error == 0 && sqlite3_column_type(st, 0) != SQLITE_NULL;
+    if (*ret_found)
+        copy_column(st, 0, found, sizeof found);
+    (void)sqlite3_reset(st);
+    if (*ret_found)
+        memcpy(key, found, sizeof found);
+    return error;
+}
+
+/* The next host of that key behind this one in the order of names; "": there is none. */
+static int find_host(struct store *s, const char *key, char host[STORE_URL_MAX + 1])
 {
     sqlite3_stmt *st = store_statement(s, ST_DELIVERY_NEXT_HOST);
-    bind_text(st, 1, host);
-    int rc = sqlite3_step(st), error = rc == SQLITE_ROW ? 0 : store_errno(s, rc);
     char found[STORE_URL_MAX + 1] = "";
+    bind_text(st, 1, key);
+    bind_text(st, 2, host);
+    int rc = sqlite3_step(st), error = rc == SQLITE_ROW ? 0 : store_errno(s, rc);
     if (error == 0)
         copy_column(st, 0, found, sizeof found);
     (void)sqlite3_reset(st);
@@ -163,27 +214,64 @@ static int find_host(struct store *s, char host[STORE_URL_MAX + 1])
     return error;
 }
 
-int store_claim_deliveries(struct store *s, struct store_call *call)
+static char *turn_of(struct store_courier *c, const char *key)
 {
-    struct store_courier *c = call->courier;
-    char host[STORE_URL_MAX + 1], first[STORE_URL_MAX + 1];
-    bool wrapped = !*c->after;
+    uint32_t hash = 2166136261u; /* FNV-1a; keys that meet here share their turns */
+    for (; *key; key++)
+        hash = (hash ^ (uint8_t)*key) * 16777619u;
+    return c->after_hosts[hash % STORE_KEY_TURNS];
+}
+
+/* What is due of one key, its hosts in turn. */
+static int claim_of_key(struct store *s, struct store_courier *c, const char *key)
+{
+    char *turn = turn_of(c, key);
+    char host[STORE_URL_MAX + 1] = "", first[STORE_HOST_ROOM];
+    bool wrapped = !*turn;
     int error = 0;
-    memcpy(first, c->after, sizeof first);
-    memcpy(host, first, sizeof host);
-    c->list = NULL;
-    c->count = 0;
-    c->next_ms = INT64_MAX;
-    while (error == 0 && c->count < c->room) {
-        error = find_host(s, host);
+    memcpy(first, turn, sizeof first);
+    memcpy(host, first, sizeof first);
+    while (error == 0 && count_room(c, key, NULL) > 0) {
+        size_t before = c->count;
+        error = find_host(s, key, host);
         if (error == 0 && !*host && !wrapped) {
             wrapped = true;
             continue;
         }
         if (error || !*host || (wrapped && *first && strcmp(host, first) > 0))
             break;
-        error = claim_of(s, c, host);
-        memcpy(c->after, host, sizeof c->after);
+        error = claim_of(s, c, key, host);
+        if (c->count > before)
+            (void)snprintf(turn, STORE_HOST_ROOM, "%s", host);
+    }
+    return error;
+}
+
+int store_claim_deliveries(struct store *s, struct store_call *call)
+{
+    static const char behind_all[STORE_JOB_KEY_ROOM] = "\x7f"; /* no label begins so */
+    struct store_courier *c = call->courier;
+    char key[STORE_JOB_KEY_ROOM], first[STORE_KEY_MAX + 1];
+    bool wrapped = false, found = false;
+    int error = 0;
+    memcpy(first, c->after_key, sizeof first);
+    memcpy(key, first, sizeof key);
+    c->list = NULL;
+    c->count = 0;
+    c->next_ms = INT64_MAX;
+    while (error == 0 && count_taken(c, NULL, NULL) < c->most) {
+        size_t before = c->count;
+        error = find_key(s, key, &found);
+        if (error == 0 && !found && !wrapped) {
+            wrapped = true;
+            memcpy(key, behind_all, sizeof key);
+            continue;
+        }
+        if (error || !found || (wrapped && strcmp(key, first) < 0))
+            break;
+        error = claim_of_key(s, c, key);
+        if (c->count > before)
+            memcpy(c->after_key, key, sizeof key);
     }
     if (error == 0)
         error = add_jobs(s, c);

@@ -11,6 +11,8 @@
 #define STORE_JOB_ID_MAX 64u
 #define STORE_ATTEMPT_TEXT_MAX 95u
 #define STORE_DELIVERIES_MAX 128u /* under way at once */
+#define STORE_HOST_ROOM 264u      /* a host with its port */
+#define STORE_KEY_TURNS 64u
 
 enum store_delivery_state { STORE_PENDING, STORE_DELIVERED, STORE_GIVEN_UP };
 
@@ -34,13 +36,16 @@ struct store_delivery { /* one receiver of one job's end */
 /* Beside a call about deliveries; the caller's memory. */
 struct store_courier {
     /* CLAIM */
-    const char (*busy)[STORE_DELIVERY_ID_ROOM]; /* ids under way, and their hosts */
-    const char *const *busy_hosts;
+    const char (*busy)[STORE_DELIVERY_ID_ROOM]; /* ids under way, their hosts and keys: copies, */
+    const char (*busy_hosts)[STORE_HOST_ROOM];  /* for one may land while they are being read */
+    const char (*busy_keys)[STORE_JOB_KEY_ROOM];
     size_t busy_count;
-    size_t room, room_host; /* so many more, and together with the busy ones so many of a host */
+    size_t most, most_host; /* with the busy ones: in all, to a host; a key has half of each */
     int64_t now_ms;
-    char after[STORE_URL_MAX + 1]; /* the host that was looked at last: others come first */
-    int64_t next_ms;               /* -> when one is due that is not now; INT64_MAX: none is */
+    /* Who came last, so that others come first: the key, and of each key (by a hash) the host. */
+    char after_key[STORE_JOB_KEY_ROOM];
+    char after_hosts[STORE_KEY_TURNS][STORE_HOST_ROOM];
+    int64_t next_ms; /* -> when one is due that is not now; INT64_MAX: none is */
     /* NOTE */
     char id[STORE_DELIVERY_ID_ROOM];
     struct store_attempt attempt; /* its number is counted */

@@ -264,3 +264,8 @@ END;
 CREATE TRIGGER deliveries_go AFTER DELETE ON deliveries BEGIN
     DELETE FROM attempts WHERE delivery_id = old.id;
 END;
+
+-- migration 6
+-- Keys take turns, and within a key hosts do.
+DROP INDEX deliveries_due;
+CREATE INDEX deliveries_due ON deliveries (key, host, next_ms) WHERE state = 0;

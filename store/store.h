@@ -137,7 +137,7 @@ enum store_verb {
     STORE_ONCE_END,   /* once and key: an OPEN one becomes that, durable; with NEW it goes */
     STORE_ADD_USAGE,  /* usages: are added to what is there; not synced */
     STORE_GET_USAGE,  /* usages and key -> usages */
-    STORE_CLAIM_DELIVERIES, /* courier -> those that are due, each host in its turn */
+    STORE_CLAIM_DELIVERIES, /* courier -> those that are due; keys and hosts take turns */
     STORE_NOTE_ATTEMPT,     /* courier: one was tried; ENOENT: it has gone, or is over. A power cut
                                may take the note, and then it is tried once more */
     STORE_LIST_DELIVERIES,  /* courier.job_id, key -> its deliveries, without job; ENOENT: none */

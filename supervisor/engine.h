@@ -28,6 +28,7 @@
 #define ENGINE_REMOVALS_MAX 64u
 #define ENGINE_CALLS_MAX 32u /* requests that priv has not answered; more wait here */
 #define ENGINE_HASH 4096u
+#define ENGINE_KEY_BUCKETS 256u
 
 TAILQ_HEAD(run_list, run);
 TAILQ_HEAD(ns_list, ns);
@@ -87,6 +88,7 @@ struct ns {
     enum proto_companion companion;
     uint64_t born_ns;       /* companion */
     size_t companion_count; /* those that are beside it: it is neither freed nor evicted */
+    uint64_t starts_ns;     /* of companions: the bucket of engine_companions.c is full then */
     bool held;              /* is not freed just now */
     struct engine *engine;
     struct ns *next; /* hash chain */
@@ -216,8 +218,10 @@ struct engine {
     size_t fresh_count;     /* bound ones that are fresh */
     struct ns_list companions;
     size_t companion_count[PROTO_COMPANIONS];
-    size_t pinned_count; /* namespaces that have any */
-    uint64_t turn;       /* of the namespace that was served last */
+    size_t pinned_count;                              /* namespaces that have any */
+    uint64_t companion_starts_ns[ENGINE_KEY_BUCKETS]; /* as ns.starts_ns, by a hash of the key */
+    struct loop_timer companion_start;                /* one waits for its bucket */
+    uint64_t turn;                                    /* of the namespace that was served last */
     struct loop_timer idle_sweep;
     struct removal removals[ENGINE_REMOVALS_MAX];
 
@@ -427,7 +431,7 @@ void companion_leave(struct ns *c);
 const char *companion_name(const struct ns *c);
 /* Of the companions of this namespace that wait for a zygote: a run. NULL: none waits. */
 const struct run *companions_find_run(const struct ns *parent);
-/* Starts those that wait, if its zygote can be joined. */
+/* Starts those that wait, if its zygote can be joined and they are not too many a second. */
 void companions_serve(struct ns *parent);
 /* Answers the runs of those that wait. */
 void companions_fail(struct ns *parent, enum proto_outcome outcome, const char *text);
@@ -436,6 +440,7 @@ void companions_end(struct ns *parent, const char *cancelled);
 void companions_end_terminals(struct engine *e, const char *cancelled);
 /* Has any of them a run that would be lost? A terminal's is not counted, but when it waits. */
 bool companions_are_busy(const struct ns *parent);
+void companions_init(struct engine *e);
 /* Ends idle sessions. */
 void companions_sweep(struct engine *e, uint64_t now);
 void companions_answer_list(struct client *client, const struct proto_msg *request);

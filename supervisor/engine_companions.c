@@ -7,6 +7,12 @@
  * companions, and takes them along when it ends. It is of the same box: a run that needs another
  * replaces the parent's zygote, as always, and so ends what is beside it.
  *
+ * Starting one and ending it again costs 10 ms of processor time, all in all, and a client needs
+ * two requests for it. So starts are paced: a namespace has STARTS_BURST at once and then
+ * STARTS_PER_S, a key (all clients together where there are no keys) KEY_BURST at once and then
+ * KEY_PER_S for each processor. Who has had them waits in the queue, as for a zygote; others'
+ * starts come in between.
+ *
  * A parent is not freed while it has companions (companion_count); a companion leaves it when it is
  * freed itself (ns_drop_if_unused).
  */
@@ -16,6 +22,10 @@
 #include <inttypes.h>
 
 #define RETRY_AFTER_MS 1000u
+#define STARTS_PER_S 8u
+#define STARTS_BURST 16u
+#define KEY_PER_S 16u /* for each processor */
+#define KEY_BURST 64u
 
 static const char home_ended[] = "it ended with the zygote of its namespace";
 
@@ -150,26 +160,111 @@ const struct run *companions_find_run(const struct ns *parent)
     return c ? TAILQ_FIRST(&c->queue) : NULL;
 }
 
-static bool fits_home(const struct ns *c)
+static bool needs_another_home(const struct ns *c)
 {
     const struct run *run = TAILQ_FIRST(&c->queue);
-    return c->engine->policies->plans[run->policy].box == c->parent->slot->box && probe_lets(run);
+    return c->engine->policies->plans[run->policy].box != c->parent->slot->box || !probe_lets(run);
+}
+
+static bool can_join(const struct ns *c)
+{
+    const struct slot *home = c->parent->slot;
+    return !c->slot && !TAILQ_EMPTY(&c->queue) && home && home->greeted &&
+           home->state != SLOT_DYING && !c->parent->removing && !needs_another_home(c);
+}
+
+/* A bucket is one number, the time at which it is full again, as keys' are (keys/set.c). */
+static uint64_t *key_bucket(const struct ns *c)
+{
+    uint64_t hash = c->engine->hash_seed;
+    for (const char *p = c->key; *p; p++)
+        hash = (hash ^ (unsigned char)*p) * 1099511628211ull;
+    return &c->engine->companion_starts_ns[(hash ^ (hash >> 29)) % ENGINE_KEY_BUCKETS];
+}
+
+static uint64_t key_interval_ns(const struct engine *e)
+{
+    return CLOCK_NS_PER_S / (KEY_PER_S * (e->cpu_count ? e->cpu_count : 1));
+}
+
+static uint64_t when_full(uint64_t full_ns, uint64_t now)
+{
+    return full_ns > now ? full_ns : now;
+}
+
+/* When the bucket has one; now or earlier: it has. */
+static uint64_t when_it_has(uint64_t full_ns, uint64_t interval_ns, unsigned burst, uint64_t now)
+{
+    uint64_t taken = when_full(full_ns, now) + interval_ns, room = burst * interval_ns;
+    return taken > room ? taken - room : 0;
+}
+
+static uint64_t when_it_may(const struct ns *c, uint64_t now)
+{
+    const uint64_t interval_ns = CLOCK_NS_PER_S / STARTS_PER_S;
+    uint64_t own = when_it_has(c->parent->starts_ns, interval_ns, STARTS_BURST, now),
+             key = when_it_has(*key_bucket(c), key_interval_ns(c->engine), KEY_BURST, now);
+    return *c->parent->id == '.' ? 0 : own > key ? own : key; /* the probe's has no bucket */
+}
+
+/* Takes from its buckets. */
+static void start(struct ns *c, uint64_t now)
+{
+    uint64_t *key = key_bucket(c);
+    c->parent->starts_ns = when_full(c->parent->starts_ns, now) + CLOCK_NS_PER_S / STARTS_PER_S;
+    *key = when_full(*key, now) + key_interval_ns(c->engine);
+    if (slot_join(c, c->parent->slot, TAILQ_FIRST(&c->queue)->policy))
+        return;
+    ns_fail_queue(c, PROTO_ACTIVATION_FAILED, "no zygote could be started");
+    ns_drop_if_unused(c);
+}
+
+/* The first that may be started, of this parent or (NULL) any; *ret_when: when the next one may. */
+static struct ns *find_startable(struct engine *e, const struct ns *parent, uint64_t now,
+                                 uint64_t *ret_when)
+{
+    struct ns *c;
+    *ret_when = UINT64_MAX;
+    TAILQ_FOREACH(c, &e->companions, in_companions)
+    {
+        if ((parent && c->parent != parent) || !can_join(c))
+            continue;
+        uint64_t when = when_it_may(c, now);
+        if (when <= now)
+            return c;
+        *ret_when = when < *ret_when ? when : *ret_when;
+    }
+    return NULL;
+}
+
+static void start_all(struct engine *e, const struct ns *parent)
+{
+    uint64_t now = clock_now_ns(), when;
+    for (struct ns *c; (c = find_startable(e, parent, now, &when));)
+        start(c, now);
+    if (when != UINT64_MAX && (!e->companion_start.slot || when < e->companion_start.due_ns))
+        (void)loop_timer_set(&e->loop, &e->companion_start, when);
+}
+
+static void on_start_due(struct loop_timer *t)
+{
+    start_all(CONTAINER_OF(t, struct engine, companion_start), NULL);
+}
+
+void companions_init(struct engine *e)
+{
+    TAILQ_INIT(&e->companions);
+    e->companion_start.on_due = on_start_due;
 }
 
 void companions_serve(struct ns *parent)
 {
     struct slot *home = parent->slot;
-    struct ns *c;
     if (!parent->companion_count || !home || !home->greeted || home->state == SLOT_DYING ||
         parent->removing)
         return;
-    while ((c = find_waiting(parent, fits_home))) {
-        if (slot_join(c, home, TAILQ_FIRST(&c->queue)->policy))
-            continue;
-        ns_fail_queue(c, PROTO_ACTIVATION_FAILED, "no zygote could be started");
-        ns_drop_if_unused(c);
-    }
-    if (find_waiting(parent, NULL) && home->state == SLOT_READY) {
+    start_all(parent->engine, parent);
+    if (find_waiting(parent, needs_another_home) && home->state == SLOT_READY) {
         parent->engine->total.replaced++;
         slot_end(home); /* the next one is of the kind that they need */
     }

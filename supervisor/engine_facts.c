@@ -172,6 +172,8 @@ static uint64_t find_memory_kb(const struct slot *s, const struct zyg_report *re
 }
 
 /* Bytes of the namespace's link since it was asked last. 0 without one. */
+/* The link is the namespace's, companions use it as well: what came since somebody was told last.
+ */
 static uint64_t take_bytes(const struct slot *s, enum priv_counter which, uint64_t *seen)
 {
     if (s->counters[which] < 0)
@@ -311,8 +313,11 @@ void run_finish(struct run *run, struct slot *s, const struct zyg_report *report
     note_limits(&result, run, s);
     take_denied(&result, report);
     result.companion_interrupted = run->ns->parent && report->interrupted;
-    result.net_rx_bytes = take_bytes(s, PRIV_NET_RX, &s->rx_seen);
-    result.net_tx_bytes = take_bytes(s, PRIV_NET_TX, &s->tx_seen);
+    struct slot *home = run->ns->parent ? run->ns->parent->slot : s; /* which has the link */
+    if (home) {
+        result.net_rx_bytes = take_bytes(home, PRIV_NET_RX, &home->rx_seen);
+        result.net_tx_bytes = take_bytes(home, PRIV_NET_TX, &home->tx_seen);
+    }
     run_advance(run, &result, report->outputs);
     reset_counters(s, report, peak);
 }

@@ -334,7 +334,7 @@ void ns_init(struct engine *e)
     TAILQ_INIT(&e->waiting);
     TAILQ_INIT(&e->idle);
     TAILQ_INIT(&e->ahead);
-    TAILQ_INIT(&e->companions);
+    companions_init(e);
     e->idle_sweep.on_due = on_idle_sweep;
     on_idle_sweep(&e->idle_sweep);
 }

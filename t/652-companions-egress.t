@@ -27,8 +27,14 @@ PERL
 refused($got, $_) for (map { "tcp $_" } qw(203.0.113.10:81 198.51.100.1:80 169.254.169.254:80 192.0.2.2:9000 10.99.0.5:80)), qw(raw packet netlink);
 
 my $big = 'exec 3<>/dev/tcp/203.0.113.10/80 && echo GET 1000000 >&3 && wc -c <&3';
-is($wire->run(ns => 'alice', session => 's', cmd => $big)->{stdout}, "1000000\n", 'a million bytes in a session');
-cmp_ok($brood->sh(alice => 'true')->{net_rx_bytes}, '>=', 1_000_000, '... are in the facts of the next run: they came by its link');
+my (undef, $r) = $brood->execute({namespace_id => 'alice', session => 'http', cmd => $big});
+is($r->{stdout}, "1000000\n", 'a million bytes in a session');
+cmp_ok($r->{net_rx_bytes}, '>=', 1_000_000, '... are in the facts of that call');
+$r = $brood->sh(alice => 'true');
+cmp_ok(($r->{net_rx_bytes} // 0) + ($r->{net_tx_bytes} // 0), '<', 2000, 'and not of the next run');
+is($wire->run(ns => 'alice', session => 's', cmd => "{ $big; } >got 2>&1 & echo begun")->{stdout}, "begun\n", 'what goes on behind a call');
+ok(until_true(20, sub { (Brood::slurp("$brood->{fs_root}/alice/got") // '') eq "1000000\n" }), 'and ends between two');
+cmp_ok($brood->sh(alice => 'true')->{net_rx_bytes}, '>=', 1_000_000, '... is in the facts of whoever ends next: there is one link');
 
 kill KILL => $brood->zygote_of('alice');
 ok(until_true(10, sub { $wire->stats->{sessions} == 0 }), 'the namespace loses its zygote');

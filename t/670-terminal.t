@@ -138,7 +138,7 @@ subtest 'several' => sub {
     my @t = map { enter("name=s$_") } 1 .. 3;
     is(ask($t[$_], "v=$_; tty; echo /dev/pts/*"), "/dev/pts/0\n/dev/pts/0 /dev/pts/ptmx\n", 'each in a devpts of its own') for 0 .. 2;
     $t[$_]->type("echo I am \$v\r") for 0 .. 2;
-    ok($t[$_]->until(qr/I am $_\r/), "each is itself: $_") for 0 .. 2;
+    ok($t[$_]->until(qr/I am $_\r.*READY> /s), "each is itself: $_") for 0 .. 2; # who reads the next key: readline
     is(scalar(grep { $_->{name} =~ /^s\d$/ && $_->{attached} } @{list()}), 3, 'all are listed');
     for my $t (@t) {
         $t->type("\cD");

@@ -24,12 +24,12 @@ is((stat "$brood->{fs_root}.state/webhook.key")[2] & 07777, 0600, 'which nobody 
 chomp $secret;
 $brood->stop;
 
-# Puts ended jobs and their deliveries while the service is stopped: (job, url, how many).
+# Puts ended jobs and their deliveries while the service is stopped: (job, url, how many, whose).
 sub put {
     my @rows = @_;
     my $db = DBI->connect("dbi:SQLite:dbname=$brood->{fs_root}.state/store.db", '', '', {RaiseError => 1, AutoCommit => 0});
     for (@rows) {
-        my ($job, $url, $count) = @$_;
+        my ($job, $url, $count, $key) = @$_;
         my ($host) = $url =~ m{://([^/]+)};
         for my $n (1 .. $count // 1) {
             my $id = 'dlv_' . join '', map { ('a' .. 'z', 2 .. 7)[rand 32] } 1 .. 26;
@@ -37,9 +37,9 @@ sub put {
             my $now = int(1000 * time);
             $db->do('INSERT INTO jobs (id, key, user, language, ns_id, policy, priority, state, attempts, created_ms, updated_ms, started_ms, completed_ms,
                 timeout_ms_ceiling, memory_bytes_ceiling, cpu_ms_ceiling, bytes, doc, body) VALUES (?, ?, CAST(? AS BLOB), ?, ?, ?, 5, 2, 1, ?, ?, ?, ?, 0, 0, 0, 0, CAST(? AS BLOB), x\'\')',
-                undef, $named, '', 'u1', 'bash', '', '', ($now) x 4, '"error":null');
+                undef, $named, $key // '', 'u1', 'bash', '', '', ($now) x 4, '"error":null');
             $db->do('INSERT INTO deliveries (id, job_id, key, url, host, created_ms, next_ms) VALUES (?, ?, ?, ?, ?, ?, ?)',
-                undef, $id, $named, '', $url, $host, ($now) x 2);
+                undef, $id, $named, $key // '', $url, $host, ($now) x 2);
         }
     }
     $db->commit;
@@ -170,6 +170,22 @@ subtest 'a dead host' => sub {
     $db->do('DELETE FROM deliveries');
     $db->disconnect;
     chown +(stat "$brood->{fs_root}.state")[4, 5], glob "$brood->{fs_root}.state/store.db*";
+};
+
+subtest 'a key whose receivers hang' => sub {
+    $brood = Brood->start(%flags, 'webhooks-timeout-ms' => 60_000, 'webhooks-at-once' => 6, 'webhooks-at-once-host' => 4, dir => $brood->{dir});
+    $brood->stop;
+    # More than all places, in front of the others' in every order there is: of time, of keys, of hosts.
+    put(['h1', 'http://a.test/hang/hog', 20, 'm'], ['h2', 'http://b.test/hang/hog', 20, 'm'], map { ["o$_", "http://$_.test/ok/other-$_", 5, 'a'], ["z$_", "http://$_.test/ok/other-$_", 5, 'z'] } qw(a b));
+    $brood->restart;
+    ok(until_true(30, sub { $world->requests('/ok/other-') >= 20 }), 'all that other keys have is delivered, also to the same hosts');
+    ok(until_true(30, sub { $world->requests('/hang/hog') >= 3 }), 'while others hang');
+    $brood->request(GET => '/health') for 1 .. 20;
+    my %to;
+    $to{$_->{host}}++ for $world->requests('/hang/hog');
+    is($to{'a.test'} + $to{'b.test'}, 3, 'a key has half of all places');
+    is_deeply([sort { $a <=> $b } values %to], [1, 2], 'and of each host');
+    $brood->stop;
 };
 
 subtest 'a secret of the operator' => sub {

@@ -55,6 +55,12 @@ done($got, "write $_") for qw(work tmp shm);
 refused($got, 'null', qr/EACCES|EPERM/);
 refused($got, $_, qr/EPERM|ENOSYS/) for qw(keyctl bpf io_uring clone3);
 
+# One ipcns for a namespace and all that is beside it, as SECURITY.md says; nobody else's.
+my $find = q(perl -e 'print defined semget(4712, 1, 0) ? "there" : "not there"');
+is($beside->sh(alice2 => q(perl -e 'print defined semget(4712, 1, 01666) ? "made" : $!'))->{stdout}, 'made', 'a semaphore of a companion');
+is($brood->sh(alice2 => $find)->{stdout}, 'there', 'is there for runs');
+is($_->sh(ipc => $find)->{stdout}, 'not there', 'and for no other namespace') for $brood, $beside;
+
 $brood->sh(alice2 => 'true');
 spew("$brood->{fs_root}/alice/off");
 is($brood->result($hold, 5)->{http}, 200, 'the run ended by itself');
