@@ -2,13 +2,15 @@
 /* frontend/jobs_api - /submit, /status, /result and /v1/jobs.
  *
  * In the frontend, per thread. A submission is checked as a run of /execute is, finds room in the
- * queue, is stored, and only then answered. All other requests ask the store, which has every job,
- * and add what only the queue knows: whether it stands or runs, and how many go before it. With
- * keys a job is its key's alone; another's is as unknown as none. `wait` waits for the end by being
- * told of it (jobs_queue_watch), never by looking again.
+ * queue, is stored, and only then answered; with an Idempotency-Key the answer is made before and
+ * stored by the same call, so that after a crash there are both or neither. All other requests ask
+ * the store, which has every job, and add what only the queue knows: whether it stands or runs, and
+ * how many go before it. With keys a job is its key's alone; another's is as unknown as none.
+ * `wait` waits for the end by being told of it (jobs_queue_watch), never by looking again.
  */
 #include "frontend/answer.h"
 #include "frontend/jobs_impl.h"
+#include "frontend/once.h"
 #include "frontend/uri.h"
 #include "frontend/webhooks.h"
 #include "lib/clock.h"
@@ -61,26 +63,49 @@ static void on_submit_end(struct front *f, struct http_request *req, struct requ
     free_submission(s);
 }
 
-static void answer_accepted(struct submission *s, bool granted)
+static void put_accepted(struct buf *b, const struct store_job *stored, bool granted)
 {
-    struct buf b = {.cap = ANSWER_BYTES_MAX};
     struct jobs_view view = {.known = true};
-    struct store_job job = s->job;
-    char location[64];
+    struct store_job job = *stored;
     if (!granted)
         jobs_queue_view(job.id, &view);
     view.running = false; /* whatever it is by now: first it was accepted */
     job.state = STORE_JOB_QUEUED;
     job.attempts = 0;
-    jobs_put_job(&b, &job, &view);
-    (void)buf_addf(&b, "\n");
-    (void)snprintf(location, sizeof location, "/status?id=%s", job.id);
+    jobs_put_job(b, &job, &view);
+    (void)buf_addf(b, "\n");
+}
+
+static void answer_accepted(struct submission *s, bool granted)
+{
+    struct buf b = {.cap = ANSWER_BYTES_MAX};
+    char location[64];
+    put_accepted(&b, &s->job, granted);
+    (void)snprintf(location, sizeof location, "/status?id=%s", s->job.id);
     const struct http_header headers[] = {{"location", location}, {NULL, NULL}};
     if (b.failed)
         http_respond(s->req, 202, headers, "{}\n", 3);
     else
         http_respond(s->req, 202, headers, b.data, b.len);
     buf_fini(&b);
+}
+
+/* The same before it is stored, for the call that stores both. False: no memory. */
+static bool promise(struct submission *s)
+{
+    struct buf b = {.cap = ANSWER_BYTES_MAX};
+    char location[64];
+    put_accepted(&b, &s->job, s->ticket->granted);
+    (void)snprintf(location, sizeof location, "/status?id=%s", s->job.id);
+    const struct http_header headers[] = {{"location", location}, {NULL, NULL}};
+    const struct http_answer a = {.status = 202,
+                                  .headers = headers,
+                                  .content_type = "application/json",
+                                  .body = b.data,
+                                  .len = b.len};
+    bool made = !b.failed && once_promise(s->req, &a, &s->call);
+    buf_fini(&b);
+    return made;
 }
 
 static void refuse_storage(struct http_request *req, int error)
@@ -148,7 +173,7 @@ static bool fill(struct submission *s, const struct parse_request *p)
     j->memory_bytes_ceiling = caller.memory_bytes_ceiling;
     j->cpu_ms_ceiling = caller.cpu_ms_ceiling;
     j->priority = p->priority;
-    j->created_ms = store_now_ms();
+    j->created_ms = j->updated_ms = store_now_ms();
     j->body = malloc(body.len);
     j->body_len = body.len;
     if (j->body)
@@ -192,7 +217,7 @@ static void start(struct front *f, struct http_request *req, const struct parse_
     s->job.state = claimed ? STORE_JOB_RUNNING : STORE_JOB_QUEUED;
     s->call =
         (struct store_call){.verb = STORE_PUT_JOB, .job = &s->job, .fd = -1, .on_done = on_put};
-    if (store_submit(&f->mailbox, &s->call) < 0) {
+    if ((once_has_name(req) && !promise(s)) || store_submit(&f->mailbox, &s->call) < 0) {
         jobs_queue_leave(s->ticket);
         answer_error(req, &(struct answer_error){503, "busy", RETRY_MS, NULL},
                      "too much is being stored at the moment");

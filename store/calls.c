@@ -270,7 +270,10 @@ static const struct {
 
 bool store_needs_sync(const struct store_call *c)
 {
-    return verbs[c->verb].kind == LASTS || (c->verb == STORE_PUT_RUN && c->run.artifact_count > 0);
+    if (c->verb == STORE_ONCE_BEGIN)
+        return !c->once->whole; /* what it does is not there before its answer is */
+    return verbs[c->verb].kind == LASTS ||
+           (c->verb == STORE_PUT_RUN && (c->run.artifact_count > 0 || c->once));
 }
 
 int store_serve(struct store *s, struct store_call *c)
@@ -282,6 +285,8 @@ int store_serve(struct store *s, struct store_call *c)
     if (error)
         return error;
     error = verbs[c->verb].run(s, c);
+    if (error == 0 && c->once && (c->verb == STORE_PUT_JOB || c->verb == STORE_PUT_RUN))
+        error = store_once_end_with(s, c);
     if (error)
         (void)store_step(s, store_statement(s, ST_UNDO));
     else

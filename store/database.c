@@ -97,7 +97,8 @@ static const char *const texts[ST_COUNT] = {
                            "ORDER BY created_ms DESC, id DESC LIMIT ?4",
     [ST_ONCE_GET] = "SELECT request, created_ms, state, status, type, head_len, answer FROM once "
                     "WHERE key = ? AND name = ?",
-    [ST_ONCE_PUT] = "INSERT INTO once (key, name, request, created_ms) VALUES (?, ?, ?, ?)",
+    [ST_ONCE_PUT] = "INSERT INTO once (key, name, request, created_ms, whole) "
+                    "VALUES (?, ?, ?, ?, ?)",
     [ST_ONCE_END] = "UPDATE once SET state = ?3, status = ?4, type = ?5, head_len = ?6, "
                     "answer = ?7 WHERE key = ?1 AND name = ?2 AND state = 0",
     [ST_ONCE_DROP] = "DELETE FROM once WHERE key = ? AND name = ?",

@@ -264,3 +264,10 @@ END;
 CREATE TRIGGER deliveries_go AFTER DELETE ON deliveries BEGIN
     DELETE FROM attempts WHERE delivery_id = old.id;
 END;
+
+-- migration 6
+-- `whole`: what was asked for is stored by the transaction that stores the answer, so one that is under way at a start was
+-- not done.
+ALTER TABLE once ADD COLUMN whole INTEGER NOT NULL DEFAULT 0;
+-- Runs that were promised and have not ended are `open`; their json says what became of them should nothing else be known.
+CREATE INDEX runs_open ON runs (id) WHERE status = 'open';

@@ -10,7 +10,7 @@
  * written to a temporary file, fsync'ed and renamed before any row names them; rows name them
  * before anyone is told; the start removes what no row names. Retention: by age, oldest first; by
  * count and by bytes, the oldest of the key that has most. A request that is OPEN at a start is
- * LOST then: nobody works on it.
+ * LOST then: nobody works on it. One that is `whole` is forgotten instead: it was not done.
  */
 #pragma once
 #include "store/deliveries.h"
@@ -80,6 +80,7 @@ enum store_once_state {
 struct store_once {
     char name[STORE_ONCE_NAME_MAX + 1];
     unsigned char request[32]; /* a hash of what is asked for */
+    bool whole; /* what it does is stored by the call that brings its answer: see `once` there */
     enum store_once_state state;
     int status; /* the answer's, of HTTP; likewise the next one */
     char type[64];
@@ -132,8 +133,9 @@ enum store_verb {
                           created_ms, fd; ENOENT; EAGAIN: it has not ended */
 
     STORE_LIST_RUNS,  /* runs and key -> runs; EAGAIN: `borrow` said no */
-    STORE_ONCE_BEGIN, /* once.name, once.request and key -> once.state, durable when it is NEW; the
-                         rest when it is ANSWERED. EAGAIN: `borrow` said no */
+    STORE_ONCE_BEGIN, /* once.name, once.request, once.whole and key -> once.state, durable when it
+                         is NEW and not whole; the rest when it is ANSWERED. EAGAIN: `borrow` said
+                         no */
     STORE_ONCE_END,   /* once and key: an OPEN one becomes that, durable; with NEW it goes */
     STORE_ADD_USAGE,  /* usages: are added to what is there; not synced */
     STORE_GET_USAGE,  /* usages and key -> usages */
@@ -162,7 +164,9 @@ struct store_call {
                                  the store's thread */
     size_t borrowed;          /* what it said yes to: the caller's to return */
     struct store_list *runs;  /* of the verbs that name them */
-    struct store_once *once;
+    struct store_once *once;  /* of the verbs that name it. PUT_JOB, PUT_RUN: not NULL: an OPEN one
+                                 of `key` becomes that by the same transaction. ESTALE: there is
+                                 none */
     struct store_usages *usages;
     int error;                                /* 0 or errno */
     void (*on_done)(struct store_call *call); /* in the thread of the mailbox */

@@ -197,6 +197,8 @@ int store_drop_job(struct store *s, const char *id);
 int store_list_runs(struct store *s, struct store_call *c);
 int store_once_begin(struct store *s, struct store_call *c);
 int store_once_end(struct store *s, struct store_call *c);
+/* Inside of the call that does what was asked for. ESTALE: there is no such OPEN one. */
+int store_once_end_with(struct store *s, struct store_call *c);
 int store_once_retain(struct store *s, const struct store_settings *settings, int64_t now_ms);
 /* At the start: nobody works on what is OPEN. */
 int store_once_lose(struct store *s, struct err *err);
