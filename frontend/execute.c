@@ -229,12 +229,14 @@ static void on_reply(struct upstream_call *call, const struct proto_msg *reply)
             run_free_if_unused(run);
             return;
         }
+        if (run->work && work_keeps_refusal(run, result))
+            return;
         bool asked = run->req;
         if (run->stream)
             run_stream_end(run, proto_outcome_name(result->outcome),
                            result->text[0] ? result->text : "the run could not be started");
         if (run->work)
-            work_on_refused(run, result); /* frees it when nobody asked */
+            work_on_refused(run); /* frees it when nobody asked */
         if (asked)
             answer_outcome(run, result);
         return;
@@ -270,13 +272,16 @@ static uint64_t reckon_due(const struct run *run)
 static void on_waiting(struct upstream_call *call, const struct proto_msg *msg)
 {
     struct run *run = CONTAINER_OF(call, struct run, call);
-    if (run->work)
+    if (run->work) {
         work_open_wait(run->work, msg->waiting);
+        work_on_accepted(run, msg->waiting);
+    }
     if (run->job && !msg->waiting) {
         upstream_set_due(&run->front->upstream, run->tag, reckon_due(run));
         job_on_turn(run->job);
     }
-    if (run->stream && !msg->waiting && is_wanted(run))
+    if (run->stream && !msg->waiting && is_wanted(run) &&
+        !(run->work && work_holds_begin(run, msg->output_bytes_max)))
         run_stream_begin(run, msg->output_bytes_max);
 }
 

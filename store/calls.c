@@ -4,6 +4,7 @@
  * In the store's thread, inside of the transaction of its turn (store.c): a verb that fails is
  * undone alone, one that succeeded may still be undone with all others when the commit fails.
  */
+#include "lib/err.h"
 #include "store/store_impl.h"
 #include <assert.h>
 #include <fcntl.h>
@@ -47,6 +48,14 @@ static int put_run(struct store *s, struct store_call *c)
             error = EINVAL;
     }
     return error;
+}
+
+int store_end_open_runs(struct store *s, struct err *err)
+{
+    if (sqlite3_exec(s->db, "UPDATE runs SET status = 'failed' WHERE status = 'open'", NULL, NULL,
+                     NULL) != SQLITE_OK)
+        return err_set(err, "state_dir: store.db: %s", sqlite3_errmsg(s->db));
+    return 0;
 }
 
 static void read_artifact(sqlite3_stmt *st, struct store_object *o)

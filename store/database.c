@@ -91,7 +91,8 @@ static const char *const texts[ST_COUNT] = {
     [ST_JOB_OLDEST_OF] = "SELECT id, created_ms FROM jobs WHERE key = ? AND state >= 2 "
                          "ORDER BY seq LIMIT 1",
     [ST_RUN_LIST] = "SELECT rowid, id, created_ms, head_len FROM runs WHERE key = ?1 "
-                    "AND (created_ms, id) < (?2, ?3) ORDER BY created_ms DESC, id DESC LIMIT ?4",
+                    "AND (created_ms, id) < (?2, ?3) AND status <> 'open' "
+                    "ORDER BY created_ms DESC, id DESC LIMIT ?4",
     [ST_RUN_LIST_STATUS] = "SELECT rowid, id, created_ms, head_len FROM runs WHERE key = ?1 "
                            "AND status = ?5 AND (created_ms, id) < (?2, ?3) "
                            "ORDER BY created_ms DESC, id DESC LIMIT ?4",

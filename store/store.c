@@ -243,6 +243,8 @@ int store_open(int dir_fd, const struct store_settings *settings, struct store *
         r = store_outputs_clean(s, err);
     if (r == 0)
         r = store_once_lose(s, err);
+    if (r == 0)
+        r = store_end_open_runs(s, err);
     if (r < 0) {
         store_close(s);
         return r;

@@ -108,7 +108,9 @@ struct store_usages {
 enum store_verb {
     STORE_PUT_RUN = 1, /* run (id, key, created_ms, json, artifacts) -> durable. Its artifacts were
                           put before. Again: the json is replaced, artifacts are added. EEXIST: the
-                          id is another key's; EINVAL: an artifact is not there or not free */
+                          id is another key's; EINVAL: an artifact is not there or not free. One
+                          of status "open" is listed when it was put again, or a start found it so
+                          and made it "failed" */
     STORE_GET_RUN,     /* run.id, run.key -> run, json and artifacts the caller's to free; ENOENT,
                           also for another key's; EAGAIN: `borrow` said no */
     STORE_PUT_OBJECT,  /* from fd (all of a regular file; EFBIG beyond bytes_max) or data/len;

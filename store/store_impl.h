@@ -218,5 +218,7 @@ int store_list_deliveries(struct store *s, struct store_call *c);
 int store_put_delivery(struct store *s, const char *job_id, bool *ret_put);
 /* Those of before then go, some of them. */
 int store_drop_deliveries(struct store *s, int64_t before_ms);
+/* calls.c: at the start, of runs that were promised: their notes are what became of them. */
+int store_end_open_runs(struct store *s, struct err *err);
 /* store.c: all of `list` in one transaction. The thread's turn, and the tests'. */
 void store_turn(struct store *s, struct store_call *list);

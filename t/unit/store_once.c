@@ -298,6 +298,16 @@ static void test_lists(void)
            lists(s, &l, "k", "run_e run_d run_c run_b run_a ") &&
            strstr(l.text, "{\"id\":\"run_e\",\"status\":\"oom\"},{"),
        "one that was put again is as it is now");
+    ok(put_run(s, "run_f", "k", 50, "open") == 0 && put_run(s, "run_g", "k", 60, "open") == 0 &&
+           put_run(s, "run_g", "k", 60, "succeeded") == 0 &&
+           lists(s, (l.limit = 1, l.before_ms = INT64_MAX, &l), "k", "run_g "),
+       "one that is under way is not listed, until it is put again");
+    store_close(s);
+    s = open_store(&no_limits);
+    l = (struct store_list){.limit = 2, .before_ms = INT64_MAX, .text = l.text};
+    ok(lists(s, &l, "k", "run_g run_f ") &&
+           ask(s, "SELECT count(*) FROM runs WHERE id = 'run_f' AND status = 'failed'") == 1,
+       "or a start finds that nobody works on it");
     free(l.text);
     store_close(s);
 }
