@@ -7,7 +7,7 @@
 #include "lib/buf.h"
 #include "store/store.h"
 
-/* ---- jobs_queue.c: which jobs have not ended, and whose turn it is ------------------------------
+/* ---- jobs_queue.c: which jobs have not ended ----------------------------------------------------
  *
  * One for the process, under one lock; any thread. A job is a ticket here, some 200 bytes. */
 
@@ -73,6 +73,39 @@ void jobs_queue_unwatch(struct job_show *s);
 struct job_show *jobs_queue_take_woken(struct front *f);
 /* Since the last time, has anything of this thread been cancelled? */
 bool jobs_queue_take_cancels(struct front *f);
+
+/* ---- jobs_turns.c: whose turn it is; with the queue's lock --------------------------------------
+ */
+
+#define JOBS_PRIORITIES 10u
+#define JOBS_HASH 4096u
+
+static inline size_t jobs_hash(const char *text)
+{
+    uint64_t h = 14695981039346656037u; /* FNV-1a; ids are random, others cost their own key */
+    for (; *text; text++)
+        h = (h ^ (unsigned char)*text) * 1099511628211u;
+    return (size_t)(h ^ h >> 32) % JOBS_HASH;
+}
+
+/* Finds its lane. False: no memory. */
+bool jobs_turns_join(struct job_ticket *t, const struct store_job *job);
+/* Of one that neither waits nor has a place. */
+void jobs_turns_part(struct job_ticket *t);
+/* Into its list. False: no memory. */
+bool jobs_turns_wait(struct job_ticket *t);
+void jobs_turns_leave_line(struct job_ticket *t);
+/* Nobody waits before it, and there is a place. */
+bool jobs_turns_has_room(const struct job_ticket *t);
+void jobs_turns_take_place(struct job_ticket *t);
+void jobs_turns_give_place(struct job_ticket *t); /* if it has one */
+/* The next one: it has left its list and has a place. NULL: none can be begun. */
+struct job_ticket *jobs_turns_next(void);
+/* Of one that waits, from 1. How many go before it when no other comes: those of its own key, and
+ * one of each other key for each of these. One that was cancelled further ahead counts until that
+ * place is passed. */
+uint64_t jobs_turns_position(const struct job_ticket *t);
+void jobs_turns_set(uint64_t concurrency, uint64_t ns_max);
 
 /* ---- jobs_run.c: one job in the hands of a thread -----------------------------------------------
  */
