@@ -581,7 +581,7 @@ void execute_on_request(struct front *f, struct http_request *req, const struct 
         answer_error(req, &(struct answer_error){400, refusal.code, 0, NULL}, "%s", refusal.text);
         return;
     }
-    if (auth_may_use(req, parsed.ns_id))
+    if (auth_may_use(req, parsed.ns_id) && (*parsed.session || jobs_let_pass(req, parsed.ns_id)))
         start(f, req, &parsed);
     parse_fini(&parsed);
 }

@@ -145,13 +145,13 @@ static void on_put(struct store_call *call)
     s->job.body = NULL; /* ours */
     job.callback_url = NULL;
     jobs_queue_enter(t, job.seq);
+    if (granted) /* before its client knows: what that sends next stands behind it */
+        jobs_begin(f, t, &job);
     if (s->req && !s->gone)
         answer_accepted(s, granted); /* may free it */
     else
         free_submission(s);
-    if (granted)
-        jobs_begin(f, t, &job);
-    else
+    if (!granted)
         jobs_pump(f);
     free(job.body);
 }
@@ -246,6 +246,16 @@ void jobs_on_submit(struct front *f, struct http_request *req, const struct http
     else if (auth_may_use(req, parsed.ns_id))
         start(f, req, &parsed);
     parse_fini(&parsed);
+}
+
+bool jobs_let_pass(struct http_request *req, const char *ns_id)
+{
+    if (!*ns_id || jobs_queue_may_pass(ns_id))
+        return true;
+    answer_error(req, &(struct answer_error){429, "behind_jobs", RETRY_MS, NULL},
+                 "jobs of this namespace that were accepted before still wait for its queue, and "
+                 "are not overtaken");
+    return false;
 }
 
 /* ---- requests about a job -----------------------------------------------------------------------

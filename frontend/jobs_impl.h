@@ -27,12 +27,15 @@ struct job_ticket {
     enum { JOB_ARRIVING, JOB_WAITING, JOB_OPEN } step; /* being stored; in a list; some thread's */
     bool held; /* it stands behind other jobs of its namespace: to be claimed when its turn comes */
     bool granted;           /* it has one of its lane's places */
+    bool behind;            /* accepted, and still to be handed to the engine */
+    bool rests;             /* it has its place, but there was no room: younger ones wait */
+    uint64_t handed;        /* to the engine, as which one of its lane; 0: not */
     bool cancelled;         /* somebody asked for that */
     bool stands;            /* OPEN: it has not begun */
     bool shown_running;     /* somebody was told so: it is not taken back */
     struct front *front;    /* OPEN: whose */
     struct job_show *shows; /* that wait for its end */
-    struct job_ticket *prev, *next, *in_hash;
+    struct job_ticket *prev, *next, *in_hash; /* of a list, or of those that have a place */
 };
 
 enum jobs_verdict { JOBS_OK, JOBS_FULL, JOBS_KEY_FULL };
@@ -52,6 +55,16 @@ void jobs_queue_leave(struct job_ticket *t);
 /* Is it to be cancelled? */
 bool jobs_queue_is_cancelled(struct job_ticket *t);
 void jobs_queue_stands(struct job_ticket *t, bool stands);
+/* The engine has it. */
+void jobs_queue_hand(struct job_ticket *t);
+/* It has to be handed over (again), later: in its namespace nobody goes before it. */
+void jobs_queue_rest(struct job_ticket *t);
+/* It is ended: nobody waits for it to begin. */
+void jobs_queue_end(struct job_ticket *t);
+/* Its turn has come in the engine. False: an older one of its namespace goes first. */
+bool jobs_queue_is_due(struct job_ticket *t);
+/* Would a run of that namespace overtake no job that was accepted before? */
+bool jobs_queue_may_pass(const char *ns_id);
 /* Marks it. A waiting one is *ret_taken, JOB_OPEN of f, for f to end; the thread of an open one is
  * woken. */
 void jobs_queue_cancel(struct front *f, const char *id, struct job_ticket **ret_taken);
@@ -101,9 +114,19 @@ void jobs_turns_take_place(struct job_ticket *t);
 void jobs_turns_give_place(struct job_ticket *t); /* if it has one */
 /* The next one: it has left its list and has a place. NULL: none can be begun. */
 struct job_ticket *jobs_turns_next(void);
-/* Of one that waits, from 1. How many go before it when no other comes: those of its own key, and
- * one of each other key for each of these. One that was cancelled further ahead counts until that
- * place is passed. */
+/* Accepted and not in the engine's hands, or no longer so. */
+void jobs_turns_set_behind(struct job_ticket *t, bool behind);
+void jobs_turns_hand(struct job_ticket *t);
+void jobs_turns_rest(struct job_ticket *t, bool rests);
+/* Of one whose turn has come in the engine: is no older one of its namespace still to begin? */
+bool jobs_turns_is_due(const struct job_ticket *t);
+/* Would a run of that namespace, sent now, overtake no job? none_behind: of any; without the lock.
+ */
+bool jobs_turns_may_pass(const char *ns_id);
+bool jobs_turns_none_behind(void);
+/* Of one that waits, or would if it were stored by now, from 1. How many go before it when no other
+ * comes: those of its own key, and one of each other key for each of these. One that was cancelled
+ * further ahead counts until that place is passed. */
 uint64_t jobs_turns_position(const struct job_ticket *t);
 void jobs_turns_set(uint64_t concurrency, uint64_t ns_max);
 

@@ -183,6 +183,7 @@ void jobs_queue_enter(struct job_ticket *t, int64_t seq)
 {
     lock();
     t->seq = seq;
+    jobs_turns_set_behind(t, true);
     if (t->granted) {
         t->step = JOB_OPEN;
         t->stands = true;
@@ -292,6 +293,47 @@ void jobs_queue_stands(struct job_ticket *t, bool stands)
     unlock();
 }
 
+void jobs_queue_hand(struct job_ticket *t)
+{
+    lock();
+    jobs_turns_hand(t);
+    unlock();
+}
+
+void jobs_queue_rest(struct job_ticket *t)
+{
+    lock();
+    jobs_turns_set_behind(t, true);
+    jobs_turns_rest(t, true);
+    unlock();
+}
+
+void jobs_queue_end(struct job_ticket *t)
+{
+    lock();
+    jobs_turns_set_behind(t, false);
+    jobs_turns_rest(t, false);
+    unlock();
+}
+
+bool jobs_queue_is_due(struct job_ticket *t)
+{
+    lock();
+    bool is = jobs_turns_is_due(t);
+    unlock();
+    return is;
+}
+
+bool jobs_queue_may_pass(const char *ns_id)
+{
+    if (jobs_turns_none_behind())
+        return true;
+    lock();
+    bool may = jobs_turns_may_pass(ns_id);
+    unlock();
+    return may;
+}
+
 void jobs_queue_cancel(struct front *f, const char *id, struct job_ticket **ret_taken)
 {
     lock();
@@ -302,6 +344,7 @@ void jobs_queue_cancel(struct front *f, const char *id, struct job_ticket **ret_
     if (t && t->step == JOB_WAITING) {
         jobs_turns_leave_line(t);
         count_waiting(t, false);
+        jobs_turns_set_behind(t, false);
         t->step = JOB_OPEN;
         t->stands = true;
         t->front = f;
@@ -325,7 +368,8 @@ void jobs_queue_view(const char *id, struct jobs_view *ret)
         ret->known = true;
         t->shown_running = t->shown_running || (t->step == JOB_OPEN && t->granted && !t->stands);
         ret->running = t->shown_running;
-        ret->position = t->step == JOB_WAITING ? jobs_turns_position(t) : 0;
+        bool waits = t->step == JOB_WAITING || (t->step == JOB_ARRIVING && !t->granted);
+        ret->position = waits ? jobs_turns_position(t) : 0;
     }
     unlock();
 }
@@ -365,10 +409,12 @@ static void load(void *user, const struct store_job *job)
     bool *failed = user;
     lock();
     struct job_ticket *t = make(job);
-    if (!t || !wait_in_line(t))
+    if (!t || !wait_in_line(t)) {
         *failed = true;
-    else
+    } else {
+        jobs_turns_set_behind(t, true);
         count_waiting(t, true);
+    }
     unlock();
 }
 

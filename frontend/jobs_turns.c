@@ -8,9 +8,17 @@
  * age; in a namespace's there is one list, by age. Lanes that have both a job and a place stand in
  * a ring, and whoever asks for the next job gets the first of the first of them: no step looks at
  * more than the keys of one lane.
+ *
+ * The order of a namespace is kept by its queue in the engine, for jobs that are *handed* there. A
+ * job that was accepted and is not, because no place is free or there was no room, is *behind*:
+ * while a namespace has such a one, no other run of it may be sent (jobs_turns_may_pass), no new
+ * job gets a place before it, and a younger one whose turn comes in the engine goes back
+ * (jobs_turns_is_due). A job that has begun once is behind nobody: its next attempt comes when it
+ * comes.
  */
 #include "frontend/jobs_impl.h"
 #include <assert.h>
+#include <stdatomic.h>
 
 #define PRIORITIES JOBS_PRIORITIES
 #define NS_OPEN_MAX 512u /* jobs of namespaces in the engine's hands: descriptors */
@@ -31,9 +39,10 @@ struct job_turn {
 struct job_lane {
     char name[PROTO_NS_ID_MAX + 1];
     bool is_ns;
-    uint64_t tickets, open, waiting;
+    uint64_t tickets, open, waiting, behind, resting, handed;
     struct job_turn *turn;
-    bool ready; /* in its ring */
+    struct job_ticket *opened; /* those that have a place */
+    bool ready;                /* in its ring */
     struct job_lane *prev, *next, *in_hash;
 };
 
@@ -43,17 +52,25 @@ static struct {
     uint64_t ns_open, concurrency, ns_max;
     bool ns_first; /* whose turn it is between the two rings */
 } turns;
+static atomic_size_t ns_behind; /* of all namespaces: spares other runs the lock */
 
 /* ---- lanes --------------------------------------------------------------------------------------
  */
 
+static struct job_lane *find_lane(const char *name, bool is_ns)
+{
+    struct job_lane *l = turns.lanes[jobs_hash(name)];
+    while (l && (l->is_ns != is_ns || strcmp(l->name, name) != 0))
+        l = l->in_hash;
+    return l;
+}
+
 static struct job_lane *get_lane(const char *name, bool is_ns)
 {
-    struct job_lane **at = &turns.lanes[jobs_hash(name)];
-    for (struct job_lane *l = *at; l; l = l->in_hash)
-        if (l->is_ns == is_ns && strcmp(l->name, name) == 0)
-            return l;
-    struct job_lane *l = calloc(1, sizeof *l);
+    struct job_lane **at = &turns.lanes[jobs_hash(name)], *l = find_lane(name, is_ns);
+    if (l)
+        return l;
+    l = calloc(1, sizeof *l);
     if (!l)
         return NULL;
     (void)snprintf(l->name, sizeof l->name, "%s", name);
@@ -78,11 +95,23 @@ static bool has_place(const struct job_lane *l)
     return l->open < (l->is_ns ? turns.ns_max : turns.concurrency);
 }
 
+/* Does one rest that is older than whoever is next? */
+static bool is_blocked(const struct job_lane *l)
+{
+    if (!l->is_ns || l->resting == 0)
+        return false;
+    const struct job_ticket *next = l->turn ? l->turn->lists[0].first : NULL;
+    for (const struct job_ticket *o = l->opened; o; o = o->next)
+        if (o->rests && (!next || o->seq < next->seq))
+            return true;
+    return false;
+}
+
 /* After each change of a lane: in its ring or not. */
 static void settle_lane(struct job_lane *l)
 {
     struct job_lane **ring = &turns.ready[l->is_ns];
-    bool ready = l->waiting > 0 && has_place(l);
+    bool ready = l->waiting > 0 && has_place(l) && !is_blocked(l);
     if (ready == l->ready)
         return;
     l->ready = ready;
@@ -113,6 +142,7 @@ bool jobs_turns_join(struct job_ticket *t, const struct store_job *job)
 
 void jobs_turns_part(struct job_ticket *t)
 {
+    jobs_turns_set_behind(t, false);
     t->lane->tickets--;
     drop_lane(t->lane);
 }
@@ -218,7 +248,7 @@ void jobs_turns_leave_line(struct job_ticket *t)
 
 bool jobs_turns_has_room(const struct job_ticket *t)
 {
-    return t->lane->waiting == 0 && has_place(t->lane) &&
+    return t->lane->waiting == 0 && has_place(t->lane) && !is_blocked(t->lane) &&
            (!t->lane->is_ns || turns.ns_open < NS_OPEN_MAX);
 }
 
@@ -228,6 +258,11 @@ void jobs_turns_take_place(struct job_ticket *t)
     t->held = t->lane->is_ns && t->lane->open > 0;
     t->lane->open++;
     turns.ns_open += t->lane->is_ns;
+    t->prev = NULL;
+    t->next = t->lane->opened;
+    if (t->next)
+        t->next->prev = t;
+    t->lane->opened = t;
     settle_lane(t->lane);
 }
 
@@ -235,7 +270,13 @@ void jobs_turns_give_place(struct job_ticket *t)
 {
     if (!t->granted)
         return;
-    t->granted = false;
+    *(t->prev ? &t->prev->next : &t->lane->opened) = t->next;
+    if (t->next)
+        t->next->prev = t->prev;
+    t->prev = t->next = NULL;
+    t->lane->resting -= t->rests;
+    t->granted = t->rests = false;
+    t->handed = 0;
     t->lane->open--;
     turns.ns_open -= t->lane->is_ns;
     settle_lane(t->lane);
@@ -271,18 +312,85 @@ struct job_ticket *jobs_turns_next(void)
     return t;
 }
 
+/* ---- order in a namespace ----------------------------------------------------------------------
+ */
+
+void jobs_turns_set_behind(struct job_ticket *t, bool behind)
+{
+    if (t->behind == behind)
+        return;
+    t->behind = behind;
+    t->lane->behind += behind ? 1 : UINT64_MAX;
+    if (t->lane->is_ns && behind)
+        atomic_fetch_add(&ns_behind, 1);
+    else if (t->lane->is_ns)
+        atomic_fetch_sub(&ns_behind, 1);
+}
+
+void jobs_turns_hand(struct job_ticket *t)
+{
+    jobs_turns_set_behind(t, false);
+    t->handed = ++t->lane->handed;
+}
+
+void jobs_turns_rest(struct job_ticket *t, bool rests)
+{
+    t->lane->resting += (uint64_t)rests - t->rests;
+    t->rests = rests;
+    settle_lane(t->lane);
+}
+
+bool jobs_turns_is_due(const struct job_ticket *t)
+{
+    const struct job_lane *l = t->lane;
+    const struct job_ticket *w = l->is_ns && l->turn ? l->turn->lists[0].first : NULL;
+    for (; w && w->seq < t->seq; w = w->next)
+        if (w->behind)
+            return false;
+    for (const struct job_ticket *o = l->is_ns ? l->opened : NULL; o; o = o->next)
+        if (o->seq < t->seq && (o->behind || (o->stands && o->handed > t->handed)))
+            return false;
+    return true;
+}
+
+bool jobs_turns_none_behind(void)
+{
+    return atomic_load(&ns_behind) == 0;
+}
+
+bool jobs_turns_may_pass(const char *ns_id)
+{
+    const struct job_lane *l = find_lane(ns_id, true);
+    return !l || l->behind == 0;
+}
+
+/* ---- looking ------------------------------------------------------------------------------------
+ */
+
+static const struct job_turn *find_turn(const struct job_ticket *t)
+{
+    const struct job_share *share = t->lane->is_ns ? NULL : t->share;
+    const struct job_turn *o = t->lane->turn;
+    for (bool more = o; more; o = o->next, more = o != t->lane->turn)
+        if (o->share == share)
+            return o;
+    return NULL;
+}
+
 uint64_t jobs_turns_position(const struct job_ticket *t)
 {
-    const struct job_turn *own = t->turn;
+    const struct job_turn *own = t->turn ? t->turn : find_turn(t);
     unsigned p = priority_of(t);
-    uint64_t before = t->place - own->lists[p].first->place;
-    for (unsigned i = 0; i < p; i++)
+    uint64_t before = 0, others = 0;
+    if (own && own->lists[p].first)
+        before = (t->turn ? t->place : own->lists[p].next_place) - own->lists[p].first->place;
+    for (unsigned i = 0; own && i < p; i++)
         before += own->counts[i];
-    uint64_t others = 0;
-    int looked = 0;
-    for (const struct job_turn *o = own->next; o != own && looked < TURNS_LOOKED_AT; o = o->next) {
-        others += o->count < before ? o->count : before;
-        looked++;
+    const struct job_turn *o = t->lane->turn;
+    for (int looked = 0; o && looked < TURNS_LOOKED_AT; looked++) {
+        if (o != own)
+            others += o->count < before ? o->count : before;
+        o = o->next != t->lane->turn ? o->next : NULL;
     }
     return before + others + 1;
 }

@@ -215,6 +215,8 @@ static void begin(struct run *run, const struct parse_request *parsed)
     struct work *w = run->work;
     struct run_caller caller;
     int pair[2], place_fds[PROTO_PLACES_MAX];
+    if (!jobs_let_pass(run->req, run->ns_id))
+        return;
     bool detached = work_wants_detach(run->req) || parsed->detach;
     if (!prepare_stream(run, parsed, detached) || !prepare_feed(run, parsed)) {
         run_refuse(run->req, -EAGAIN);
