@@ -11,9 +11,18 @@
  *
  * One for the process, under one lock; any thread. A job is a ticket here, some 200 bytes. */
 
-struct job_lane;  /* what has a limit of its own: a language, or a namespace */
-struct job_turn;  /* a key's jobs in a lane */
-struct job_share; /* what a key has waiting */
+struct job_lane; /* what has a limit of its own: a language, or a namespace */
+struct job_turn; /* a key's jobs in a lane */
+
+struct job_share { /* what a key has */
+    char key[STORE_KEY_MAX + 1];
+    uint64_t tickets, waiting;
+    struct job_share *in_hash;
+    /* jobs_turns.c */
+    uint64_t ns_open;       /* its jobs of namespaces that have a place */
+    struct job_lane *ready; /* a ring: namespaces whose next job is its; the one that is next */
+    struct job_share *prev, *next; /* of those that have such a ring */
+};
 
 struct job_ticket {
     char id[STORE_ID_ROOM];
@@ -93,9 +102,10 @@ bool jobs_queue_take_cancels(struct front *f);
 #define JOBS_PRIORITIES 10u
 #define JOBS_HASH 4096u
 
+extern uint64_t jobs_hash_seed; /* random: nobody can choose names that share a chain */
 static inline size_t jobs_hash(const char *text)
 {
-    uint64_t h = 14695981039346656037u; /* FNV-1a; ids are random, others cost their own key */
+    uint64_t h = 14695981039346656037u ^ jobs_hash_seed; /* FNV-1a */
     for (; *text; text++)
         h = (h ^ (unsigned char)*text) * 1099511628211u;
     return (size_t)(h ^ h >> 32) % JOBS_HASH;

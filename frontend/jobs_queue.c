@@ -10,12 +10,9 @@
  */
 #include "frontend/jobs_impl.h"
 #include "lib/err.h"
+#include <sys/random.h>
 
-struct job_share {
-    char key[STORE_KEY_MAX + 1];
-    uint64_t tickets, waiting;
-    struct job_share *next;
-};
+uint64_t jobs_hash_seed;
 
 static struct {
     pthread_mutex_t lock;
@@ -41,14 +38,14 @@ static void unlock(void)
 static struct job_share *get_share(const char *key)
 {
     struct job_share **at = &queue.shares[jobs_hash(key)];
-    for (struct job_share *s = *at; s; s = s->next)
+    for (struct job_share *s = *at; s; s = s->in_hash)
         if (strcmp(s->key, key) == 0)
             return s;
     struct job_share *s = calloc(1, sizeof *s);
     if (!s)
         return NULL;
     (void)snprintf(s->key, sizeof s->key, "%s", key);
-    s->next = *at;
+    s->in_hash = *at;
     return *at = s;
 }
 
@@ -58,8 +55,8 @@ static void drop_share(struct job_share *s)
         return;
     struct job_share **at = &queue.shares[jobs_hash(s->key)];
     while (*at != s)
-        at = &(*at)->next;
-    *at = s->next;
+        at = &(*at)->in_hash;
+    *at = s->in_hash;
     free(s);
 }
 
@@ -421,6 +418,8 @@ static void load(void *user, const struct store_job *job)
 int jobs_load(struct store *store, struct err *err)
 {
     bool failed = false;
+    if (SYS(getrandom(&jobs_hash_seed, sizeof jobs_hash_seed, 0)) < 0)
+        return err_sys(err, "getrandom");
     int r = store_each_waiting_job(store, load, &failed, err);
     return r == 0 && failed ? err_set(err, "out of memory for the jobs that wait") : r;
 }

@@ -7,7 +7,9 @@
  * came). In a language's lane keys take turns, one job each, and a key's jobs go by priority, then
  * age; in a namespace's there is one list, by age. Lanes that have both a job and a place stand in
  * a ring, and whoever asks for the next job gets the first of the first of them: no step looks at
- * more than the keys of one lane.
+ * more than the keys of one lane. Of namespaces each key has a ring, and keys take turns, since all
+ * together have a bound (descriptors); one key gets half of it at most, so it cannot keep others'
+ * namespaces waiting, however many it has.
  *
  * The order of a namespace is kept by its queue in the engine, for jobs that are *handed* there. A
  * job that was accepted and is not, because no place is free or there was no room, is *behind*:
@@ -42,15 +44,17 @@ struct job_lane {
     uint64_t tickets, open, waiting, behind, resting, handed;
     struct job_turn *turn;
     struct job_ticket *opened; /* those that have a place */
-    bool ready;                /* in its ring */
+    bool ready;                /* in its ring: */
+    struct job_share *owner;   /* of a namespace: the one of its next job's key */
     struct job_lane *prev, *next, *in_hash;
 };
 
 static struct {
     struct job_lane *lanes[JOBS_HASH];
-    struct job_lane *ready[2]; /* rings: languages, namespaces; the one that is next */
+    struct job_lane *ready; /* the ring of languages; the one that is next */
+    struct job_share *keys; /* those with namespaces that are ready; likewise */
     uint64_t ns_open, concurrency, ns_max;
-    bool ns_first; /* whose turn it is between the two rings */
+    bool ns_first; /* whose turn it is between languages and namespaces */
 } turns;
 static atomic_size_t ns_behind; /* of all namespaces: spares other runs the lock */
 
@@ -107,28 +111,65 @@ static bool is_blocked(const struct job_lane *l)
     return false;
 }
 
-/* After each change of a lane: in its ring or not. */
-static void settle_lane(struct job_lane *l)
+/* Into the ring of keys, or out of it. */
+static void settle_key(struct job_share *s, bool in)
 {
-    struct job_lane **ring = &turns.ready[l->is_ns];
-    bool ready = l->waiting > 0 && has_place(l) && !is_blocked(l);
-    if (ready == l->ready)
-        return;
-    l->ready = ready;
-    if (ready && *ring) { /* to its end */
+    if (in && turns.keys) { /* to its end */
+        s->next = turns.keys;
+        s->prev = turns.keys->prev;
+        s->prev->next = s->next->prev = s;
+    } else if (in) {
+        turns.keys = s->prev = s->next = s;
+    } else if (s->next == s) {
+        turns.keys = NULL;
+    } else {
+        s->prev->next = s->next;
+        s->next->prev = s->prev;
+        if (turns.keys == s)
+            turns.keys = s->next;
+    }
+}
+
+static void enter_ring(struct job_lane *l, struct job_share *owner)
+{
+    struct job_lane **ring = owner ? &owner->ready : &turns.ready;
+    if (owner && !*ring)
+        settle_key(owner, true);
+    if (*ring) { /* to its end */
         l->next = *ring;
         l->prev = (*ring)->prev;
         l->prev->next = l->next->prev = l;
-    } else if (ready) {
-        *ring = l->prev = l->next = l;
-    } else if (l->next == l) {
-        *ring = NULL;
     } else {
-        l->prev->next = l->next;
-        l->next->prev = l->prev;
-        if (*ring == l)
-            *ring = l->next;
+        *ring = l->prev = l->next = l;
     }
+    l->ready = true;
+    l->owner = owner;
+}
+
+static void leave_ring(struct job_lane *l)
+{
+    struct job_lane **ring = l->owner ? &l->owner->ready : &turns.ready;
+    l->prev->next = l->next;
+    l->next->prev = l->prev;
+    if (*ring == l)
+        *ring = l->next == l ? NULL : l->next;
+    if (l->owner && !*ring)
+        settle_key(l->owner, false);
+    l->ready = false;
+    l->owner = NULL;
+}
+
+/* After each change of a lane: in its ring or not. */
+static void settle_lane(struct job_lane *l)
+{
+    bool ready = l->waiting > 0 && has_place(l) && !is_blocked(l);
+    struct job_share *owner = ready && l->is_ns ? l->turn->lists[0].first->share : NULL;
+    if (ready == l->ready && owner == l->owner)
+        return;
+    if (l->ready)
+        leave_ring(l);
+    if (ready)
+        enter_ring(l, owner);
 }
 
 bool jobs_turns_join(struct job_ticket *t, const struct store_job *job)
@@ -246,10 +287,16 @@ void jobs_turns_leave_line(struct job_ticket *t)
 /* ---- places -------------------------------------------------------------------------------------
  */
 
+/* Of all that namespaces have, one for this key. Where there are no keys, "" is the only one. */
+static bool is_in_share(const struct job_share *s)
+{
+    return turns.ns_open < NS_OPEN_MAX && (!*s->key || s->ns_open < NS_OPEN_MAX / 2);
+}
+
 bool jobs_turns_has_room(const struct job_ticket *t)
 {
     return t->lane->waiting == 0 && has_place(t->lane) && !is_blocked(t->lane) &&
-           (!t->lane->is_ns || turns.ns_open < NS_OPEN_MAX);
+           (!t->lane->is_ns || is_in_share(t->share));
 }
 
 void jobs_turns_take_place(struct job_ticket *t)
@@ -258,6 +305,7 @@ void jobs_turns_take_place(struct job_ticket *t)
     t->held = t->lane->is_ns && t->lane->open > 0;
     t->lane->open++;
     turns.ns_open += t->lane->is_ns;
+    t->share->ns_open += t->lane->is_ns;
     t->prev = NULL;
     t->next = t->lane->opened;
     if (t->next)
@@ -279,20 +327,41 @@ void jobs_turns_give_place(struct job_ticket *t)
     t->handed = 0;
     t->lane->open--;
     turns.ns_open -= t->lane->is_ns;
+    t->share->ns_open -= t->lane->is_ns;
     settle_lane(t->lane);
 }
 
-/* A lane of the first ring that may have one; the two take turns. */
+/* The next namespace of the next key. Few keys can have as much as they may. */
+static struct job_lane *choose_ns(void)
+{
+    struct job_share *s = turns.keys;
+    for (bool more = s; more; s = s->next, more = s != turns.keys)
+        if (is_in_share(s)) {
+            struct job_lane *l = s->ready;
+            s->ready = l->next;
+            turns.keys = s->next;
+            return l;
+        }
+    return NULL;
+}
+
+static struct job_lane *choose_language(void)
+{
+    struct job_lane *l = turns.ready;
+    if (l)
+        turns.ready = l->next;
+    return l;
+}
+
+/* Languages and namespaces take turns. */
 static struct job_lane *choose_lane(void)
 {
-    for (int i = 0; i < 2; i++) {
-        bool ns = turns.ns_first != (i > 0);
-        if (turns.ready[ns] && (!ns || turns.ns_open < NS_OPEN_MAX)) {
-            turns.ns_first = !ns;
-            return turns.ready[ns];
-        }
-    }
-    return NULL;
+    struct job_lane *l = turns.ns_first ? choose_ns() : choose_language();
+    if (!l)
+        l = turns.ns_first ? choose_language() : choose_ns();
+    if (l)
+        turns.ns_first = !l->is_ns;
+    return l;
 }
 
 struct job_ticket *jobs_turns_next(void)
@@ -306,7 +375,6 @@ struct job_ticket *jobs_turns_next(void)
         t = turn->lists[p].first;
     assert(t);
     lane->turn = turn->next; /* the next key's */
-    turns.ready[lane->is_ns] = lane->next;
     jobs_turns_leave_line(t);
     jobs_turns_take_place(t);
     return t;
