@@ -285,6 +285,11 @@ bool store_needs_sync(const struct store_call *c)
            (c->verb == STORE_PUT_RUN && (c->run.artifact_count > 0 || c->once));
 }
 
+bool store_is_list(const struct store_call *c)
+{
+    return c->verb == STORE_LIST_RUNS || c->verb == STORE_LIST_JOBS || c->verb == STORE_GET_USAGE;
+}
+
 int store_serve(struct store *s, struct store_call *c)
 {
     assert(c->verb < ARRAY_LEN(verbs) && verbs[c->verb].run);

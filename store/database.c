@@ -82,8 +82,9 @@ static const char *const texts[ST_COUNT] = {
                       "WHERE id = ?1 AND key = ?2 AND state < 2",
     [ST_JOB_GET] = "SELECT " JOB_COLUMNS ", preview, doc FROM jobs WHERE id = ?",
     [ST_JOB_BODY] = "SELECT attempts, cancelled, body FROM jobs WHERE id = ? AND state < 2",
-    [ST_JOB_LIST] = "SELECT " JOB_COLUMNS " FROM jobs WHERE key = ? AND seq < ? "
+    [ST_JOB_LIST] = "SELECT seq, state FROM jobs WHERE key = ? AND seq < ? "
                     "ORDER BY seq DESC LIMIT ?",
+    [ST_JOB_AT] = "SELECT " JOB_COLUMNS " FROM jobs WHERE seq = ?",
     [ST_JOB_WAITING] = "SELECT " JOB_COLUMNS " FROM jobs WHERE state < 2 ORDER BY seq",
     [ST_JOB_ENDED] = "SELECT 1 FROM jobs WHERE id = ? AND state >= 2",
     [ST_JOB_DROP] = "DELETE FROM jobs WHERE id = ?",

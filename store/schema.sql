@@ -271,3 +271,6 @@ END;
 ALTER TABLE once ADD COLUMN whole INTEGER NOT NULL DEFAULT 0;
 -- Runs that were promised and have not ended are `open`; their json says what became of them should nothing else be known.
 CREATE INDEX runs_open ON runs (id) WHERE status = 'open';
+-- Lists of jobs: what is not asked for is passed over without reading its row.
+CREATE INDEX jobs_listed ON jobs (key, seq, state);
+DROP INDEX jobs_of_key;

@@ -200,7 +200,7 @@ void store_set(struct store *s, const struct store_settings *settings);
 /* Before the process restricts itself. 0 or <0 with err. */
 int store_mailbox_init(struct store_mailbox *m, struct store *s, struct err *err);
 /* Hands it over. 0, or -EAGAIN: too many are waiting (on_done is not called then). Calls of one
- * mailbox are done in their order. */
+ * mailbox are done in their order, but for lists, which let others go first. */
 int store_submit(struct store_mailbox *m, struct store_call *call);
 /* Calls on_done of all that is finished. */
 void store_collect(struct store_mailbox *m);

@@ -52,6 +52,7 @@ enum store_statement {
     ST_JOB_GET,
     ST_JOB_BODY,
     ST_JOB_LIST,
+    ST_JOB_AT,
     ST_JOB_WAITING,
     ST_JOB_ENDED,
     ST_JOB_DROP,
@@ -116,7 +117,8 @@ struct store {
     bool started, stopping;
     struct store_settings settings;
     struct store_call *first, **end;
-    size_t waiting;
+    struct store_call *lists, **lists_end; /* that take long: one a turn */
+    size_t waiting, lists_waiting;         /* all; of them, lists */
 };
 
 /* A new content, in a temporary file that is not synced. */
@@ -207,6 +209,7 @@ int store_usage_get(struct store *s, struct store_call *c);
 int store_usage_retain(struct store *s, int64_t now_ms);
 /* calls.c: one call inside of a transaction. */
 bool store_needs_sync(const struct store_call *call); /* a power cut must not take it once told */
+bool store_is_list(const struct store_call *call);    /* reads many rows */
 int store_serve(struct store *s, struct store_call *call);
 void store_undo(struct store *s, struct store_call *call); /* its transaction failed after all */
 int store_retain(struct store *s, const struct store_settings *settings, int64_t now_ms);

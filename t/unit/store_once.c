@@ -5,6 +5,7 @@
  */
 #include "lib/tap.h"
 #include "t/lib/store_help.h"
+#include <poll.h>
 
 static const struct store_settings no_limits;
 
@@ -312,6 +313,50 @@ static void test_lists(void)
     store_close(s);
 }
 
+static char said[16];
+
+static void on_list(struct store_call *c)
+{
+    free(c->list->at);
+    said[strlen(said)] = 'l';
+}
+
+static void on_run(struct store_call *c)
+{
+    (void)c;
+    said[strlen(said)] = 'r';
+}
+
+/* They wait when the thread starts. */
+static void test_turns(void)
+{
+    struct store_job_list jobs[4] = {{.limit = 1}, {.limit = 1}, {.limit = 1}, {.limit = 1}};
+    struct store_call lists[4], runs[2];
+    struct store_mailbox box;
+    struct err err = {0};
+    new_directory();
+    struct store *s = open_store(&no_limits);
+    ok(s && store_mailbox_init(&box, s, &err) == 0, "a mailbox");
+    for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+        lists[i] = (struct store_call){
+            .verb = STORE_LIST_JOBS, .list = &jobs[i], .fd = -1, .on_done = on_list};
+        (void)store_submit(&box, &lists[i]);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(runs); i++) {
+        runs[i] = (struct store_call){.verb = STORE_GET_RUN, .fd = -1, .on_done = on_run};
+        (void)store_submit(&box, &runs[i]);
+    }
+    ok(store_start(s, &err) == 0, "the thread");
+    while (strlen(said) < ARRAY_LEN(lists) + ARRAY_LEN(runs)) {
+        struct pollfd p = {.fd = box.fd, .events = POLLIN};
+        (void)poll(&p, 1, -1);
+        store_collect(&box);
+    }
+    ok(strcmp(said, "rrllll") == 0, "lists let others go first: %s", said);
+    store_mailbox_fini(&box);
+    store_close(s);
+}
+
 /* A database of version 2, with a run in it. */
 static void test_migration(void)
 {
@@ -352,6 +397,7 @@ int main(void)
     test_bounds();
     test_usage();
     test_lists();
+    test_turns();
     test_migration();
     remove_directory();
     return tap_done();
