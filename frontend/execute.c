@@ -291,7 +291,8 @@ static void on_lost(struct upstream_call *call)
     run->open = false;
     run_drop_output(run);
     feed_end(run->feed);
-    struct http_request *req = run->reader ? NULL : run->req;
+    bool later = run->work && work_is_noting(run->work);
+    struct http_request *req = run->reader || later ? NULL : run->req;
     if (run->stream)
         run_stream_end(run, "internal", "the engine went away while the command ran");
     if (run->work)

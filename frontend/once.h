@@ -17,6 +17,6 @@ bool once_has_name(const struct http_request *req);
 /* Of one that has: what will be answered when `call` (STORE_PUT_JOB, STORE_PUT_RUN) is done. The
  * store keeps it by that very transaction, so neither is there without the other. Whatever is then
  * answered below 400 is this one; a call that failed is answered as an error. The answer is
- * copied; it has no fill. False: no memory. */
+ * copied; it has no fill. Nothing is answered before the call is done. False: no memory. */
 bool once_promise(struct http_request *req, const struct http_answer *answer,
                   struct store_call *call);

@@ -67,7 +67,8 @@ void work_call_done(struct run *run)
 /* It will not be stored. */
 static void give_up(struct run *run, const char *code, const char *why)
 {
-    struct http_request *req = run->reader || run->work->noted ? NULL : run->req;
+    bool told = run->reader || run->work->noted == WORK_NOTED;
+    struct http_request *req = told || work_is_noting(run->work) ? NULL : run->req;
     if (run->stream)
         run_stream_end(run, code, why);
     if (run->work->detached)

@@ -12,6 +12,8 @@ bool work_is_busy(const struct work *w);
 void work_on_outputs(struct run *run);
 /* The engine has it, and has not refused it by now; whether it has begun. */
 void work_on_accepted(struct run *run, bool waiting);
+/* Is that being noted in the store? Then nothing is answered before it is. */
+bool work_is_noting(const struct work *w);
 /* It has begun, but its answer in pieces has to wait: run_stream_begin comes from here. */
 bool work_holds_begin(struct run *run, uint64_t shown_max);
 /* The engine did not run it after all. True: it was promised, and that is stored as its end. */

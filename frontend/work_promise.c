@@ -17,6 +17,15 @@
 
 #define NOTE_STATUS "open" /* store/schema.sql: until it has ended, or a start finds it */
 
+static const struct work_failure interrupted = {
+    "interrupted",
+    "the run was accepted, and the service was interrupted before its end was stored"};
+
+bool work_is_noting(const struct work *w)
+{
+    return w->noted == WORK_NOTING;
+}
+
 bool work_wants_detach(struct http_request *req)
 {
     static const char word[] = "respond-async";
@@ -74,6 +83,9 @@ static void on_noted(struct store_call *call)
         make_accepted(run, &a);
         if (req)
             http_respond(req, 202, a.headers, a.answer.body, a.answer.len);
+    } else if (!w->detached && req) { /* the engine went meanwhile, or its end could not be kept */
+        answer_error(req, &(struct answer_error){503, "interrupted", 1000, NULL}, "%s",
+                     interrupted.text);
     } else if (w->detached && !run->finished) { /* no promise without it */
         work_detach(run, false);
         if (run->open)
@@ -96,9 +108,6 @@ static bool promise(struct run *run)
 
 static void note(struct run *run)
 {
-    static const struct work_failure interrupted = {
-        "interrupted", "the run was accepted, and the service was interrupted before its end was "
-                       "stored"};
     struct work *w = run->work;
     struct store_run *to = &w->note.run;
     w->note = (struct store_call){.verb = STORE_PUT_RUN, .fd = -1, .on_done = on_noted};
