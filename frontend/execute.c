@@ -543,7 +543,8 @@ static void start(struct front *f, struct http_request *req, const struct parse_
     auth_caller(req, &caller);
     if (run)
         run->form = reader_form_of(req);
-    bool made = run && (run->form == READER_NONE || run_stream_make(run, "", "", false));
+    bool made =
+        run && (run->form == READER_NONE || run_stream_make(run, "", routes_key_label(req), false));
     int r = made ? run_send(run, &caller, parsed, NULL) : -EAGAIN;
     if (r == 0) {
         *http_data(req) = &run->owner;
