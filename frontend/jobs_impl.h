@@ -201,6 +201,7 @@ void jobs_put_time(struct buf *b, const char *name, int64_t ms);
 const char *jobs_state_name(enum store_job_state state);
 /* -1: there is no such state. */
 int jobs_find_state(const char *name);
+#define JOBS_ANSWER_BYTES_MAX (1u << 20)
 /* What is told of it: a JSON object without a newline. */
 void jobs_put_job(struct buf *b, const struct store_job *job, const struct jobs_view *view);
 
