@@ -285,6 +285,8 @@ static void start(struct archive *a)
                               .language = "",
                               .timeout_ms = a->timeout_ms,
                               .request_id = http_request_id(a->req)};
+    if (!jobs_let_pass(a->req, a->ns_id))
+        return;
     auth_mark(a->req, &x);
     int fds[3] = {extract ? a->body_fd : f->null_fd, -1, -1};
     fds[1] = make_pipe(a, on_out, &a->out_fd, &a->out);

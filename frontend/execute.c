@@ -229,12 +229,14 @@ static void on_reply(struct upstream_call *call, const struct proto_msg *reply)
             run_free_if_unused(run);
             return;
         }
+        if (run->work && work_keeps_refusal(run, result))
+            return;
         bool asked = run->req;
         if (run->stream)
             run_stream_end(run, proto_outcome_name(result->outcome),
                            result->text[0] ? result->text : "the run could not be started");
         if (run->work)
-            work_on_refused(run, result); /* frees it when nobody asked */
+            work_on_refused(run); /* frees it when nobody asked */
         if (asked)
             answer_outcome(run, result);
         return;
@@ -270,13 +272,16 @@ static uint64_t reckon_due(const struct run *run)
 static void on_waiting(struct upstream_call *call, const struct proto_msg *msg)
 {
     struct run *run = CONTAINER_OF(call, struct run, call);
-    if (run->work)
+    if (run->work) {
         work_open_wait(run->work, msg->waiting);
+        work_on_accepted(run, msg->waiting);
+    }
     if (run->job && !msg->waiting) {
         upstream_set_due(&run->front->upstream, run->tag, reckon_due(run));
         job_on_turn(run->job);
     }
-    if (run->stream && !msg->waiting && is_wanted(run))
+    if (run->stream && !msg->waiting && is_wanted(run) &&
+        !(run->work && work_holds_begin(run, msg->output_bytes_max)))
         run_stream_begin(run, msg->output_bytes_max);
 }
 
@@ -286,7 +291,8 @@ static void on_lost(struct upstream_call *call)
     run->open = false;
     run_drop_output(run);
     feed_end(run->feed);
-    struct http_request *req = run->reader ? NULL : run->req;
+    bool later = run->work && work_is_noting(run->work);
+    struct http_request *req = run->reader || later ? NULL : run->req;
     if (run->stream)
         run_stream_end(run, "internal", "the engine went away while the command ran");
     if (run->work)
@@ -547,7 +553,8 @@ static void start(struct front *f, struct http_request *req, const struct parse_
     auth_caller(req, &caller);
     if (run)
         run->form = reader_form_of(req);
-    bool made = run && (run->form == READER_NONE || run_stream_make(run, "", "", false));
+    bool made =
+        run && (run->form == READER_NONE || run_stream_make(run, "", routes_key_label(req), false));
     int r = made ? run_send(run, &caller, parsed, NULL) : -EAGAIN;
     if (r == 0) {
         *http_data(req) = &run->owner;
@@ -586,7 +593,7 @@ void execute_on_request(struct front *f, struct http_request *req, const struct 
         answer_error(req, &(struct answer_error){400, refusal.code, 0, NULL}, "%s", refusal.text);
         return;
     }
-    if (auth_may_use(req, parsed.ns_id))
+    if (auth_may_use(req, parsed.ns_id) && (*parsed.session || jobs_let_pass(req, parsed.ns_id)))
         start(f, req, &parsed);
     parse_fini(&parsed);
 }

@@ -386,6 +386,8 @@ static int send_op(struct files_op *op)
 
 static void start(struct files_op *op)
 {
+    if (!op->again && !jobs_let_pass(op->req, op->ns_id))
+        return;
     op->again = false;
     if (op->ask.op == PROTO_FILES_LIST) {
         if (!grow(op)) {

@@ -153,6 +153,8 @@ void http_copy_free(struct http_request *copy); /* NULL does nothing */
  * after all, it was not. For copies; on others it does nothing. */
 void http_mark_begun(struct http_request *req, bool begun);
 bool http_copy_is_begun(const struct http_request *copy);
+/* Whose sink has the answer; NULL: it is no copy. */
+void *http_copy_user(const struct http_request *req);
 
 /* ---- WebSockets: http_ws.c ---------------------------------------------------------------------
  *

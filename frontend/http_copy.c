@@ -87,6 +87,11 @@ bool http_copy_is_begun(const struct http_request *r)
     return r->copy->begun;
 }
 
+void *http_copy_user(const struct http_request *r)
+{
+    return r->copy ? r->copy->user : NULL;
+}
+
 void http_mark_begun(struct http_request *r, bool begun)
 {
     if (r->copy)

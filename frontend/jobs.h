@@ -6,6 +6,7 @@
 #include <stdint.h>
 struct err;
 struct front;
+struct http_request;
 struct job;
 struct proto_hello;
 struct proto_result;
@@ -27,6 +28,10 @@ int jobs_load(struct store *store, struct err *err);
 int jobs_init(struct front *f, struct err *err);
 /* New settings, perhaps the first; or the service stops. */
 void jobs_on_hello(struct front *f, const struct proto_hello *h);
+
+/* Before anything of that namespace's queue is sent to the engine. False: it would overtake jobs
+ * that were accepted before, and was answered so. */
+bool jobs_let_pass(struct http_request *req, const char *ns_id);
 
 /* Steps of a run whose `job` is set, for execute.c; nothing of it may be touched after the last
  * three. Makes its outputs and adds their far ends: stdout, stderr and, of two stages, those of the

@@ -7,13 +7,22 @@
 #include "lib/buf.h"
 #include "store/store.h"
 
-/* ---- jobs_queue.c: which jobs have not ended, and whose turn it is ------------------------------
+/* ---- jobs_queue.c: which jobs have not ended ----------------------------------------------------
  *
  * One for the process, under one lock; any thread. A job is a ticket here, some 200 bytes. */
 
-struct job_lane;  /* what has a limit of its own: a language, or a namespace */
-struct job_turn;  /* a key's jobs in a lane */
-struct job_share; /* what a key has waiting */
+struct job_lane; /* what has a limit of its own: a language, or a namespace */
+struct job_turn; /* a key's jobs in a lane */
+
+struct job_share { /* what a key has */
+    char key[STORE_KEY_MAX + 1];
+    uint64_t tickets, waiting;
+    struct job_share *in_hash;
+    /* jobs_turns.c */
+    uint64_t ns_open;       /* its jobs of namespaces that have a place */
+    struct job_lane *ready; /* a ring: namespaces whose next job is its; the one that is next */
+    struct job_share *prev, *next; /* of those that have such a ring */
+};
 
 struct job_ticket {
     char id[STORE_ID_ROOM];
@@ -27,12 +36,15 @@ struct job_ticket {
     enum { JOB_ARRIVING, JOB_WAITING, JOB_OPEN } step; /* being stored; in a list; some thread's */
     bool held; /* it stands behind other jobs of its namespace: to be claimed when its turn comes */
     bool granted;           /* it has one of its lane's places */
+    bool behind;            /* accepted, and still to be handed to the engine */
+    bool rests;             /* it has its place, but there was no room: younger ones wait */
+    uint64_t handed;        /* to the engine, as which one of its lane; 0: not */
     bool cancelled;         /* somebody asked for that */
     bool stands;            /* OPEN: it has not begun */
     bool shown_running;     /* somebody was told so: it is not taken back */
     struct front *front;    /* OPEN: whose */
     struct job_show *shows; /* that wait for its end */
-    struct job_ticket *prev, *next, *in_hash;
+    struct job_ticket *prev, *next, *in_hash; /* of a list, or of those that have a place */
 };
 
 enum jobs_verdict { JOBS_OK, JOBS_FULL, JOBS_KEY_FULL };
@@ -52,6 +64,16 @@ void jobs_queue_leave(struct job_ticket *t);
 /* Is it to be cancelled? */
 bool jobs_queue_is_cancelled(struct job_ticket *t);
 void jobs_queue_stands(struct job_ticket *t, bool stands);
+/* The engine has it. */
+void jobs_queue_hand(struct job_ticket *t);
+/* It has to be handed over (again), later: in its namespace nobody goes before it. */
+void jobs_queue_rest(struct job_ticket *t);
+/* It is ended: nobody waits for it to begin. */
+void jobs_queue_end(struct job_ticket *t);
+/* Its turn has come in the engine. False: an older one of its namespace goes first. */
+bool jobs_queue_is_due(struct job_ticket *t);
+/* Would a run of that namespace overtake no job that was accepted before? */
+bool jobs_queue_may_pass(const char *ns_id);
 /* Marks it. A waiting one is *ret_taken, JOB_OPEN of f, for f to end; the thread of an open one is
  * woken. */
 void jobs_queue_cancel(struct front *f, const char *id, struct job_ticket **ret_taken);
@@ -73,6 +95,50 @@ void jobs_queue_unwatch(struct job_show *s);
 struct job_show *jobs_queue_take_woken(struct front *f);
 /* Since the last time, has anything of this thread been cancelled? */
 bool jobs_queue_take_cancels(struct front *f);
+
+/* ---- jobs_turns.c: whose turn it is; with the queue's lock --------------------------------------
+ */
+
+#define JOBS_PRIORITIES 10u
+#define JOBS_HASH 4096u
+
+extern uint64_t jobs_hash_seed; /* random: nobody can choose names that share a chain */
+static inline size_t jobs_hash(const char *text)
+{
+    uint64_t h = 14695981039346656037u ^ jobs_hash_seed; /* FNV-1a */
+    for (; *text; text++)
+        h = (h ^ (unsigned char)*text) * 1099511628211u;
+    return (size_t)(h ^ h >> 32) % JOBS_HASH;
+}
+
+/* Finds its lane. False: no memory. */
+bool jobs_turns_join(struct job_ticket *t, const struct store_job *job);
+/* Of one that neither waits nor has a place. */
+void jobs_turns_part(struct job_ticket *t);
+/* Into its list. False: no memory. */
+bool jobs_turns_wait(struct job_ticket *t);
+void jobs_turns_leave_line(struct job_ticket *t);
+/* Nobody waits before it, and there is a place. */
+bool jobs_turns_has_room(const struct job_ticket *t);
+void jobs_turns_take_place(struct job_ticket *t);
+void jobs_turns_give_place(struct job_ticket *t); /* if it has one */
+/* The next one: it has left its list and has a place. NULL: none can be begun. */
+struct job_ticket *jobs_turns_next(void);
+/* Accepted and not in the engine's hands, or no longer so. */
+void jobs_turns_set_behind(struct job_ticket *t, bool behind);
+void jobs_turns_hand(struct job_ticket *t);
+void jobs_turns_rest(struct job_ticket *t, bool rests);
+/* Of one whose turn has come in the engine: is no older one of its namespace still to begin? */
+bool jobs_turns_is_due(const struct job_ticket *t);
+/* Would a run of that namespace, sent now, overtake no job? none_behind: of any; without the lock.
+ */
+bool jobs_turns_may_pass(const char *ns_id);
+bool jobs_turns_none_behind(void);
+/* Of one that waits, or would if it were stored by now, from 1. How many go before it when no other
+ * comes: those of its own key, and one of each other key for each of these. One that was cancelled
+ * further ahead counts until that place is passed. */
+uint64_t jobs_turns_position(const struct job_ticket *t);
+void jobs_turns_set(uint64_t concurrency, uint64_t ns_max);
 
 /* ---- jobs_run.c: one job in the hands of a thread -----------------------------------------------
  */
@@ -135,6 +201,7 @@ void jobs_put_time(struct buf *b, const char *name, int64_t ms);
 const char *jobs_state_name(enum store_job_state state);
 /* -1: there is no such state. */
 int jobs_find_state(const char *name);
+#define JOBS_ANSWER_BYTES_MAX (1u << 20)
 /* What is told of it: a JSON object without a newline. */
 void jobs_put_job(struct buf *b, const struct store_job *job, const struct jobs_view *view);
 

@@ -44,6 +44,7 @@ struct job {
     bool held;           /* handed to the engine without a claim */
     bool claimed;        /* this attempt is in the store */
     bool claiming, gone; /* of a held one: being claimed; its run is over before that */
+    bool early;          /* it was held, and older ones go first */
     uint64_t rest_ms, output_bytes_max;
     struct job_output out;
     struct buf preview, doc;
@@ -128,7 +129,7 @@ static void on_rested(struct http_timer *t)
 }
 
 /* It keeps its place meanwhile: who has no room for it has none for the next. */
-static void rest(struct job *j, uint64_t ms)
+static void rest_begun(struct job *j, uint64_t ms)
 {
     job_output_fini(&j->out);
     free(ptr_take(&j->rec.body));
@@ -140,6 +141,12 @@ static void rest(struct job *j, uint64_t ms)
     j->timer.on_due = on_rested;
     count(j, false);
     http_timer_set(j->front->server, &j->timer, clock_now_ns() + ms * CLOCK_NS_PER_MS);
+}
+
+static void rest(struct job *j, uint64_t ms)
+{
+    jobs_queue_rest(j->ticket);
+    rest_begun(j, ms);
 }
 
 static void on_given_back(struct store_call *call)
@@ -158,6 +165,7 @@ static void give_back(struct job *j, uint64_t rest_ms)
     job_output_fini(&j->out);
     j->step = JOB_GIVING_BACK;
     j->rest_ms = rest_ms;
+    jobs_queue_rest(j->ticket);
     if (!j->claimed || !submit(j, STORE_UNCLAIM_JOB, on_given_back))
         rest(j, rest_ms); /* could it not be submitted, it counts */
 }
@@ -171,7 +179,7 @@ static void lose(struct job *j, const char *why)
     else if (j->rec.attempts >= jobs_queue_attempts_max())
         end_without_run(j, "internal", why);
     else
-        rest(j, AGAIN_MS << (j->rec.attempts < 6 ? j->rec.attempts : 6));
+        rest_begun(j, AGAIN_MS << (j->rec.attempts < 6 ? j->rec.attempts : 6));
 }
 
 /* ---- the end ------------------------------------------------------------------------------------
@@ -222,6 +230,7 @@ static void finish(struct job *j)
 {
     static char no_memory[] = "\"error\":\"there was no memory to tell\"";
     j->step = JOB_ENDING;
+    jobs_queue_end(j->ticket);
     free(ptr_take(&j->rec.body));
     j->rec.preview = j->preview.data;
     j->rec.preview_len = j->preview.len;
@@ -394,10 +403,18 @@ static void on_turn_claimed(struct store_call *call)
     }
 }
 
+static void go_back(struct job *j)
+{
+    j->early = true;
+    upstream_cancel(&j->front->upstream, j->run->tag);
+}
+
 void job_on_turn(struct job *j)
 {
     if (!j->held)
         begun(j);
+    else if (!jobs_queue_is_due(j->ticket)) /* older ones found no room: it stands behind them */
+        go_back(j);
     else if (submit(j, STORE_CLAIM_JOB, on_turn_claimed))
         j->claiming = true;
     else
@@ -421,7 +438,7 @@ void job_on_result(struct job *j, const struct proto_result *r)
         return;
     bool wanted = !jobs_queue_is_cancelled(j->ticket);
     if (r->reason == PROTO_REASON_CANCELLED && wanted && j->ticket->stands)
-        give_back(j, REST_MS);
+        give_back(j, j->early ? 0 : REST_MS);
     else if (r->reason == PROTO_REASON_CANCELLED && wanted)
         lose(j, "the service stopped before its end");
     else if (r->reason == PROTO_REASON_INTERNAL)
@@ -504,6 +521,7 @@ static void run_it(struct job *j)
     int r = j->run ? run_send(j->run, &caller, &parsed, NULL) : -EAGAIN;
     parse_fini(&parsed);
     if (r == 0) {
+        jobs_queue_hand(j->ticket);
         free(ptr_take(&j->rec.body));
         return;
     }

@@ -8,6 +8,10 @@
  * first step nothing was done; after the last one the answer is there; in between the name is lost,
  * which is what a repetition is told, because nobody can know. It is never done twice.
  *
+ * A handler that does all of its work by one call of the store (a job is submitted) hands its
+ * answer over before (once_promise): the call stores both, and there is no in between. Where
+ * nothing else is done (`whole`), a name that was open when its process died is simply free.
+ *
  * What is remembered: answers below 400. Not the refusals of things that were not done: their name
  * is free again. An error of something that may have been done makes its name lost. An answer that
  * is too large goes to its client as ever, piece by piece, and a repetition is told so.
@@ -37,6 +41,7 @@ struct once {
     bool waiting;   /* for the store */
     bool gone;      /* the client left before an answer began */
     bool answered;  /* the handler has */
+    bool promised;  /* its answer is here, and is stored by what it does */
     bool answering; /* an answer may end its request before we are back */
     size_t borrowed;
     size_t pos;     /* of the body: what the client has */
@@ -218,6 +223,7 @@ static bool keep(struct once *o, const struct http_answer *a)
     struct store_once *r = &o->record;
     struct buf head = {.cap = HEAD_BYTES_MAX};
     bool last = false;
+    free(ptr_take(&r->answer)); /* of a promise that could not be kept */
     for (const struct http_header *h = a->headers; h && h->name; h++) {
         (void)buf_add(&head, h->name, strlen(h->name) + 1);
         (void)buf_add(&head, h->value, strlen(h->value) + 1);
@@ -247,12 +253,31 @@ static bool keep(struct once *o, const struct http_answer *a)
     return whole;
 }
 
+static void on_over(struct http_timer *t)
+{
+    free_if_unused(CONTAINER_OF(t, struct once, again));
+}
+
+/* Handler and store have done what they promised. */
+static void keep_promise(struct once *o)
+{
+    respond(o, false);
+    if (o->req) /* its end frees */
+        return;
+    o->again.on_due = on_over; /* the handler is still at work */
+    http_timer_set(o->front->server, &o->again, clock_now_ns());
+}
+
 /* The handler's answer. */
 static void on_answer(void *user, const struct http_answer *a)
 {
     struct once *o = user;
-    bool whole = keep(o, a);
     o->answered = true;
+    if (o->promised && a->status < 400) {
+        keep_promise(o);
+        return;
+    }
+    bool whole = keep(o, a);
     if (a->closes && o->req)
         http_close_after(o->req);
     if (a->status < 400)
@@ -265,6 +290,23 @@ static void on_answer(void *user, const struct http_answer *a)
     on_written(&o->call);
     respond(o, false);
     /* The handler is still at work: whoever called it frees, or the client's end does. */
+}
+
+bool once_has_name(const struct http_request *req)
+{
+    return http_copy_user(req);
+}
+
+bool once_promise(struct http_request *req, const struct http_answer *a, struct store_call *call)
+{
+    struct once *o = http_copy_user(req);
+    if (!keep(o, a))
+        return false;
+    o->promised = true;
+    o->record.state = STORE_ONCE_ANSWERED;
+    call->once = &o->record;
+    memcpy(call->key, o->call.key, sizeof call->key);
+    return true;
 }
 
 static void on_more(void *user)
@@ -375,7 +417,7 @@ static bool is_name(struct http_text t)
     return t.len > 0 && t.len <= STORE_ONCE_NAME_MAX;
 }
 
-bool once_on_request(struct front *f, struct http_request *req, route_handler *run)
+bool once_on_request(struct front *f, struct http_request *req, route_handler *run, bool whole)
 {
     struct http_text name = http_header_of(req, "idempotency-key");
     if (!name.at)
@@ -396,6 +438,7 @@ bool once_on_request(struct front *f, struct http_request *req, route_handler *r
         o->front = f;
         o->run = run;
         o->call.borrow = output_borrow_spare;
+        o->record.whole = whole;
         memcpy(o->record.name, name.at, name.len);
         (void)snprintf(o->call.key, sizeof o->call.key, "%s", routes_key_label(req));
         hash_request(req, o->record.request);

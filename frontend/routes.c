@@ -81,6 +81,7 @@ static void languages(struct front *f, struct http_request *req, const struct ht
 #define UPLOAD 4u            /* bodies up to files.upload_max_mb, by http_body_receive */
 #define FORM 8u              /* likewise, but a form with a file of up to store.file_max_mb */
 #define ONCE 16u             /* may come with an Idempotency-Key; no {name} in its path */
+#define WHOLE 32u            /* and does nothing but by a call with a promise (once.h) */
 
 struct route {
     const char *method, *path;
@@ -116,7 +117,7 @@ static const struct route routes[] = {
     {"GET", "/v1/usage", AUTH_ANY_KEY, HEAD_TOO | WHILE_DRAINING, usage_on_get},
     {"GET", "/v1/runs/{id}", KEY_RUNS, HEAD_TOO | WHILE_DRAINING, runs_on_get},
     {"DELETE", "/v1/runs/{id}", KEY_RUNS, WHILE_DRAINING, runs_on_delete},
-    {"POST", "/submit", KEY_RUNS, ONCE, jobs_on_submit},
+    {"POST", "/submit", KEY_RUNS, ONCE | WHOLE, jobs_on_submit},
     {"GET", "/status", KEY_RUNS, HEAD_TOO | WHILE_DRAINING, jobs_on_status},
     {"GET", "/result", KEY_RUNS, HEAD_TOO | WHILE_DRAINING, jobs_on_output},
     {"GET", "/v1/jobs", KEY_RUNS, HEAD_TOO | WHILE_DRAINING, jobs_on_list},
@@ -208,7 +209,7 @@ void routes_on_request(void *front, struct http_request *req)
                      "without keys, pages of other origins may ask for nothing");
     else if (r && !auth_admit(f, req, r->scope))
         return; /* answered */
-    else if (r && (r->flags & ONCE) && once_on_request(f, req, r->run))
+    else if (r && (r->flags & ONCE) && once_on_request(f, req, r->run, r->flags & WHOLE))
         return; /* it goes on there */
     else if (r)
         r->run(f, req, params);

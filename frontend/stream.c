@@ -11,8 +11,9 @@
  *   - with keeps_all only those go that a client has said to have, by coming again with the number
  *     of its last event. A reader that has taken all of a full ring is sent away, so that it does.
  *     How much lay in sockets and proxies when a connection broke does not matter then.
- * The bound of all rings together makes a ring full before its own does; one that is empty always
- * has room, so each goes on by its own means. When a run has ended its pipes hold at most 64 KiB
+ * The bound of all rings together makes a ring full before its own does, and so does half of it for
+ * the rings of one key whose runs go on; one that is empty always has room, so each goes on by its
+ * own means. When a run has ended its pipes hold at most 64 KiB
  * each, and these are added whatever the bounds say: a run's end waits for no reader.
  */
 #include "frontend/stream.h"
@@ -25,9 +26,18 @@
     (STREAM_READ_BYTES + (STREAM_READ_BYTES / STREAM_EVENT_BYTES + 1) * sizeof(struct stream_event))
 #define TEXT_MAX 250u
 
+/* A key's rings of runs that go on. */
+struct ring_share {
+    struct ring_share *next;
+    unsigned streams; /* that point here; under the register's lock */
+    atomic_ullong held;
+    char key[STORE_KEY_MAX + 1];
+};
+
 struct stream {
     pthread_mutex_t lock;
     atomic_uint refs;
+    struct ring_share *share; /* NULL: of no key */
     char id[STORE_ID_ROOM], key[STORE_KEY_MAX + 1];
     bool base64, keeps_all;
     struct stream_event *first, *last;
@@ -54,6 +64,7 @@ static struct {
     pthread_mutex_t lock;
     struct stream *buckets[BUCKETS];
     struct stream *oldest, *newest; /* that linger */
+    struct ring_share *shares;
 } all = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 void stream_set(const struct proto_streams *p)
@@ -79,6 +90,52 @@ static struct stream **bucket_of(const char *id)
     for (; *id; id++)
         hash = (hash ^ (unsigned char)*id) * 16777619u;
     return &all.buckets[hash % BUCKETS];
+}
+
+/* NULL: no memory. */
+static struct ring_share *take_share(const char *key)
+{
+    (void)pthread_mutex_lock(&all.lock);
+    struct ring_share *h = all.shares;
+    while (h && strcmp(h->key, key) != 0)
+        h = h->next;
+    if (!h && (h = calloc(1, sizeof *h))) {
+        (void)snprintf(h->key, sizeof h->key, "%s", key);
+        h->next = all.shares;
+        all.shares = h;
+    }
+    if (h)
+        h->streams++;
+    (void)pthread_mutex_unlock(&all.lock);
+    return h;
+}
+
+static void give_share(struct ring_share *h)
+{
+    (void)pthread_mutex_lock(&all.lock);
+    struct ring_share **at = &all.shares;
+    while (*at != h)
+        at = &(*at)->next;
+    if (--h->streams == 0) {
+        *at = h->next;
+        free(h);
+    }
+    (void)pthread_mutex_unlock(&all.lock);
+}
+
+/* Of a stream with its lock, or that nobody else knows. */
+static void count_in(struct stream *s, size_t n)
+{
+    atomic_fetch_add(&held, n);
+    if (s->share && !s->ended)
+        atomic_fetch_add(&s->share->held, n);
+}
+
+static void count_out(struct stream *s, size_t n)
+{
+    atomic_fetch_sub(&held, n);
+    if (s->share && !s->ended)
+        atomic_fetch_sub(&s->share->held, n);
 }
 
 static void enlist(struct stream *s)
@@ -153,7 +210,9 @@ void stream_unref(struct stream *s)
         next = e->next;
         free(e);
     }
-    atomic_fetch_sub(&held, s->bytes + sizeof *s);
+    count_out(s, s->bytes + sizeof *s);
+    if (s->share)
+        give_share(s->share);
     (void)pthread_mutex_destroy(&s->lock);
     free(s);
 }
@@ -194,14 +253,16 @@ static void drop_first(struct stream *s)
     if (!s->first)
         s->last = NULL;
     s->bytes -= sizeof *e + e->len;
-    atomic_fetch_sub(&held, sizeof *e + e->len);
+    count_out(s, sizeof *e + e->len);
     free(e);
 }
 
 static bool fits(const struct stream *s, size_t more)
 {
+    uint64_t max = atomic_load(&rings_max);
+    bool shared = !s->share || atomic_load(&s->share->held) + more <= max / 2;
     return s->bytes == 0 || (s->bytes + more <= atomic_load(&ring_max) &&
-                             atomic_load(&held) + more <= atomic_load(&rings_max));
+                             atomic_load(&held) + more <= max && shared);
 }
 
 /* Lets go what may go, as far as it must. */
@@ -249,9 +310,13 @@ void stream_unlock(struct stream *s)
 struct stream *stream_new(const struct stream_plan *plan)
 {
     struct stream *s = calloc(1, sizeof *s);
-    if (!s)
+    if (s && *plan->key)
+        s->share = take_share(plan->key);
+    if (!s || (*plan->key && !s->share)) {
+        free(s);
         return NULL;
-    atomic_fetch_add(&held, sizeof *s);
+    }
+    count_in(s, sizeof *s);
     while (atomic_load(&held) > atomic_load(&rings_max) && drop_oldest(UINT64_MAX))
         ;
     (void)pthread_mutex_init(&s->lock, NULL);
@@ -289,7 +354,7 @@ static bool append(struct stream *s, enum stream_kind kind, const char *bytes, s
     *(s->last ? &s->last->next : &s->first) = e;
     s->last = e;
     s->bytes += sizeof *e + len;
-    atomic_fetch_add(&held, sizeof *e + len);
+    count_in(s, sizeof *e + len);
     for (struct stream_tap *t = s->taps; t; t = t->next)
         if (!t->at && !t->only_end) /* it had all that there was */
             t->at = e;
@@ -323,6 +388,8 @@ void stream_end(struct stream *s, const char *code, const char *text)
     if (!s)
         return;
     (void)pthread_mutex_lock(&s->lock);
+    if (s->share)
+        atomic_fetch_sub(&s->share->held, s->bytes + sizeof *s);
     s->ended = true;
     s->on_room = NULL;
     (void)snprintf(s->code, sizeof s->code, "%s", code ? code : "");

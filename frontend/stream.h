@@ -43,7 +43,7 @@ struct stream_tap {
 };
 
 struct stream_plan {
-    const char *id, *key; /* "": it cannot be found */
+    const char *id, *key; /* id "": it cannot be found; key: whose, "": nobody's */
     bool base64;          /* how its bytes are shown */
     bool keeps_all;       /* nothing goes before somebody has said that he has it */
     struct letterbox *box;

@@ -5,9 +5,10 @@
  * In the frontend, per thread; execute.c has the run itself. Its way: inputs are looked up (the
  * caller's own files only) and become descriptors beside the Execute; the Result comes; artifacts
  * are collected (work_artifacts.c); the document is made (work_json.c), stored, and then answered.
- * One hop to the store's thread for a run without files. With `Prefer: respond-async` (RFC 7240)
- * the answer is a 202 with the id as soon as the engine has the run, which then goes on without its
- * client; otherwise a client that leaves cancels it and it is not stored.
+ * One hop to the store's thread for a run without files. With `detach`, or `Prefer: respond-async`
+ * (RFC 7240), the answer is a 202 with the id as soon as the engine has the run (work_promise.c),
+ * which then goes on without its client; otherwise a client that leaves cancels it and it is not
+ * stored.
  */
 #include "frontend/feed.h"
 #include "frontend/work_impl.h"
@@ -15,7 +16,6 @@
 #include "lib/fd.h"
 #include "lib/log.h"
 #include "lib/packet.h"
-#include <strings.h>
 
 bool work_is_busy(const struct work *w)
 {
@@ -36,6 +36,7 @@ void work_free(struct work *w)
     free(w->parsed);
     output_return(w->borrowed);
     buf_fini(&w->members);
+    buf_fini(&w->note_members);
     buf_fini(&w->tail);
     free(w);
 }
@@ -63,22 +64,16 @@ void work_call_done(struct run *run)
         run_free_if_unused(run);
 }
 
-static void detach(struct run *run, bool on)
-{
-    if (run->work->detached != on)
-        run->front->detached += on ? 1 : -1u;
-    run->work->detached = on;
-}
-
 /* It will not be stored. */
 static void give_up(struct run *run, const char *code, const char *why)
 {
-    struct http_request *req = run->reader ? NULL : run->req;
+    bool told = run->reader || run->work->noted == WORK_NOTED;
+    struct http_request *req = told || work_is_noting(run->work) ? NULL : run->req;
     if (run->stream)
         run_stream_end(run, code, why);
     if (run->work->detached)
         LOG(ERROR, "run_lost", F_STR("run", run->work->id), F_STR("why", why));
-    detach(run, false);
+    work_detach(run, false);
     work_open_remove(run->work);
     work_call_done(run);
     if (req)
@@ -92,7 +87,7 @@ static void on_stored(struct store_call *call)
 {
     struct work *w = CONTAINER_OF(call, struct work, put);
     struct run *run = w->run;
-    bool asked = run->req && !run->reader;
+    bool asked = run->req && !run->reader && w->noted != WORK_NOTED; /* or it has its 202 */
     w->calls--;
     free(ptr_take(&call->run.artifacts));
     if (call->error) {
@@ -101,7 +96,7 @@ static void on_stored(struct store_call *call)
         return;
     }
     work_open_remove(w);
-    detach(run, false);
+    work_detach(run, false);
     if (run->stream)
         run_stream_end(run, NULL, NULL);
     work_call_done(run);
@@ -123,13 +118,14 @@ static bool list_artifacts(struct work *w, struct store_run *to)
     return to->artifacts;
 }
 
-void work_store(struct run *run)
+void work_store(struct run *run, const struct work_failure *why)
 {
     struct work *w = run->work;
     struct store_run *to = &w->put.run;
     if (run->stream)
         w->last_event = run_stream_last_id(run);
-    bool made = work_put_members(w) && output_borrow(w->members.room);
+    bool made =
+        work_put_members(w, why, &w->members, &to->head_len) && output_borrow(w->members.room);
     w->borrowed = made ? w->members.room : 0;
     run_drop_output(run); /* it is in the members */
     if (!made || !list_artifacts(w, to) ||
@@ -143,7 +139,6 @@ void work_store(struct run *run)
     to->created_ms = w->created_ms;
     to->json = w->members.data;
     to->json_len = w->members.len;
-    to->head_len = w->head_len;
     (void)snprintf(to->status, sizeof to->status, "%s", w->status);
     w->put.verb = STORE_PUT_RUN;
     w->put.on_done = on_stored;
@@ -163,22 +158,19 @@ void work_on_outputs(struct run *run)
         return;
     }
     fd_close(&run->work->near_fd);
-    work_store(run);
+    work_store(run, NULL);
 }
 
-void work_on_refused(struct run *run, const struct proto_result *result)
+void work_on_refused(struct run *run)
 {
-    struct work *w = run->work;
-    if (w->detached)
-        LOG(WARN, "run_refused", F_STR("run", w->id), F_STR("text", result->text));
-    detach(run, false);
-    work_open_remove(w);
+    work_detach(run, false);
+    work_open_remove(run->work);
     work_call_done(run);
 }
 
 void work_on_lost(struct run *run)
 {
-    detach(run, false);
+    work_detach(run, false);
     work_open_remove(run->work);
 }
 
@@ -202,26 +194,6 @@ bool work_on_gone(struct run *run)
 /* ---- the beginning ------------------------------------------------------------------------------
  */
 
-static bool is_async(struct http_request *req)
-{
-    static const char word[] = "respond-async";
-    struct http_text prefer = http_header_of(req, "prefer");
-    return prefer.len >= sizeof word - 1 && strncasecmp(prefer.at, word, sizeof word - 1) == 0;
-}
-
-static void answer_accepted(struct run *run)
-{
-    struct work *w = run->work;
-    char body[2 * WORK_HEAD_ROOM + 64], location[64];
-    size_t n = work_open_show(w->id, w->key, body, sizeof body);
-    (void)snprintf(location, sizeof location, "/v1/runs/%s", w->id);
-    const struct http_header headers[] = {
-        {"location", location},
-        {is_async(run->req) ? "preference-applied" : NULL, "respond-async"},
-        {NULL, NULL}};
-    http_respond(run->req, 202, headers, body, n);
-}
-
 /* Who can hear of its id before it is over can watch it. False: no memory. */
 static bool prepare_stream(struct run *run, const struct parse_request *parsed, bool detached)
 {
@@ -244,7 +216,9 @@ static void begin(struct run *run, const struct parse_request *parsed)
     struct work *w = run->work;
     struct run_caller caller;
     int pair[2], place_fds[PROTO_PLACES_MAX];
-    bool detached = is_async(run->req) || parsed->detach;
+    if (!jobs_let_pass(run->req, run->ns_id))
+        return;
+    bool detached = work_wants_detach(run->req) || parsed->detach;
     if (!prepare_stream(run, parsed, detached) || !prepare_feed(run, parsed)) {
         run_refuse(run->req, -EAGAIN);
         return;
@@ -270,9 +244,7 @@ static void begin(struct run *run, const struct parse_request *parsed)
         return;
     }
     work_open_add(w);
-    detach(run, detached);
-    if (detached && run->form == READER_NONE)
-        answer_accepted(run);
+    work_detach(run, detached);
 }
 
 /* All look-ups are done. */
@@ -390,7 +362,7 @@ void work_on_request(struct front *f, struct http_request *req, const struct htt
         answer_error(req, &(struct answer_error){400, refusal.code, 0, NULL}, "%s", refusal.text);
         return;
     }
-    if (parsed.stdin_open && !parsed.detach && !is_async(req) && !reader_form_of(req))
+    if (parsed.stdin_open && !parsed.detach && !work_wants_detach(req) && !reader_form_of(req))
         answer_error(
             req, &(struct answer_error){400, "bad_request", 0, NULL},
             "stdin_open goes with detach or with a stream: nobody else could feed the run");

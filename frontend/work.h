@@ -10,8 +10,16 @@ struct proto_result;
 bool work_is_busy(const struct work *w);
 /* Result and outputs are there: collects, stores, answers. */
 void work_on_outputs(struct run *run);
+/* The engine has it, and has not refused it by now; whether it has begun. */
+void work_on_accepted(struct run *run, bool waiting);
+/* Is that being noted in the store? Then nothing is answered before it is. */
+bool work_is_noting(const struct work *w);
+/* It has begun, but its answer in pieces has to wait: run_stream_begin comes from here. */
+bool work_holds_begin(struct run *run, uint64_t shown_max);
+/* The engine did not run it after all. True: it was promised, and that is stored as its end. */
+bool work_keeps_refusal(struct run *run, const struct proto_result *result);
 /* The engine did not run it (an open request has been answered). */
-void work_on_refused(struct run *run, const struct proto_result *result);
+void work_on_refused(struct run *run);
 /* The engine is gone; the same, but the caller frees. */
 void work_on_lost(struct run *run);
 /* It stands behind other runs of its namespace, or does so no longer. */

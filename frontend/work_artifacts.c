@@ -40,7 +40,7 @@ static void try_finish(struct run *run)
         return;
     http_timer_cancel(&run->timer);
     hang_up(w);
-    work_store(run);
+    work_store(run, NULL);
 }
 
 static void on_put(struct store_call *call)

@@ -50,7 +50,14 @@ struct work {
     uint64_t last_event; /* of its stream; 0: it has none */
     struct store_call put;
     struct buf members, tail;
-    size_t head_len; /* of the members: without what it wrote */
+
+    /* work_promise.c */
+    enum { WORK_UNNOTED, WORK_NOTING, WORK_NOTED, WORK_NOT_NOTED } noted;
+    struct store_call note;
+    struct buf note_members;
+    bool begin_held; /* its answer in pieces begins when it is noted */
+    uint64_t begin_shown_max;
+
     const char *status;
     size_t borrowed; /* of the bytes that outputs may take */
 
@@ -63,8 +70,16 @@ struct work {
  */
 void work_put_head(struct work *w, const struct parse_request *parsed);
 size_t work_put_limits(char *to, size_t room, const struct work_limits *l);
-bool work_put_members(struct work *w);
-/* Of the members of a stored run: the number of the last event; 0: it had no stream. */
+struct work_failure { /* why nothing is known of it but that it was accepted */
+    const char *code, *text;
+};
+/* Those of a run that has ended, or (why not NULL) of one that failed without a Result: *ret_head
+ * of them are without what it wrote. */
+bool work_put_members(struct work *w, const struct work_failure *why, struct buf *to,
+                      size_t *ret_head);
+/* Of the members of a stored run: the number of the last event; 0: it had no stream.
+ * WORK_EVENTS_UNKNOWN: nobody knows, it is more than any. */
+#define WORK_EVENTS_UNKNOWN ((UINT64_C(1) << 53) - 1) /* exact in JSON */
 uint64_t work_last_event(const char *members, size_t len);
 bool work_put_tail(struct front *f, const struct store_object *artifacts, size_t count,
                    struct buf *to);
@@ -76,10 +91,15 @@ void work_stop_collecting(struct run *run);
 /* Nobody wants them any more. */
 void work_forget_artifacts(struct work *w);
 
-/* work.c: makes the document, stores it, answers. */
-void work_store(struct run *run);
+/* work.c: makes the document, stores it, answers. `why`: as of work_put_members. */
+void work_store(struct run *run, const struct work_failure *why);
 /* After each call of the store for a run: it may have been the last that kept it. */
 void work_call_done(struct run *run);
+
+/* work_promise.c. Does it ask for an answer before the end? */
+bool work_wants_detach(struct http_request *req);
+/* Promised to run and be stored; or no longer. */
+void work_detach(struct run *run, bool on);
 
 /* work_open.c: by id, across threads. */
 void work_open_add(struct work *w);

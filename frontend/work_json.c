@@ -151,9 +151,8 @@ static void put_usage(struct buf *b, const struct proto_result *r)
                    (unsigned)(cpu_us % 1000), rss_kb / 1024, (unsigned)(rss_kb % 1024 * 10 / 1024));
 }
 
-static void put_stages(struct buf *b, const struct run *run)
+static void put_stages(struct buf *b, const struct run *run, const struct proto_result *r)
 {
-    const struct proto_result *r = &run->result;
     char stage[ANSWER_STAGE_ROOM];
     if (!*run->language)
         return;
@@ -174,21 +173,34 @@ static void put_stages(struct buf *b, const struct run *run)
     (void)buf_addf(b, "]");
 }
 
-bool work_put_members(struct work *w)
+static void put_failure(struct buf *b, const struct work_failure *why)
 {
+    put_field(b, ",\"error\":{\"code\":", why->code);
+    put_field(b, ",\"message\":", why->text);
+    (void)buf_addf(b, "}");
+}
+
+bool work_put_members(struct work *w, const struct work_failure *why, struct buf *b,
+                      size_t *ret_head)
+{
+    static const struct proto_result unknown = {.reason = PROTO_REASON_INTERNAL,
+                                                .start = PROTO_START_COLD};
+    static const struct output nothing[2] = {{.fd = -1}, {.fd = -1}};
     const struct run *run = w->run;
-    const struct proto_result *r = &run->result;
-    const struct output *shown =
-        answer_is_of_compiler(r) && run->compiled ? run->out + 2 : run->out;
+    const struct proto_result *r = why ? &unknown : &run->result;
+    const struct output *shown = why                                         ? nothing
+                                 : answer_is_of_compiler(r) && run->compiled ? run->out + 2
+                                                                             : run->out;
     char facts[ANSWER_FACTS_ROOM], limits[WORK_HEAD_ROOM];
     const struct work_limits got = effective(w, r);
-    struct buf *b = &w->members;
     b->cap = STORE_JSON_MAX;
     answer_put_facts(facts, sizeof facts, r, &shown[0], &shown[1]);
-    w->status = status_of(r);
+    w->status = why ? "failed" : status_of(r);
     (void)buf_addf(b, "%s,\"status\":\"%s\",", w->head, w->status);
     (void)buf_add(b, facts, strlen(facts));
-    w->head_len = b->len;
+    if (why)
+        put_failure(b, why);
+    *ret_head = b->len;
     (void)buf_addf(b, ",\"stdout\":\"");
     put_text(b, shown[0].data, shown[0].len, run->base64);
     (void)buf_addf(b, "\",\"stderr\":\"");
@@ -197,18 +209,23 @@ bool work_put_members(struct work *w)
     put_usage(b, r);
     (void)work_put_limits(limits, sizeof limits, &got);
     (void)buf_addf(b, ",%s", limits);
-    put_stages(b, run);
+    put_stages(b, run, r);
     (void)buf_addf(b, ",\"artifacts_dropped\":%" PRIu64 "%s", w->dropped,
                    w->cut ? ",\"artifacts_cut\":true" : "");
     if (w->last_event) /* the last member: work_last_event() looks there */
         (void)buf_addf(b, ",\"events\":%" PRIu64, w->last_event);
+    else if (why)
+        (void)buf_addf(b, ",\"events\":null");
     return !b->failed;
 }
 
 uint64_t work_last_event(const char *members, size_t len)
 {
-    static const char name[] = ",\"events\":";
+    static const char name[] = ",\"events\":", unknown[] = ",\"events\":null";
     uint64_t value = 0, factor = 1;
+    if (len >= sizeof unknown - 1 &&
+        memcmp(members + len - (sizeof unknown - 1), unknown, sizeof unknown - 1) == 0)
+        return WORK_EVENTS_UNKNOWN;
     size_t at = len;
     for (; at > 0 && members[at - 1] >= '0' && members[at - 1] <= '9' && len - at < 19; at--) {
         value += factor * (uint64_t)(members[at - 1] - '0');

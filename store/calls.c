@@ -4,6 +4,7 @@
  * In the store's thread, inside of the transaction of its turn (store.c): a verb that fails is
  * undone alone, one that succeeded may still be undone with all others when the commit fails.
  */
+#include "lib/err.h"
 #include "store/store_impl.h"
 #include <assert.h>
 #include <fcntl.h>
@@ -47,6 +48,14 @@ static int put_run(struct store *s, struct store_call *c)
             error = EINVAL;
     }
     return error;
+}
+
+int store_end_open_runs(struct store *s, struct err *err)
+{
+    if (sqlite3_exec(s->db, "UPDATE runs SET status = 'failed' WHERE status = 'open'", NULL, NULL,
+                     NULL) != SQLITE_OK)
+        return err_set(err, "state_dir: store.db: %s", sqlite3_errmsg(s->db));
+    return 0;
 }
 
 static void read_artifact(sqlite3_stmt *st, struct store_object *o)
@@ -270,7 +279,15 @@ static const struct {
 
 bool store_needs_sync(const struct store_call *c)
 {
-    return verbs[c->verb].kind == LASTS || (c->verb == STORE_PUT_RUN && c->run.artifact_count > 0);
+    if (c->verb == STORE_ONCE_BEGIN)
+        return !c->once->whole; /* what it does is not there before its answer is */
+    return verbs[c->verb].kind == LASTS ||
+           (c->verb == STORE_PUT_RUN && (c->run.artifact_count > 0 || c->once));
+}
+
+bool store_is_list(const struct store_call *c)
+{
+    return c->verb == STORE_LIST_RUNS || c->verb == STORE_LIST_JOBS || c->verb == STORE_GET_USAGE;
 }
 
 int store_serve(struct store *s, struct store_call *c)
@@ -282,6 +299,8 @@ int store_serve(struct store *s, struct store_call *c)
     if (error)
         return error;
     error = verbs[c->verb].run(s, c);
+    if (error == 0 && c->once && (c->verb == STORE_PUT_JOB || c->verb == STORE_PUT_RUN))
+        error = store_once_end_with(s, c);
     if (error)
         (void)store_step(s, store_statement(s, ST_UNDO));
     else

@@ -82,8 +82,9 @@ static const char *const texts[ST_COUNT] = {
                       "WHERE id = ?1 AND key = ?2 AND state < 2",
     [ST_JOB_GET] = "SELECT " JOB_COLUMNS ", preview, doc FROM jobs WHERE id = ?",
     [ST_JOB_BODY] = "SELECT attempts, cancelled, body FROM jobs WHERE id = ? AND state < 2",
-    [ST_JOB_LIST] = "SELECT " JOB_COLUMNS " FROM jobs WHERE key = ? AND seq < ? "
+    [ST_JOB_LIST] = "SELECT seq, state FROM jobs WHERE key = ? AND seq < ? "
                     "ORDER BY seq DESC LIMIT ?",
+    [ST_JOB_AT] = "SELECT " JOB_COLUMNS " FROM jobs WHERE seq = ?",
     [ST_JOB_WAITING] = "SELECT " JOB_COLUMNS " FROM jobs WHERE state < 2 ORDER BY seq",
     [ST_JOB_ENDED] = "SELECT 1 FROM jobs WHERE id = ? AND state >= 2",
     [ST_JOB_DROP] = "DELETE FROM jobs WHERE id = ?",
@@ -91,13 +92,15 @@ static const char *const texts[ST_COUNT] = {
     [ST_JOB_OLDEST_OF] = "SELECT id, created_ms FROM jobs WHERE key = ? AND state >= 2 "
                          "ORDER BY seq LIMIT 1",
     [ST_RUN_LIST] = "SELECT rowid, id, created_ms, head_len FROM runs WHERE key = ?1 "
-                    "AND (created_ms, id) < (?2, ?3) ORDER BY created_ms DESC, id DESC LIMIT ?4",
+                    "AND (created_ms, id) < (?2, ?3) AND status <> 'open' "
+                    "ORDER BY created_ms DESC, id DESC LIMIT ?4",
     [ST_RUN_LIST_STATUS] = "SELECT rowid, id, created_ms, head_len FROM runs WHERE key = ?1 "
                            "AND status = ?5 AND (created_ms, id) < (?2, ?3) "
                            "ORDER BY created_ms DESC, id DESC LIMIT ?4",
     [ST_ONCE_GET] = "SELECT request, created_ms, state, status, type, head_len, answer FROM once "
                     "WHERE key = ? AND name = ?",
-    [ST_ONCE_PUT] = "INSERT INTO once (key, name, request, created_ms) VALUES (?, ?, ?, ?)",
+    [ST_ONCE_PUT] = "INSERT INTO once (key, name, request, created_ms, whole) "
+                    "VALUES (?, ?, ?, ?, ?)",
     [ST_ONCE_END] = "UPDATE once SET state = ?3, status = ?4, type = ?5, head_len = ?6, "
                     "answer = ?7 WHERE key = ?1 AND name = ?2 AND state = 0",
     [ST_ONCE_DROP] = "DELETE FROM once WHERE key = ? AND name = ?",

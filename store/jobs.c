@@ -215,12 +215,23 @@ int store_cancel_job(struct store *s, struct store_call *c)
     return error ? error : changed;
 }
 
+static int read_at(struct store *s, int64_t seq, struct store_job *ret)
+{
+    sqlite3_stmt *st = store_statement(s, ST_JOB_AT);
+    (void)sqlite3_bind_int64(st, 1, seq);
+    int error = found(s, sqlite3_step(st));
+    if (error == 0)
+        read_job(st, ret);
+    (void)sqlite3_reset(st);
+    return error;
+}
+
 int store_list_jobs(struct store *s, struct store_call *c)
 {
     struct store_job_list *l = c->list;
     unsigned limit = l->limit < STORE_JOB_LIST_MAX ? l->limit : STORE_JOB_LIST_MAX, looked = 0;
     sqlite3_stmt *st = store_statement(s, ST_JOB_LIST);
-    int rc = SQLITE_DONE;
+    int rc = SQLITE_DONE, error = 0;
     l->count = 0;
     l->next = 0;
     l->at = calloc(limit + 1, sizeof *l->at);
@@ -229,16 +240,17 @@ int store_list_jobs(struct store *s, struct store_call *c)
     bind_text(st, 1, c->key);
     (void)sqlite3_bind_int64(st, 2, l->before ? l->before : INT64_MAX);
     (void)sqlite3_bind_int64(st, 3, LOOKED_AT_MAX + 1);
-    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
-        struct store_job *j = &l->at[l->count];
-        read_job(st, j);
+    while (error == 0 && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+        int64_t seq = sqlite3_column_int64(st, 0);
         if (l->count == limit || looked++ == LOOKED_AT_MAX) { /* there is one more */
-            l->next = j->seq + 1;
+            l->next = seq + 1;
             break;
         }
-        l->count += l->state < 0 || (int)j->state == l->state;
+        if (l->state < 0 || (int)number(st, 1) == l->state)
+            error = read_at(s, seq, &l->at[l->count++]);
     }
-    int error = rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : store_errno(s, rc);
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+        error = store_errno(s, rc);
     (void)sqlite3_reset(st);
     if (error)
         free(ptr_take(&l->at));

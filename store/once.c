@@ -5,7 +5,9 @@
  * In the store's thread, inside of the transaction of its turn. A name is one key's; whoever begins
  * gets the row first, durable, and works then. One process has the store, so a row that is open
  * when it starts is nobody's: it is lost, and stays so until it is too old, for nobody can know
- * what was done. Rows that are under way are never dropped. Too many: the oldest of the key that
+ * what was done. Of a request that is `whole` everybody can: what it does is in the store, by the
+ * transaction that brought its answer, so an open row says that nothing was done, and goes. Rows
+ * that are under way are never dropped. Too many: the oldest of the key that
  * has most go. Too many bytes: the answers of the oldest go, the rows stay, so that nothing is done
  * twice for want of room.
  */
@@ -55,6 +57,7 @@ static int put(struct store *s, struct store_call *c, int64_t now_ms)
     bind_text(st, 2, c->once->name);
     (void)sqlite3_bind_blob(st, 3, c->once->request, sizeof c->once->request, SQLITE_STATIC);
     (void)sqlite3_bind_int64(st, 4, now_ms);
+    (void)sqlite3_bind_int(st, 5, c->once->whole);
     c->once->state = STORE_ONCE_NEW;
     s->wrote_once = true;
     return store_step(s, st);
@@ -113,11 +116,19 @@ int store_once_end(struct store *s, struct store_call *c)
     return store_step(s, st);
 }
 
+int store_once_end_with(struct store *s, struct store_call *c)
+{
+    int error = store_once_end(s, c);
+    return error ? error : sqlite3_changes(s->db) ? 0 : ESTALE;
+}
+
 int store_once_lose(struct store *s, struct err *err)
 {
-    char text[64];
-    (void)snprintf(text, sizeof text, "UPDATE once SET state = %d WHERE state = %d",
-                   STORE_ONCE_LOST, STORE_ONCE_OPEN);
+    char text[128];
+    (void)snprintf(text, sizeof text,
+                   "DELETE FROM once WHERE state = %d AND whole;"
+                   "UPDATE once SET state = %d WHERE state = %d",
+                   STORE_ONCE_OPEN, STORE_ONCE_LOST, STORE_ONCE_OPEN);
     if (sqlite3_exec(s->db, text, NULL, NULL, NULL) != SQLITE_OK)
         return err_set(err, "state_dir: store.db: %s", sqlite3_errmsg(s->db));
     return 0;

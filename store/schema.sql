@@ -269,3 +269,13 @@ END;
 -- Keys take turns, and within a key hosts do.
 DROP INDEX deliveries_due;
 CREATE INDEX deliveries_due ON deliveries (key, host, next_ms) WHERE state = 0;
+
+-- migration 7
+-- `whole`: what was asked for is stored by the transaction that stores the answer, so one that is under way at a start was
+-- not done.
+ALTER TABLE once ADD COLUMN whole INTEGER NOT NULL DEFAULT 0;
+-- Runs that were promised and have not ended are `open`; their json says what became of them should nothing else be known.
+CREATE INDEX runs_open ON runs (id) WHERE status = 'open';
+-- Lists of jobs: what is not asked for is passed over without reading its row.
+CREATE INDEX jobs_listed ON jobs (key, seq, state);
+DROP INDEX jobs_of_key;

@@ -3,13 +3,15 @@
  *
  * In the frontend. Its threads put calls on one bounded list; the store's thread takes all that
  * wait and does them in one transaction, so that many callers share one sync of the disk (group
- * commit). Nobody is told before the commit, and when that fails, everyone is told so. A turn of
- * nothing but runs without files, sums of usage, claims of jobs and questions is committed without
- * a sync of its own (SQLite's WAL with synchronous=NORMAL): a power cut may take the last of them,
- * which their clients have, but no other crash can; a sync for each would cost a run more than all
- * else. (A claim that was taken means one attempt more than were counted.) Then finished calls go
- * to the list of their mailbox and its descriptor becomes readable. Retention is part of the
- * transaction that made it necessary; what only grows old is looked for once a minute.
+ * commit). Calls that read many rows wait by themselves and come one at a time, so that whoever
+ * asks for many lists holds up nobody but lists. Nobody is told before the commit, and when that
+ * fails, everyone is told so. A turn of nothing but runs without files, sums of usage, claims of
+ * jobs and questions is committed without a sync of its own (SQLite's WAL with synchronous=NORMAL):
+ * a power cut may take the last of them, which their clients have, but no other crash can; a sync
+ * for each would cost a run more than all else. (A claim that was taken means one attempt more than
+ * were counted.) Then finished calls go to the list of their mailbox and its descriptor becomes
+ * readable. Retention is part of the transaction that made it necessary; what only grows old is
+ * looked for once a minute.
  */
 #include "store/store.h"
 #include "lib/clock.h"
@@ -123,12 +125,22 @@ static void deliver(struct store_call *list)
     }
 }
 
+/* All that wait, of lists one: who asks for many of them waits by himself. */
 static struct store_call *take(struct store *s)
 {
-    struct store_call *list = s->first;
+    struct store_call *list = s->first, *slow = s->lists;
+    if (slow) {
+        *s->end = slow; /* behind the others */
+        list = s->first;
+        s->lists = slow->next;
+        slow->next = NULL;
+        if (!s->lists)
+            s->lists_end = &s->lists;
+        s->lists_waiting--;
+    }
     s->first = NULL;
     s->end = &s->first;
-    s->waiting = 0;
+    s->waiting = s->lists_waiting;
     return list;
 }
 
@@ -137,11 +149,11 @@ static void *serve(void *data)
     struct store *s = data;
     uint64_t tidied = 0;
     (void)pthread_mutex_lock(&s->lock);
-    while (s->first || !s->stopping) {
+    while (s->waiting > 0 || !s->stopping) {
         struct timespec until;
         (void)clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += TIDY_S;
-        while (!s->first && !s->stopping && clock_now_ns() - tidied < TIDY_S * CLOCK_NS_PER_S)
+        while (s->waiting == 0 && !s->stopping && clock_now_ns() - tidied < TIDY_S * CLOCK_NS_PER_S)
             (void)pthread_cond_timedwait(&s->wake, &s->lock, &until);
         struct store_call *list = take(s);
         bool tidy = clock_now_ns() - tidied >= TIDY_S * CLOCK_NS_PER_S;
@@ -169,10 +181,14 @@ int store_submit(struct store_mailbox *m, struct store_call *call)
     call->next = NULL;
     call->error = 0;
     (void)pthread_mutex_lock(&s->lock);
-    bool full = s->waiting >= STORE_CALLS_MAX || s->stopping;
+    bool slow = store_is_list(call);
+    bool full = s->waiting >= STORE_CALLS_MAX || s->stopping ||
+                (slow && s->lists_waiting >= STORE_CALLS_MAX / 2);
     if (!full) {
-        *s->end = call;
-        s->end = &call->next;
+        struct store_call ***end = slow ? &s->lists_end : &s->end;
+        **end = call;
+        *end = &call->next;
+        s->lists_waiting += slow;
         if (s->waiting++ == 0)
             (void)pthread_cond_signal(&s->wake);
     }
@@ -226,6 +242,7 @@ int store_open(int dir_fd, const struct store_settings *settings, struct store *
         return err_sys(err, "store");
     s->settings = *settings;
     s->end = &s->first;
+    s->lists_end = &s->lists;
     s->objects_fd = s->outputs_fd = -1;
     (void)pthread_mutex_init(&s->lock, NULL);
     (void)pthread_condattr_init(&monotonic);
@@ -243,6 +260,8 @@ int store_open(int dir_fd, const struct store_settings *settings, struct store *
         r = store_outputs_clean(s, err);
     if (r == 0)
         r = store_once_lose(s, err);
+    if (r == 0)
+        r = store_end_open_runs(s, err);
     if (r < 0) {
         store_close(s);
         return r;

@@ -10,7 +10,7 @@
  * written to a temporary file, fsync'ed and renamed before any row names them; rows name them
  * before anyone is told; the start removes what no row names. Retention: by age, oldest first; by
  * count and by bytes, the oldest of the key that has most. A request that is OPEN at a start is
- * LOST then: nobody works on it.
+ * LOST then: nobody works on it. One that is `whole` is forgotten instead: it was not done.
  */
 #pragma once
 #include "store/deliveries.h"
@@ -80,6 +80,7 @@ enum store_once_state {
 struct store_once {
     char name[STORE_ONCE_NAME_MAX + 1];
     unsigned char request[32]; /* a hash of what is asked for */
+    bool whole; /* what it does is stored by the call that brings its answer: see `once` there */
     enum store_once_state state;
     int status; /* the answer's, of HTTP; likewise the next one */
     char type[64];
@@ -107,7 +108,9 @@ struct store_usages {
 enum store_verb {
     STORE_PUT_RUN = 1, /* run (id, key, created_ms, json, artifacts) -> durable. Its artifacts were
                           put before. Again: the json is replaced, artifacts are added. EEXIST: the
-                          id is another key's; EINVAL: an artifact is not there or not free */
+                          id is another key's; EINVAL: an artifact is not there or not free. One
+                          of status "open" is listed when it was put again, or a start found it so
+                          and made it "failed" */
     STORE_GET_RUN,     /* run.id, run.key -> run, json and artifacts the caller's to free; ENOENT,
                           also for another key's; EAGAIN: `borrow` said no */
     STORE_PUT_OBJECT,  /* from fd (all of a regular file; EFBIG beyond bytes_max) or data/len;
@@ -132,8 +135,9 @@ enum store_verb {
                           created_ms, fd; ENOENT; EAGAIN: it has not ended */
 
     STORE_LIST_RUNS,  /* runs and key -> runs; EAGAIN: `borrow` said no */
-    STORE_ONCE_BEGIN, /* once.name, once.request and key -> once.state, durable when it is NEW; the
-                         rest when it is ANSWERED. EAGAIN: `borrow` said no */
+    STORE_ONCE_BEGIN, /* once.name, once.request, once.whole and key -> once.state, durable when it
+                         is NEW and not whole; the rest when it is ANSWERED. EAGAIN: `borrow` said
+                         no */
     STORE_ONCE_END,   /* once and key: an OPEN one becomes that, durable; with NEW it goes */
     STORE_ADD_USAGE,  /* usages: are added to what is there; not synced */
     STORE_GET_USAGE,  /* usages and key -> usages */
@@ -162,7 +166,9 @@ struct store_call {
                                  the store's thread */
     size_t borrowed;          /* what it said yes to: the caller's to return */
     struct store_list *runs;  /* of the verbs that name them */
-    struct store_once *once;
+    struct store_once *once;  /* of the verbs that name it. PUT_JOB, PUT_RUN: not NULL: an OPEN one
+                                 of `key` becomes that by the same transaction. ESTALE: there is
+                                 none */
     struct store_usages *usages;
     int error;                                /* 0 or errno */
     void (*on_done)(struct store_call *call); /* in the thread of the mailbox */
@@ -194,7 +200,7 @@ void store_set(struct store *s, const struct store_settings *settings);
 /* Before the process restricts itself. 0 or <0 with err. */
 int store_mailbox_init(struct store_mailbox *m, struct store *s, struct err *err);
 /* Hands it over. 0, or -EAGAIN: too many are waiting (on_done is not called then). Calls of one
- * mailbox are done in their order. */
+ * mailbox are done in their order, but for lists, which let others go first. */
 int store_submit(struct store_mailbox *m, struct store_call *call);
 /* Calls on_done of all that is finished. */
 void store_collect(struct store_mailbox *m);

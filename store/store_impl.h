@@ -52,6 +52,7 @@ enum store_statement {
     ST_JOB_GET,
     ST_JOB_BODY,
     ST_JOB_LIST,
+    ST_JOB_AT,
     ST_JOB_WAITING,
     ST_JOB_ENDED,
     ST_JOB_DROP,
@@ -117,7 +118,8 @@ struct store {
     bool started, stopping;
     struct store_settings settings;
     struct store_call *first, **end;
-    size_t waiting;
+    struct store_call *lists, **lists_end; /* that take long: one a turn */
+    size_t waiting, lists_waiting;         /* all; of them, lists */
 };
 
 /* A new content, in a temporary file that is not synced. */
@@ -198,6 +200,8 @@ int store_drop_job(struct store *s, const char *id);
 int store_list_runs(struct store *s, struct store_call *c);
 int store_once_begin(struct store *s, struct store_call *c);
 int store_once_end(struct store *s, struct store_call *c);
+/* Inside of the call that does what was asked for. ESTALE: there is no such OPEN one. */
+int store_once_end_with(struct store *s, struct store_call *c);
 int store_once_retain(struct store *s, const struct store_settings *settings, int64_t now_ms);
 /* At the start: nobody works on what is OPEN. */
 int store_once_lose(struct store *s, struct err *err);
@@ -206,6 +210,7 @@ int store_usage_get(struct store *s, struct store_call *c);
 int store_usage_retain(struct store *s, int64_t now_ms);
 /* calls.c: one call inside of a transaction. */
 bool store_needs_sync(const struct store_call *call); /* a power cut must not take it once told */
+bool store_is_list(const struct store_call *call);    /* reads many rows */
 int store_serve(struct store *s, struct store_call *call);
 void store_undo(struct store *s, struct store_call *call); /* its transaction failed after all */
 int store_retain(struct store *s, const struct store_settings *settings, int64_t now_ms);
@@ -217,5 +222,7 @@ int store_list_deliveries(struct store *s, struct store_call *c);
 int store_put_delivery(struct store *s, const char *job_id, bool *ret_put);
 /* Those of before then go, some of them. */
 int store_drop_deliveries(struct store *s, int64_t before_ms);
+/* calls.c: at the start, of runs that were promised: their notes are what became of them. */
+int store_end_open_runs(struct store *s, struct err *err);
 /* store.c: all of `list` in one transaction. The thread's turn, and the tests'. */
 void store_turn(struct store *s, struct store_call *list);

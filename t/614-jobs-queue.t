@@ -89,7 +89,7 @@ subtest 'bytes' => sub {
 };
 
 subtest 'a stop' => sub {
-    my $brood = Brood->start('languages-dir' => '', 'jobs-concurrency' => 1, 'runs-drain-s' => 1);
+    my $brood = Brood->start('languages-dir' => '', 'jobs-concurrency' => 1, 'runs-drain-s' => 10);
     my $first = submit($brood, 'echo first; sleep 0.3')->{executionId};
     my @ids = map { submit($brood, "echo $_")->{executionId} } 1 .. 5;
     my $held = submit($brood, 'echo begun; sleep 0.5; echo done >>x', namespace_id => 'bob')->{executionId};

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* t/unit/store_once - a request is begun once, its answer is kept as it was, bounds hold without
- * anything being done twice; usage adds up by key and day; runs are listed newest first; a database
- * of before has all of it.
+/* t/unit/store_once - a request is begun once, its answer is kept as it was, a job comes with its
+ * answer or not at all, bounds hold without anything being done twice; usage adds up by key and
+ * day; runs are listed newest first; a database of before has all of it.
  */
 #include "lib/tap.h"
 #include "t/lib/store_help.h"
+#include <poll.h>
 
 static const struct store_settings no_limits;
 
@@ -53,6 +54,59 @@ static void test_once(void)
            begin(s, "k", "m", "other") == STORE_ONCE_LOST,
        "what was under way is lost");
     ok(begin(s, "k2", "n", "r") == STORE_ONCE_OTHER, "and still somebody's");
+    store_close(s);
+}
+
+/* ---- a job and the answer that promises it ----------------------------------------------------
+ */
+
+static bool counts(struct store *s);
+
+static struct store_once whole_of(const char *name)
+{
+    struct store_once o = once_of(name, "r");
+    o.whole = true;
+    return o;
+}
+
+static int put_job(struct store *s, const char *id, const char *name)
+{
+    static char body[] = "{}", answer[] = "accepted";
+    struct store_job j = {.body = body, .body_len = 2};
+    struct store_once o = whole_of(name);
+    struct store_call c = {.verb = STORE_PUT_JOB, .job = &j, .once = &o};
+    (void)snprintf(j.id, sizeof j.id, "%s", id);
+    (void)snprintf(j.key, sizeof j.key, "k");
+    (void)snprintf(c.key, sizeof c.key, "k");
+    o.state = STORE_ONCE_ANSWERED;
+    o.status = 202;
+    o.answer = answer;
+    o.answer_len = sizeof answer - 1;
+    return now(s, &c);
+}
+
+static void test_jobs(void)
+{
+    struct store_once o = whole_of("n");
+    new_directory();
+    struct store *s = open_store(&no_limits);
+    ok(once_call(s, STORE_ONCE_BEGIN, "k", &o) == 0 && o.state == STORE_ONCE_NEW, "begun");
+    ok(put_job(s, "job_1", "n") == 0 && begin(s, "k", "n", "r") == STORE_ONCE_ANSWERED,
+       "a job and its answer, by one call");
+    ok(put_job(s, "job_2", "n") == ESTALE && put_job(s, "job_3", "x") == ESTALE &&
+           ask(s, "SELECT count(*) FROM jobs") == 1,
+       "a name that is not open brings no second job");
+    o = whole_of("twin");
+    ok(once_call(s, STORE_ONCE_BEGIN, "k", &o) == 0 && put_job(s, "job_1", "twin") == EIO &&
+           begin(s, "k", "twin", "r") == STORE_ONCE_OPEN,
+       "a job that cannot be stored leaves the name as it was");
+    ok(begin(s, "k", "plain", "r") == STORE_ONCE_NEW, "one of the other sort");
+    store_close(s);
+    s = open_store(&no_limits);
+    ok(begin(s, "k", "n", "r") == STORE_ONCE_ANSWERED, "the next start: what is there is there");
+    ok(begin(s, "k", "plain", "r") == STORE_ONCE_LOST, "of the other sort nobody knows");
+    ok(begin(s, "k", "twin", "other") == STORE_ONCE_NEW, "and what was not done is free");
+    ok(counts(s), "counts are right");
     store_close(s);
 }
 
@@ -245,7 +299,61 @@ static void test_lists(void)
            lists(s, &l, "k", "run_e run_d run_c run_b run_a ") &&
            strstr(l.text, "{\"id\":\"run_e\",\"status\":\"oom\"},{"),
        "one that was put again is as it is now");
+    ok(put_run(s, "run_f", "k", 50, "open") == 0 && put_run(s, "run_g", "k", 60, "open") == 0 &&
+           put_run(s, "run_g", "k", 60, "succeeded") == 0 &&
+           lists(s, (l.limit = 1, l.before_ms = INT64_MAX, &l), "k", "run_g "),
+       "one that is under way is not listed, until it is put again");
+    store_close(s);
+    s = open_store(&no_limits);
+    l = (struct store_list){.limit = 2, .before_ms = INT64_MAX, .text = l.text};
+    ok(lists(s, &l, "k", "run_g run_f ") &&
+           ask(s, "SELECT count(*) FROM runs WHERE id = 'run_f' AND status = 'failed'") == 1,
+       "or a start finds that nobody works on it");
     free(l.text);
+    store_close(s);
+}
+
+static char said[16];
+
+static void on_list(struct store_call *c)
+{
+    free(c->list->at);
+    said[strlen(said)] = 'l';
+}
+
+static void on_run(struct store_call *c)
+{
+    (void)c;
+    said[strlen(said)] = 'r';
+}
+
+/* They wait when the thread starts. */
+static void test_turns(void)
+{
+    struct store_job_list jobs[4] = {{.limit = 1}, {.limit = 1}, {.limit = 1}, {.limit = 1}};
+    struct store_call lists[4], runs[2];
+    struct store_mailbox box;
+    struct err err = {0};
+    new_directory();
+    struct store *s = open_store(&no_limits);
+    ok(s && store_mailbox_init(&box, s, &err) == 0, "a mailbox");
+    for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+        lists[i] = (struct store_call){
+            .verb = STORE_LIST_JOBS, .list = &jobs[i], .fd = -1, .on_done = on_list};
+        (void)store_submit(&box, &lists[i]);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(runs); i++) {
+        runs[i] = (struct store_call){.verb = STORE_GET_RUN, .fd = -1, .on_done = on_run};
+        (void)store_submit(&box, &runs[i]);
+    }
+    ok(store_start(s, &err) == 0, "the thread");
+    while (strlen(said) < ARRAY_LEN(lists) + ARRAY_LEN(runs)) {
+        struct pollfd p = {.fd = box.fd, .events = POLLIN};
+        (void)poll(&p, 1, -1);
+        store_collect(&box);
+    }
+    ok(strcmp(said, "rrllll") == 0, "lists let others go first: %s", said);
+    store_mailbox_fini(&box);
     store_close(s);
 }
 
@@ -257,7 +365,8 @@ static void test_migration(void)
         "DROP TABLE deliveries; DROP TABLE attempts; DROP TABLE jobs; DROP TABLE once; DROP TABLE "
         "once_totals; DROP TABLE "
         "once_shares; DROP TABLE usage;"
-        "DROP INDEX runs_listed; DROP INDEX runs_by_status; ALTER TABLE runs DROP COLUMN status;"
+        "DROP INDEX runs_open; DROP INDEX runs_listed; DROP INDEX runs_by_status; ALTER TABLE runs "
+        "DROP COLUMN status;"
         "ALTER TABLE runs DROP COLUMN head_len; CREATE INDEX runs_of_key ON runs (key, created_ms);"
         "INSERT INTO runs VALUES ('run_1', 'k', 5, "
         "CAST('\"id\":\"run_1\",\"status\":\"timeout\",\"language\":\"c\","
@@ -284,9 +393,11 @@ static void test_migration(void)
 int main(void)
 {
     test_once();
+    test_jobs();
     test_bounds();
     test_usage();
     test_lists();
+    test_turns();
     test_migration();
     remove_directory();
     return tap_done();
