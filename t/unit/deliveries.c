@@ -65,11 +65,12 @@ static int turn(struct store *s, enum store_verb verb, struct store_courier *c, 
     return call.error;
 }
 
-static size_t claim(struct store *s, size_t room, size_t room_host, int64_t now_ms)
+/* So many at a time of one key, which has half of what all have. */
+static size_t claim(struct store *s, size_t most, size_t most_host, int64_t now_ms)
 {
     store_free_deliveries(&claimed);
-    claimed.room = room;
-    claimed.room_host = room_host;
+    claimed.most = 2 * most;
+    claimed.most_host = 2 * most_host;
     claimed.now_ms = now_ms;
     return turn(s, STORE_CLAIM_DELIVERIES, &claimed, "") == 0 ? claimed.count : 999;
 }
@@ -162,6 +163,12 @@ static void test_given_up(void)
     store_close(s);
 }
 
+static void begin_anew(void)
+{
+    memset(claimed.after_key, 0, sizeof claimed.after_key);
+    memset(claimed.after_hosts, 0, sizeof claimed.after_hosts);
+}
+
 static void test_turns(void)
 {
     struct store *s = fresh_store();
@@ -169,19 +176,22 @@ static void test_turns(void)
     (void)put_many(s, "d", "https://dead/", 50, true);
     (void)put_many(s, "b", "https://b/", 3, true);
     (void)put_many(s, "c", "http://c:81/", 1, true);
-    claimed.after[0] = 0;
+    begin_anew();
     ok(claim(s, 20, 4, now) == 8 && count_of("dead") == 4 && count_of("b") == 3 &&
            count_of("c:81") == 1,
        "each host has its places");
 
     static char ids[STORE_DELIVERIES_MAX][STORE_DELIVERY_ID_ROOM];
-    static const char *hosts[STORE_DELIVERIES_MAX];
+    static char hosts[STORE_DELIVERIES_MAX][STORE_HOST_ROOM];
+    static char keys[STORE_DELIVERIES_MAX][STORE_JOB_KEY_ROOM];
     for (size_t i = 0; i < 8; i++) {
         memcpy(ids[i], claimed.list[i].id, STORE_DELIVERY_ID_ROOM);
-        hosts[i] = strdup(claimed.list[i].host);
+        (void)snprintf(hosts[i], sizeof hosts[i], "%s", claimed.list[i].host);
+        (void)snprintf(keys[i], sizeof keys[i], "%s", claimed.list[i].job.key);
     }
     claimed.busy = (const char(*)[STORE_DELIVERY_ID_ROOM])ids;
-    claimed.busy_hosts = hosts;
+    claimed.busy_hosts = (const char(*)[STORE_HOST_ROOM])hosts;
+    claimed.busy_keys = (const char(*)[STORE_JOB_KEY_ROOM])keys;
     claimed.busy_count = 8;
     ok(claim(s, 20, 4, now) == 0,
        "what is under way is not claimed, nor more than there are places");
@@ -190,17 +200,16 @@ static void test_turns(void)
     ok(claim(s, 20, 4, now) == 1 && count_of("e") == 1,
        "a host that comes later is not kept waiting");
     claimed.busy_count = 0;
-    for (size_t i = 0; i < 8; i++)
-        free((void *)(uintptr_t)hosts[i]);
 
     char seen[8] = "";
-    claimed.after[0] = 0;
+    begin_anew();
     for (size_t i = 0; i < 4; i++)
         if (claim(s, 1, 4, now) == 1)
             seen[i] = claimed.list[0].host[0];
     ok(strcmp(seen, "bcde") == 0, "with one place for all they take turns: %s", seen);
     ok(claim(s, 1, 4, now) == 1 && claimed.list[0].host[0] == 'b', "and round again");
-    (void)snprintf(claimed.after, sizeof claimed.after, "c:81");
+    for (size_t i = 0; i < STORE_KEY_TURNS; i++)
+        (void)snprintf(claimed.after_hosts[i], STORE_HOST_ROOM, "c:81");
     ok(claim(s, 20, 4, now) == 9, "from wherever it begins, it sees all");
     store_close(s);
 }
@@ -211,7 +220,7 @@ static void test_many(void)
     (void)put_many(s, "j", "https://dead/", 10000, true);
     (void)put_many(s, "live", "https://live/", 1, true);
     int64_t now = store_now_ms() + 1000;
-    claimed.after[0] = 0;
+    begin_anew();
     uint64_t began = clock_now_ns();
     bool good = true;
     for (int i = 0; i < 100; i++)
