@@ -132,9 +132,10 @@ sub census {
     $n{namespaces} = keys %namespaces;
     my %slots;
     for ($self->cgroups) { m{/s(\d+)(?:/|$)} ? $slots{$1}++ : $n{cgroups}++ }
-    # A slot that is free keeps its cgroups for the next zygote, or does not: as many as may be used at once are none left over.
+    # A slot that is free keeps its cgroups for the next zygote, or does not: as many as may be used at once, and one whose
+    # zygote could not be started, are none left over.
     my $set = $self->{settings};
-    my $slots = $set->{'namespaces-active-max'} + $set->{'namespaces-spares'} + ((grep { /per-namespace/ } keys %$set) ? 1 : 0);
+    my $slots = $set->{'namespaces-active-max'} + $set->{'namespaces-spares'} + 1 + ((grep { /per-namespace/ } keys %$set) ? 1 : 0);
     $n{slots} = keys %slots > $slots ? keys %slots : $slots;
     $n{mounts} = () = $brood->mounts;
     return {%n, %{$self->{state}->()}};
@@ -145,7 +146,7 @@ sub left_over {
     my ($self) = @_;
     my ($now, $calm) = ($self->census, $self->{calm});
     my @left = map { "$_ $calm->{$_} -> $now->{$_}" } grep { $now->{$_} > ($calm->{$_} //= 0) } sort keys %$now;
-    $self->{calm} = $now unless @left;
+    $self->{calm} = $now unless @left || $now->{zygote} < 1 + $self->{settings}{'namespaces-spares'}; # a spare is on its way
     return join ', ', @left;
 }
 
