@@ -21,6 +21,7 @@
 #include "lib/num.h"
 #include "lib/packet.h"
 #include <malloc.h>
+#include <poll.h>
 #include <pthread.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -30,6 +31,7 @@
 #define DATA_BYTES_MAX (256ull << 20)
 #define STACK_BYTES (256u << 10)
 #define DNS_PORT 53
+#define SHORTAGE_MS 20
 #define IDLE_MS 60000
 #define ASKS_A_TURN 32
 #define DEADLINE_MS_MAX 3600000u
@@ -239,7 +241,8 @@ static void serve(struct courier *c)
         bool takes = c->busy < COURIER_AT_ONCE_MAX && !c->stale;
         struct curl_waitfd sock = {.fd = COURIER_SOCK_FD, .events = takes ? CURL_WAIT_POLLIN : 0};
         int running;
-        (void)curl_multi_poll(c->multi, &sock, 1, IDLE_MS, NULL);
+        if (curl_multi_poll(c->multi, &sock, 1, IDLE_MS, NULL) != CURLM_OK)
+            (void)poll(NULL, 0, SHORTAGE_MS); /* it would be asked again at once */
         c->stale = c->stale || (sock.revents && files_are_old());
         for (int i = 0; i < ASKS_A_TURN && sock.revents && !c->stale &&
                         c->busy < COURIER_AT_ONCE_MAX && take_ask(c, false);
