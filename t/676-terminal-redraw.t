@@ -53,19 +53,6 @@ for my $name (sort keys %program) {
 }
 
 subtest 'sizes' => sub {
-    my ($t) = enter('name=sizes&cols=80&rows=24');
-    $t->type(q{trap 'echo "<$(stty size)>"' WINCH; echo RE''ADY} . "\r");
-    $t->until(qr/READY/);
-    $t->close;
-    my ($u, $replayed) = enter('name=sizes&cols=100&rows=30');
-    $u->type("\r");
-    ok($u->until(qr/<30 100>/, 30), 'another size is told');
-    $u->close;
-    ($t) = enter('name=sizes');
-    $t->tell({resize => {cols => 90, rows => 25}});
-    $t->type("\r");
-    ok($t->until(qr/<25 90>/, 30), 'one that comes meanwhile is the one that stays');
-    $t->close;
     my ($one) = enter('name=one&cols=10&rows=1');
     $one->type("echo RE''ADY\r");
     $one->until(qr/READY/);
