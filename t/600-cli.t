@@ -70,7 +70,7 @@ subtest 'streaming' => sub {
 subtest 'interrupted' => sub {
     my $cli = start_cli(qw(exec -n stream --), 'touch cli-started; sleep 60');
     ok($brood->wait_file('cli-started'), 'a command runs');
-    $cli->signal('INT');
+    kill INT => $cli->{pid};
     waitpid $cli->{pid}, 0;
     is($? >> 8, 130, 'interrupted: 128+2');
     my $begin = time;

@@ -129,7 +129,7 @@ subtest 'signals' => sub {
     is_deeply([@{$events[-1]{data}}{qw(exit_code stdout)}], [7, "ready\ninterrupted\nhup\n"], 'another') or diag(encode_json(\@events));
     is_deeply([@{signal($id, 'INT')}{qw(http code)}], [409, 'ended'], 'too late');
     for my $name (qw(INT TERM HUP USR1 USR2 QUIT KILL)) { # bash itself ignores QUIT
-        ($s, $id) = begun(cmd => 'echo ready; ' . ($name eq 'QUIT' ? 'exec sleep 20' : 'sleep 20; echo late'));
+        ($s, $id) = begun(cmd => $name eq 'QUIT' ? q{exec perl -e '$| = 1; print "ready\n"; sleep 20'} : 'echo ready; sleep 20; echo late');
         signal($id, $name);
         my $end = ($s->rest)[-1]{data};
         is_deeply([@$end{qw(reason signal exit_code stdout)}], ['signal', $name, undef, "ready\n"], "$name, with its children") or diag(encode_json($end));
