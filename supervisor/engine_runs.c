@@ -441,11 +441,22 @@ static struct ns *find_place(const struct client *c, const struct proto_execute 
     return *exec->ns_id ? ns_get(e, exec->ns_id) : fresh_take(e, exec->policy, key);
 }
 
-/* None can be had at once. */
-static bool lacks_zygote(const struct ns *ns)
+/* Behind others, or there is no zygote that is its already. */
+static bool has_to_wait(const struct run *run)
 {
-    const struct engine *e = ns->engine;
-    return !ns->slot && (TAILQ_EMPTY(&e->spares) || e->bound_count >= e->set.active_max);
+    const struct ns *ns = run->ns;
+    if (ns->running == run)
+        return false;
+    return ns->running || TAILQ_FIRST(&ns->queue) != run || !ns->slot ||
+           ns->slot->state == SLOT_DYING;
+}
+
+/* The last run of this client, if it is that one and not over yet, is told that it waits. */
+static void tell_if_it_waits(struct client *c, uint64_t id)
+{
+    struct run *run = TAILQ_LAST(&c->runs, run_list);
+    if (run && run->id == id && has_to_wait(run))
+        run_tell_waiting(run, true);
 }
 
 void run_accept(struct client *c, const struct proto_execute *exec, int fds[], size_t nfds)
@@ -495,12 +506,13 @@ void run_accept(struct client *c, const struct proto_execute *exec, int fds[], s
     e->open_runs++;
     if (run->patient)
         run->told_waiting = true; /* it is taken to wait until it begins */
-    else if (exec->work && c->is_frontend && (ns->running || ns->queued > 0 || lacks_zygote(ns)))
-        run_tell_waiting(run, true);
     run->told_waiting |= exec->tell_start && c->is_frontend;
-    bool is_fresh = ns->is_fresh;
+    uint64_t id = run->id;
+    bool is_fresh = ns->is_fresh, tells = exec->work && c->is_frontend && !run->patient;
     ns_enqueue(ns, run); /* it may be over at once */
-    if (is_fresh)        /* for the next one, beside this one */
+    if (tells)
+        tell_if_it_waits(c, id);
+    if (is_fresh) /* for the next one, beside this one */
         fresh_prepare(e);
 }
 

@@ -23,7 +23,7 @@ refused($got, "raise $_", qr/^EPERM$/) for 1, 3, 4, 6, 7, 8, 12, 13, 14;
 my @layouts = map { $brood->sh(mallory => 'grep -m 1 stack /proc/self/maps')->{stdout} } 1 .. 3;
 isnt($layouts[0], $layouts[1], 'in the next run addresses are random again') or isnt($layouts[1], $layouts[2], 'or in the one after it');
 is($brood->sh(mallory => 'cat /proc/self/personality 2>/dev/null || echo 00000000')->{stdout}, "00000000\n", 'and its personality is the plain one');
-is($brood->sh(mallory => 'ulimit -Hn; ulimit -Hu; ulimit -c; nice')->{stdout}, "1024\n256\n0\n0\n", 'limits are those of the policy');
+is($brood->sh(mallory => 'ulimit -Hn; ulimit -Hu; ulimit -c; nice')->{stdout}, "1024\n257\n0\n0\n", 'limits are those of the policy');
 is($brood->sh(mallory => 'umask 0; ulimit -n 20; ulimit -f 1; renice 19 $$ >/dev/null; set -f; shopt -s extglob; alias x=y; cd /tmp; trap "echo trapped" EXIT TERM; readonly HOME; x() { :; }; exit 0')->{exit_code}, 0, 'a run changes what it may of itself');
 is($brood->sh(mallory => 'umask; ulimit -n; ulimit -f; nice; echo $-; alias; pwd; trap; HOME=/x; echo $HOME; declare -F')->{stdout}, "0022\n1024\n1048576\n0\nhBc\n/work\n/x\n", 'the next one finds nothing of it');
 
