@@ -115,12 +115,12 @@ subtest 'a hundred namespaces come and go' => sub {
     my $spares = sub { until_true(10, sub { my $n = () = $brood->pids('zygote'); $n == 8 + 8 }) }; # alice, ns-0 .. 6; eight spares
     ok($spares->(), 'the pool is full');
     until_true(5, sub { !grep { /^\.trash/ } $brood->volumes });
-    my ($fds, $dirs, $memory) = (fds(), scalar($brood->cgroup_dirs), $brood->memory);
+    my ($fds, $dirs, $memory) = (fds(), scalar($brood->cgroups_in_use), $brood->memory);
     ok($cycle->($_), "round $_") for 1 .. 4;
     ok($spares->(), 'the pool is full again');
     my $after;
     ok(until_true(10, sub { $after = fds(); !grep { $after->{$_} > $fds->{$_} } keys %$fds }), 'no more descriptors: ' . join(', ', map { "$_ $after->{$_}" } sort keys %$after)) or diag(join ', ', map { "$_ $fds->{$_}" } sort keys %$fds);
-    ok(until_true(10, sub { $brood->cgroup_dirs <= $dirs }), "no more cgroups ($dirs)");
+    ok(until_true(10, sub { $brood->cgroups_in_use <= $dirs }), "no more cgroups ($dirs)");
     my $now = $brood->memory;
     my @grown = map { sprintf '%s +%d KiB', $_, $now->{$_} - $memory->{$_} } grep { defined $now->{$_} && $now->{$_} - $memory->{$_} > 1024 } keys %$memory;
     is($asan ? '' : "@grown", '', 'none of our processes grew by 1 MiB');

@@ -40,6 +40,7 @@ subtest 'a zygote that starts' => sub {
 subtest 'an end while cgroups are removed' => sub {
     my $brood = start_one();
     my $other = $brood->zygote_of('other');
+    $brood->sh(other => 'head -c 20000000 /dev/zero > large; rm large; head -c 20000000 /dev/zero > large'); # or they are kept
     my ($slot) = map { m{/brood-[^/\n]+/(?:runs/)?(s\d+)$}m ? $1 : () } map { slurp("/proc/$_->{pid}/cgroup") // '' } grep { $_->{ppid} == $other } $brood->processes;
     my $held = hold_removing($brood, 'first');
     kill KILL => $other;

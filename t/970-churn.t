@@ -36,7 +36,7 @@ sub own {
         $n{"descriptors: $p->{role}"} += () = glob "/proc/$p->{pid}/fd/*";
         $n{"mounts seen by: $p->{role}"} = () = (slurp("/proc/$p->{pid}/mountinfo") // '') =~ /\n/g;
     }
-    $dirs{m{^/sys/fs/cgroup/([^/]+)} ? $1 : $_}++ for $brood->cgroup_dirs;
+    $dirs{m{^/sys/fs/cgroup/([^/]+)} ? $1 : $_}++ for $brood->cgroups_in_use;
     $n{"cgroups: $_"} = $dirs{$_} for keys %dirs;
     my %namespaces = map { $_ => 1 } map { my $p = $_->{pid}; map { readlink("/proc/$p/ns/$_") // () } qw(net user pid mnt ipc uts cgroup) } @processes;
     $n{'namespaces with a process'} = keys %namespaces;
@@ -142,6 +142,9 @@ my $took = time - $begin;
 is(join("\n", map { $lost{$_} } sort keys %lost), '', "nothing that the machine holds grows by more than $allowed with each part");
 my @grown = map { my $role = $_; my @kb = map { $_->{$role} } @memory; $kb[-1] - $kb[-2] > 256 ? "$role: @kb KiB" : () } sort keys %{$memory[0]};
 is(join(', ', @grown), '', 'none of our processes has grown in the last part by 256 KiB') unless Brood::build() =~ /asan/;
+
+my @trees = grep { m{brood-[^/]+$} } $brood->cgroup_dirs;
+cmp_ok(scalar(grep { m{/s\d+$} } $brood->cgroup_dirs), '<=', (8 + 64) * @trees, 'beside those of the spares no more than 64 are kept');
 
 note(sprintf '%d namespaces in %.1f s, %.1f ms each', $made, $took, 1000 * $took / $made);
 note(join "\n", map { "$_: $calm->{$_}" } sort keys %$calm);

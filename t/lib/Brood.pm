@@ -370,6 +370,12 @@ sub cgroup_dirs {
     return @found;
 }
 
+# Those without the ones that are kept for zygotes to come: of a slot, and nobody lives there.
+sub cgroups_in_use {
+    my ($self) = @_;
+    return grep { !m{/s\d+$} || (slurp("$_/cgroup.procs") // '') =~ /\d/ } $self->cgroup_dirs;
+}
+
 # The mounts that can be seen from here, without those of other tests and benchmarks that run at the same time.
 sub mounts {
     my ($self) = @_;

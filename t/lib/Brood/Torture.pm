@@ -132,10 +132,10 @@ sub census {
     $n{namespaces} = keys %namespaces;
     my %slots;
     for ($self->cgroups) { m{/s(\d+)(?:/|$)} ? $slots{$1}++ : $n{cgroups}++ }
-    # A slot that is free keeps its cgroups for the next zygote, or does not: as many as may be used at once, and one whose
-    # zygote could not be started, are none left over.
+    # A slot that is free keeps its cgroups for the next zygote, or does not: as many as may be used at once, and a few
+    # whose zygotes could not be started, are none left over.
     my $set = $self->{settings};
-    my $slots = $set->{'namespaces-active-max'} + $set->{'namespaces-spares'} + 1 + ((grep { /per-namespace/ } keys %$set) ? 1 : 0);
+    my $slots = $set->{'namespaces-active-max'} + $set->{'namespaces-spares'} + 3 + ((grep { /per-namespace/ } keys %$set) ? 1 : 0);
     $n{slots} = keys %slots > $slots ? keys %slots : $slots;
     $n{mounts} = () = $brood->mounts;
     return {%n, %{$self->{state}->()}};
