@@ -114,7 +114,7 @@ run: ready
 	@if [ "$$(id -u)" = 0 ]; then exec $B/brood-supervisor $(ARGS); else exec sudo -E $B/brood-supervisor $(ARGS); fi
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/lib/brood $(DESTDIR)/etc/brood/seccomp $(DESTDIR)/etc/brood/languages.d \
-	  $(addprefix $(DESTDIR)$(PREFIX)/share/man/man,1 5 8)
+	  $(addprefix $(DESTDIR)$(PREFIX)/share/man/man,1 5 8) $(DESTDIR)$(PREFIX)/lib/systemd/system
 	install -m 755 $B/brood $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 $B/brood-supervisor $(DESTDIR)$(PREFIX)/sbin/
 	install -m 755 $B/brood-frontend $B/brood-netd $B/brood-courier $B/brood-zygote $B/brood-zygote.so $(DESTDIR)$(PREFIX)/lib/brood/
@@ -123,6 +123,7 @@ install: all
 	install -m 644 etc/keys.yaml $(DESTDIR)/etc/brood/keys.yaml.example
 	for f in etc/languages.d/*.yaml; do install -m 644 $$f $(DESTDIR)/etc/brood/languages.d/$${f##*/}.example; done
 	install -m 644 etc/seccomp/default.json $(DESTDIR)/etc/brood/seccomp/default.json.example
+	sed 's,/usr/local/,$(PREFIX)/,' etc/brood.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/brood.service
 	for s in 1 5 8; do install -m 644 man/*.$$s $(DESTDIR)$(PREFIX)/share/man/man$$s/; done
 clean: ; rm -rf build
 help: ; @sed -n '2,10s/^# \{0,1\}//p' Makefile

@@ -24,15 +24,11 @@ static const struct option options[] = {{"namespace", required_argument, NULL, '
                                         {"socket", required_argument, NULL, 's'},
                                         {NULL, 0, NULL, 0}};
 
-static const struct option run_options[] = {{"language", required_argument, NULL, 'l'},
-                                            {"namespace", required_argument, NULL, 'n'},
-                                            {"stdin", no_argument, NULL, 'i'},
-                                            {"env", required_argument, NULL, 'e'},
-                                            {"cwd", required_argument, NULL, 'C'},
-                                            {"timeout", required_argument, NULL, 't'},
-                                            {"policy", required_argument, NULL, 'p'},
-                                            {"socket", required_argument, NULL, 's'},
-                                            {NULL, 0, NULL, 0}};
+static const struct option run_options[] = {
+    {"language", required_argument, NULL, 'l'}, {"namespace", required_argument, NULL, 'n'},
+    {"stdin", no_argument, NULL, 'i'},          {"env", required_argument, NULL, 'e'},
+    {"timeout", required_argument, NULL, 't'},  {"policy", required_argument, NULL, 'p'},
+    {"socket", required_argument, NULL, 's'},   {NULL, 0, NULL, 0}};
 
 struct wish {
     const char *ns_id, *cwd, *policy, *socket, *language, *session;
@@ -260,7 +256,7 @@ int cli_run(int argc, char **argv)
                                          .arg_count = (size_t)(argc - optind - 1),
                                          .env = w.env,
                                          .env_count = w.env_count,
-                                         .cwd = w.cwd,
+                                         .cwd = "",
                                          .timeout_ms = w.timeout_ms,
                                          .policy = w.policy,
                                          .request_id = ""};

@@ -39,8 +39,8 @@ static const struct {
      "brood\n"
      "itself failed. Ctrl-C cancels the run; a second one does not wait for its end.\n"},
     {"run", "run the code in a file", cli_run,
-     "usage: brood run [-l LANGUAGE] [-n NS] [--stdin] [--env K=V]... [--cwd DIR] [--timeout S]\n"
-     "                 [--socket PATH] [--] FILE [ARG...]\n"
+     "usage: brood run [-l LANGUAGE] [-n NS] [--stdin] [--env K=V]... [--timeout S]\n"
+     "                 [--policy NAME] [--socket PATH] [--] FILE [ARG...]\n"
      "\n"
      "Runs FILE's code in a fresh namespace, which is gone afterwards, or in NS; - is stdin. What "
      "a compiler\n"
@@ -103,6 +103,8 @@ static const struct {
     {"help", "explain a command", cli_help, "usage: brood help [COMMAND]\n"},
 };
 
+static const char *command = ""; /* the one that was typed */
+
 void cli_complain(const char *fmt, ...)
 {
     char text[640];
@@ -118,14 +120,18 @@ int cli_option(int argc, char **argv, const char *letters, const struct option *
     opterr = 0;
     int c = getopt_long(argc, argv, letters, options, NULL);
     const char *at = optind > 0 && optind <= argc ? argv[optind - 1] : "";
+    const char *verb = strcmp(argv[0], command) ? argv[0] : "", *space = *verb ? " " : "";
     if (c == '?' && optopt && strncmp(at, "--", 2) == 0)
-        cli_complain("%s: %s takes no argument", argv[0], at);
+        cli_complain("%s%s%s: %s takes no argument", command, space, verb, at);
     else if (c == '?' && optopt)
-        cli_complain("%s: unknown option -%c (brood help %s)", argv[0], optopt, argv[0]);
+        cli_complain("%s%s%s: unknown option -%c (brood help %s)", command, space, verb, optopt,
+                     command);
     else if (c == '?')
-        cli_complain("%s: unknown option %s (brood help %s)", argv[0], at, argv[0]);
+        cli_complain("%s%s%s: unknown option %s (brood help %s)", command, space, verb, at,
+                     command);
     else if (c == ':')
-        cli_complain("%s: %s needs an argument (brood help %s)", argv[0], at, argv[0]);
+        cli_complain("%s%s%s: %s needs an argument (brood help %s)", command, space, verb, at,
+                     command);
     return c == ':' ? '?' : c;
 }
 
@@ -171,6 +177,11 @@ int cli_version(int argc, char **argv)
     return cli_flush() ? CLI_OK : CLI_FAILED;
 }
 
+static bool is_help(const char *word)
+{
+    return word && (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0);
+}
+
 /* A closed 0, 1 or 2 becomes a /dev/null that fails in the direction it is used in. */
 static void hold_standard_fds(void)
 {
@@ -183,14 +194,17 @@ int main(int argc, char **argv)
 {
     hold_standard_fds();
     const char *name = argc > 1 ? argv[1] : "";
-    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
+    if (is_help(name))
         name = "help";
     if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0)
         name = "version";
     for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
         if (strcmp(commands[i].name, name) != 0)
             continue;
-        if (argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0)) {
+        command = name;
+        bool has_verbs = commands[i].run == cli_ns || commands[i].run == cli_policy ||
+                         commands[i].run == cli_key;
+        if (argc > 2 && (is_help(argv[2]) || (has_verbs && is_help(argv[3])))) {
             (void)fputs(commands[i].help, stdout);
             return cli_flush() ? CLI_OK : CLI_FAILED;
         }

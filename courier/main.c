@@ -298,8 +298,8 @@ static void read_arguments(struct courier *c, int argc, char **argv)
 
 static void ignore_signals(void)
 {
-    /* A ^C reaches the whole process group: the supervisor decides when we end. */
-    const int ignored[] = {SIGPIPE, SIGINT, SIGHUP};
+    /* A ^C or a SIGTERM may reach the whole process group: the supervisor decides when we end. */
+    const int ignored[] = {SIGPIPE, SIGTERM, SIGINT, SIGHUP};
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     for (size_t i = 0; i < ARRAY_LEN(ignored); i++)
         (void)sigaction(ignored[i], &ignore, NULL);

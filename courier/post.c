@@ -63,14 +63,14 @@ static int is_own(const union address *to, socklen_t len)
                : memcmp(&own.v6.sin6_addr, &to->v6.sin6_addr, sizeof own.v6.sin6_addr) == 0;
 }
 
-static void log_refused(const struct post *p, const union address *a)
+static void log_refused(const struct post *p, const union address *a, const char *why)
 {
     char text[INET6_ADDRSTRLEN] = "";
     if (a->any.sa_family == AF_INET)
         (void)inet_ntop(AF_INET, &a->v4.sin_addr, text, sizeof text);
     if (a->any.sa_family == AF_INET6)
         (void)inet_ntop(AF_INET6, &a->v6.sin6_addr, text, sizeof text);
-    LOG(WARN, "address_refused", F_STR("delivery", p->delivery), F_STR("why", p->refused),
+    LOG(WARN, "address_refused", F_STR("delivery", p->delivery), F_STR("why", why),
         F_LAST_STR("address", text));
 }
 
@@ -89,8 +89,9 @@ static curl_socket_t on_open_socket(void *user, curlsocktype purpose, struct cur
         why = "an address of this machine";
     if (!why)
         return SYS(socket(given->family, given->socktype | SOCK_CLOEXEC, given->protocol));
+    if (!p->refused) /* a name may lead to any number of them */
+        log_refused(p, &a, why);
     p->refused = why;
-    log_refused(p, &a);
     return CURL_SOCKET_BAD;
 }
 

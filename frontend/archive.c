@@ -15,6 +15,7 @@
 #include "frontend/answer.h"
 #include "frontend/auth.h"
 #include "frontend/ns.h"
+#include "frontend/run.h"
 #include "frontend/serve_file.h"
 #include "frontend/uri.h"
 #include "lib/clock.h"
@@ -293,9 +294,11 @@ static void start(struct archive *a)
     fds[2] = make_pipe(a, on_err, &a->err_fd, &a->err);
     int r = fds[1] < 0 || fds[2] < 0
                 ? -EAGAIN
-                : upstream_execute(
-                      &f->upstream, &x, fds, 3, &a->call,
-                      clock_now_ns() + (f->timeout_ms_max + NS_SLACK_MS) * CLOCK_NS_PER_MS, &err);
+                : upstream_execute(&f->upstream, &x, fds, 3, &a->call,
+                                   clock_now_ns() +
+                                       run_longest_ms(1, f->timeout_ms_max, f->max_wait_ms) *
+                                           CLOCK_NS_PER_MS,
+                                   &err);
     fd_close(&fds[1]);
     fd_close(&fds[2]);
     if (r < 0 && r != -EAGAIN)

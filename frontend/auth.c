@@ -307,8 +307,6 @@ void auth_mark(struct http_request *req, struct proto_execute *x)
     x->timeout_ms_ceiling = key->timeout_ms_max;
     x->memory_bytes_ceiling = key->memory_bytes_max;
     x->cpu_ms_ceiling = key->cpu_ms_max;
-    if (!x->policy || !*x->policy)
-        x->policy = key->policy;
 }
 
 void auth_caller(struct http_request *req, struct run_caller *ret)

@@ -53,8 +53,7 @@ bool auth_may_use(struct http_request *req, const char *ns_id);
  */
 const struct parse_limits *auth_limits(const struct front *f, struct http_request *req,
                                        struct parse_limits *room);
-/* Fills in what the engine must know of the key: label, ceilings, and its policy where the request
- * names none. */
+/* Fills in what the engine must know of the key: label and ceilings. */
 void auth_mark(struct http_request *req, struct proto_execute *x);
 /* The same for a run (frontend/run.h). Its texts live as long as the request. */
 void auth_caller(struct http_request *req, struct run_caller *ret);

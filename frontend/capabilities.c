@@ -68,6 +68,11 @@ static void put_limits(struct doc *d, const struct proto_hello *h)
         {"output_bytes", h->output_bytes_max},
         {"timeout_ms", h->timeout_ms_max},
         {"timeout_default_ms", h->timeout_ms_default},
+        {"code_bytes", h->run_limits.code_bytes_max},
+        {"v1_runs_timeout_ms", h->run_limits.timeout_ms.max},
+        {"v1_runs_timeout_default_ms", h->run_limits.timeout_ms.fallback},
+        {"v1_runs_memory_bytes", h->run_limits.memory_bytes.max},
+        {"v1_runs_memory_default_bytes", h->run_limits.memory_bytes.fallback},
         {"queue", h->queue_max},
         {"queue_wait_ms", h->max_wait_ms},
         {"connections", h->connections_max},
@@ -92,10 +97,10 @@ static void put_networks(struct doc *d, uint32_t networks)
 
 void capabilities_on_hello(struct front *f, const struct proto_hello *h)
 {
-    static const char features[] =
-        "\"cmd\",\"stdin\",\"env\",\"cwd\",\"timeout\","
-        "\"limits.cpu_ms\",\"limits.memory_mb\",\"limits.pids\","
-        "\"limits.max_output_bytes\",\"policy\",\"denied\",\"base64\"]}\n";
+    static const char features[] = "\"cmd\",\"stdin\",\"env\",\"cwd\",\"timeout\","
+                                   "\"limits.cpu_ms\",\"limits.memory_mb\",\"limits.pids\","
+                                   "\"limits.max_output_bytes\",\"policy\",\"denied\",\"base64\","
+                                   "\"languages\",\"runs\",\"files\",\"jobs\",\"streams\"]}\n";
     struct doc d = {.at = malloc(ROOM)};
     free(ptr_take(&f->capabilities));
     if (!d.at)
@@ -108,8 +113,8 @@ void capabilities_on_hello(struct front *f, const struct proto_hello *h)
     put_layers(&d, h);
     put_limits(&d, h);
     put_networks(&d, h->networks);
-    put(&d, ",\"features\":[%s%s", h->zygote_execs || !h->sessions.max ? "" : "\"session\",",
-        features);
+    put(&d, ",\"features\":[%s%s%s", h->zygote_execs || !h->sessions.max ? "" : "\"session\",",
+        h->terminals.max ? "\"terminals\"," : "", features);
     f->capabilities = d.len < ROOM ? strdup(d.at) : NULL;
     free(d.at);
 }

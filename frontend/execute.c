@@ -27,6 +27,7 @@
 #define WATCH_AFTER_MS 2u
 #define CLOSE_AFTER_MS 1000u /* after the Result every writer is dead: the pipes end at once */
 #define BUSY_RETRY_MS 1000u
+#define REFUSAL_FREE_US 5000u /* that the engine takes to find out that a run could not begin */
 #define FDS_MAX (6u + 1u + PROTO_PLACES_MAX) /* enum proto_kind has their order */
 
 static void try_answer(struct run *run);
@@ -38,11 +39,12 @@ void run_drop_output(struct run *run)
         output_fini(&run->out[i]);
 }
 
-/* Once, when it is over: in its key's usage. What its client did not wait for counts as well. */
+/* Once, when it is over: in its key's usage. What its client did not wait for counts as well, and
+ * what could not begin, but took its time: a session's script may have said so. */
 static void count(struct run *run)
 {
     const struct proto_result *r = &run->result;
-    if (run->counted || !run->finished || r->outcome != PROTO_OK)
+    if (run->counted || !run->finished || (r->outcome != PROTO_OK && r->wall_us < REFUSAL_FREE_US))
         return;
     struct store_usage u = {.runs = 1, .cpu_us = r->cpu_us, .wall_us = r->wall_us};
     for (size_t i = 0; i + 1 < r->stage_count; i++) { /* the last one is the run's own */
@@ -472,6 +474,7 @@ int run_send(struct run *run, const struct run_caller *caller, const struct pars
                               .pids_max = parsed->pids_max,
                               .usual = parsed->usual,
                               .policy = *parsed->policy ? parsed->policy : caller->policy,
+                              .policy_of_key = !*parsed->policy && *caller->policy,
                               .tell_start = run->stream,
                               .request_id = caller->request_id,
                               .key = caller->key,

@@ -5,19 +5,25 @@
  * becomes an errand, a letter to the run's thread, which does it and sends it back; so a pipe and
  * the engine's connection belong to one thread each. Bytes for stdin are written in the order in
  * which errands arrive there, as fast as the run reads them; each request is answered when the last
- * of its bytes is in the pipe, so who sends more than the run takes waits. A full pipe is watched
- * through an epoll descriptor of its own, because the loop knows readable descriptors only.
+ * of its bytes is in the pipe, so who sends more than the run takes waits. What waits is bounded,
+ * for a run and for a key: who leaves is not waited with, but its bytes are taken nevertheless. A
+ * full pipe is watched through an epoll descriptor of its own, because the loop knows readable
+ * descriptors only.
  */
 #include "frontend/feed.h"
 #include "frontend/answer.h"
 #include "frontend/parse_feed.h"
 #include "frontend/run.h"
+#include "frontend/share.h"
 #include "frontend/work_impl.h"
 #include "lib/fd.h"
 #include <fcntl.h>
 #include <sys/epoll.h>
 
-enum outcome { DONE, ENDED, WAITS, CLOSED, BUSY };
+#define RUN_MAX (1u << 20)                /* waiting for one run; or one errand alone */
+#define KEY_MAX (OUTPUT_BUFFERED_MAX / 4) /* for all runs of a key */
+
+enum outcome { DONE, ENDED, WAITS, CLOSED, BUSY, FULL };
 
 struct errand {
     struct request_owner owner;
@@ -41,7 +47,11 @@ struct feed {
     bool lost;                /* of what the run was given at its start */
     struct http_watch *watch; /* while it is full */
     struct errand *first, **end;
+    size_t waiting;
+    struct share *share; /* NULL: of no key */
 };
+
+static struct shares shares = SHARES_EMPTY;
 
 /* ---- errands ----------------------------------------------------------------------------------
  */
@@ -86,6 +96,10 @@ static void answer(struct errand *e)
                      "too much is going on at the moment: %zu of %zu bytes were taken", e->at,
                      e->in.len);
         return;
+    case FULL:
+        answer_error(e->req, &(struct answer_error){429, "stdin_full", 1000, NULL},
+                     "enough waits for the run to be read: 0 of %zu bytes were taken", e->in.len);
+        return;
     }
 }
 
@@ -121,15 +135,47 @@ static void shut(struct feed *feed)
     fd_close(&feed->fd);
 }
 
+static size_t cost_of(const struct errand *e)
+{
+    return e->in.len + sizeof *e;
+}
+
+/* Of a run, or a key. */
+static bool may_wait(const struct feed *feed, const struct errand *e)
+{
+    return (!feed->first || feed->waiting + cost_of(e) <= RUN_MAX) &&
+           (!feed->share || atomic_load(&feed->share->held) + cost_of(e) <= KEY_MAX);
+}
+
+static void add_waiting(struct feed *feed, struct errand *e)
+{
+    e->next = NULL;
+    *feed->end = e;
+    feed->end = &e->next;
+    feed->waiting += cost_of(e);
+    if (feed->share)
+        atomic_fetch_add(&feed->share->held, cost_of(e));
+}
+
+/* The first one. */
+static void leave(struct feed *feed, struct errand *e)
+{
+    feed->first = e->next;
+    if (!feed->first)
+        feed->end = &feed->first;
+    feed->waiting -= cost_of(e);
+    if (feed->share)
+        atomic_fetch_sub(&feed->share->held, cost_of(e));
+}
+
 static void fail_all(struct feed *feed, enum outcome outcome)
 {
     struct errand *e;
     while ((e = feed->first)) {
-        feed->first = e->next;
+        leave(feed, e);
         feed->lost = feed->lost || (!e->home && outcome == BUSY);
         send_back(e, outcome);
     }
-    feed->end = &feed->first;
 }
 
 static void on_writable(void *data);
@@ -178,9 +224,7 @@ static void pump(struct feed *feed)
         while (e->at < e->in.len)
             if (!write_some(feed, e))
                 return;
-        feed->first = e->next;
-        if (!feed->first)
-            feed->end = &feed->first;
+        leave(feed, e);
         if (e->in.eof)
             shut(feed);
         e->stays_open = feed->fd >= 0;
@@ -196,38 +240,46 @@ static void on_writable(void *data)
 
 static void enqueue(struct feed *feed, struct errand *e)
 {
-    e->next = NULL;
-    *feed->end = e;
-    feed->end = &e->next;
+    if (!may_wait(feed, e)) {
+        send_back(e, FULL);
+        return;
+    }
+    add_waiting(feed, e);
     if (feed->first == e && feed->opened)
         pump(feed);
 }
 
-struct feed *feed_new(struct front *f, const char *first, size_t len)
+/* False: too much is held. */
+static bool add_first(struct feed *feed, const char *first, size_t len)
+{
+    struct errand *e = calloc(1, sizeof *e);
+    char *bytes = malloc(len);
+    if (e)
+        e->in.len = len;
+    if (!e || !bytes || !may_wait(feed, e) || !output_borrow_spare(len)) {
+        free(bytes);
+        free(e);
+        return false;
+    }
+    memcpy(bytes, first, len);
+    e->in.bytes = bytes;
+    e->away = true;
+    add_waiting(feed, e);
+    return true;
+}
+
+struct feed *feed_new(struct front *f, const char *key, const char *first, size_t len)
 {
     struct feed *feed = calloc(1, sizeof *feed);
-    struct errand *e = len ? calloc(1, sizeof *e) : NULL;
-    if (!feed || (len && !e))
-        goto fail;
+    if (!feed)
+        return NULL;
     *feed = (struct feed){.front = f, .fd = -1};
     feed->end = &feed->first;
-    if (e) {
-        if (!output_borrow(len))
-            goto fail;
-        e->in.len = len;
-        e->away = true;
-        e->in.bytes = malloc(len);
-        if (!e->in.bytes) {
-            output_return(len);
-            goto fail;
-        }
-        memcpy(e->in.bytes, first, len);
-        enqueue(feed, e);
-    }
-    return feed;
-fail:
-    free(feed);
-    free(e);
+    if (*key)
+        feed->share = share_take(&shares, key);
+    if ((!*key || feed->share) && (len == 0 || add_first(feed, first, len)))
+        return feed;
+    feed_free(feed);
     return NULL;
 }
 
@@ -260,7 +312,10 @@ void feed_end(struct feed *feed)
 
 void feed_free(struct feed *feed)
 {
+    if (!feed)
+        return;
     feed_end(feed);
+    share_give(&shares, feed->share);
     free(feed);
 }
 
@@ -308,7 +363,7 @@ static void start(struct front *f, struct http_request *req, const char *id, int
 {
     struct front *there = work_open_thread(id, routes_key_label(req));
     struct errand *e = there ? calloc(1, sizeof *e) : NULL;
-    if (!e || !output_borrow(in->len)) {
+    if (!e || !output_borrow_spare(in->len)) {
         free(ptr_take(&in->bytes));
         free(e);
         if (!there)

@@ -5,8 +5,9 @@
 struct feed;
 struct front;
 
-/* With bytes that come first (copied). NULL: no memory, or too much is held. */
-struct feed *feed_new(struct front *f, const char *first, size_t len);
+/* Of a run of this key (a label, or ""), with bytes that come first (copied). NULL: no memory, or
+ * too much is held. */
+struct feed *feed_new(struct front *f, const char *key, const char *first, size_t len);
 /* Makes the pipe. The run's end, the caller's; -1 and errno. Once. */
 int feed_open(struct feed *feed);
 /* The run is over: who waits is told so. NULL does nothing. */

@@ -21,6 +21,7 @@
 #include "frontend/answer.h"
 #include "frontend/auth.h"
 #include "frontend/ns.h"
+#include "frontend/run.h"
 #include "frontend/serve_file.h"
 #include "frontend/uri.h"
 #include "lib/clock.h"
@@ -371,11 +372,12 @@ static int send_op(struct files_op *op)
     op->watch = http_watch_new(f->server, pair[0], on_readable, op);
     if (!op->watch)
         fd_close(&pair[0]);
-    int r = !op->watch
-                ? -EAGAIN
-                : upstream_execute(
-                      &f->upstream, &x, fds, 3, &op->call,
-                      clock_now_ns() + (f->timeout_ms_max + NS_SLACK_MS) * CLOCK_NS_PER_MS, &err);
+    int r = !op->watch ? -EAGAIN
+                       : upstream_execute(&f->upstream, &x, fds, 3, &op->call,
+                                          clock_now_ns() +
+                                              run_longest_ms(1, f->timeout_ms_max, f->max_wait_ms) *
+                                                  CLOCK_NS_PER_MS,
+                                          &err);
     fd_close(&pair[1]);
     if (r < 0 && r != -EAGAIN)
         LOG(ERROR, "send_execute", F_STR("error", err.text));

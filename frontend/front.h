@@ -18,6 +18,7 @@ struct front {
     struct http_server *server;
     struct upstream upstream;
     struct output_pipes pipes;
+    size_t open_before; /* requests, at the end of the last turn */
     struct http_timer tick;
     struct parse_limits limits; /* from the last Hello, like the next line */
     uint64_t timeout_ms_max, max_wait_ms, upload_bytes_max;

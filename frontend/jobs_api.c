@@ -289,12 +289,15 @@ static void show_list(struct job_show *s)
         answer_failed(s->req, s->call.error);
         return;
     }
+    size_t shown = 0;
     (void)buf_addf(&b, "{\"jobs\":[");
     for (size_t i = 0; i < l->count; i++) {
         struct jobs_view view = {.known = false};
         if (l->at[i].state < STORE_JOB_COMPLETED)
             jobs_queue_view(l->at[i].id, &view);
-        (void)buf_addf(&b, i ? "," : "");
+        if (l->state >= 0 && (int)jobs_shown_state(&l->at[i], &view) != l->state)
+            continue; /* claimed, and not begun; or it has begun just now */
+        (void)buf_addf(&b, shown++ ? "," : "");
         jobs_put_job(&b, &l->at[i], &view);
     }
     (void)buf_addf(&b, "],\"next\":");
@@ -376,7 +379,7 @@ static void on_event(void *data)
     jobs_wake_shows(f, false);
 }
 
-/* The loop's descriptor is a copy: others write to this one until the process ends. */
+/* A watch owns its descriptor, so it gets a copy: others write to this one. */
 int jobs_init(struct front *f, struct err *err)
 {
     f->jobs.event_fd = SYS(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));

@@ -33,7 +33,12 @@ struct job_ticket {
     struct job_lane *lane;
     struct job_turn *turn; /* of a waiting one */
     struct job_share *share;
-    enum { JOB_ARRIVING, JOB_WAITING, JOB_OPEN } step; /* being stored; in a list; some thread's */
+    enum {
+        JOB_ARRIVING,  /* being stored */
+        JOB_WAITING,   /* in a list */
+        JOB_OPEN,      /* some thread's */
+        JOB_CALLED_OFF /* to be ended by the thread that asks next */
+    } step;
     bool held; /* it stands behind other jobs of its namespace: to be claimed when its turn comes */
     bool granted;           /* it has one of its lane's places */
     bool behind;            /* accepted, and still to be handed to the engine */
@@ -53,17 +58,19 @@ enum jobs_verdict { JOBS_OK, JOBS_FULL, JOBS_KEY_FULL };
  * is stored: then it is JOB_OPEN of f by that. `keyed`: the key's share counts. */
 enum jobs_verdict jobs_queue_reserve(struct front *f, const struct store_job *job, bool keyed,
                                      struct job_ticket **ret);
-/* It is stored, as number seq: it waits, unless it was granted. */
+/* It is stored, as number seq: it waits, unless it was granted. It may be gone then. */
 void jobs_queue_enter(struct job_ticket *t, int64_t seq);
-/* The next one whose turn it is, JOB_OPEN of f; NULL: none can be begun. */
+/* The next one whose turn it is, or that is cancelled; JOB_OPEN of f. NULL: none can be begun. */
 struct job_ticket *jobs_queue_next(struct front *f);
-/* It was not begun, or has to be begun again: to the front of its list. */
+/* It was not begun, or has to be begun again: to the front of its list. It may be gone then. */
 void jobs_queue_return(struct job_ticket *t);
 /* It has ended (or could not be stored): who waits for that is woken, the ticket is freed. */
 void jobs_queue_leave(struct job_ticket *t);
 /* Is it to be cancelled? */
 bool jobs_queue_is_cancelled(struct job_ticket *t);
 void jobs_queue_stands(struct job_ticket *t, bool stands);
+/* It was cancelled before anything of it ran: it has not begun. False: somebody was told so. */
+bool jobs_queue_unbegin(struct job_ticket *t);
 /* The engine has it. */
 void jobs_queue_hand(struct job_ticket *t);
 /* It has to be handed over (again), later: in its namespace nobody goes before it. */
@@ -85,7 +92,6 @@ struct jobs_view {
 };
 /* What is answered is what somebody is told. */
 void jobs_queue_view(const char *id, struct jobs_view *ret);
-uint64_t jobs_queue_count(void);
 void jobs_queue_set(const struct proto_jobs *jobs, uint64_t ns_max);
 unsigned jobs_queue_attempts_max(void);
 
@@ -136,7 +142,8 @@ bool jobs_turns_may_pass(const char *ns_id);
 bool jobs_turns_none_behind(void);
 /* Of one that waits, or would if it were stored by now, from 1. How many go before it when no other
  * comes: those of its own key, and one of each other key for each of these. One that was cancelled
- * further ahead counts until that place is passed. */
+ * further ahead counts until that place is passed. In a namespace those count that the engine has
+ * and has not begun. 0: it has its place, and nothing else to wait for. */
 uint64_t jobs_turns_position(const struct job_ticket *t);
 void jobs_turns_set(uint64_t concurrency, uint64_t ns_max);
 
@@ -173,6 +180,7 @@ struct job_output {
     char *data;        /* of all, in order */
     size_t len, room;
     struct buf order; /* uint32_t: length * JOB_PIPES + pipe */
+    size_t borrowed;  /* for that */
     void (*on_ended)(void *user);
     void *user;
 };
@@ -186,7 +194,6 @@ void job_output_drain(struct job_output *o);
 void job_output_cut(struct job_output *o);
 /* No more than the first `max` bytes of each pipe. */
 void job_output_keep(struct job_output *o, uint64_t max);
-bool job_output_is_truncated(const struct job_output *o, unsigned pipe);
 /* The first bytes of one pipe, at most room; their number. */
 size_t job_output_begin(const struct job_output *o, unsigned pipe, char *to, size_t room);
 void job_output_fini(struct job_output *o);
@@ -201,6 +208,8 @@ void jobs_put_time(struct buf *b, const char *name, int64_t ms);
 const char *jobs_state_name(enum store_job_state state);
 /* -1: there is no such state. */
 int jobs_find_state(const char *name);
+/* The row's, or what the queue has told of it meanwhile. */
+enum store_job_state jobs_shown_state(const struct store_job *job, const struct jobs_view *view);
 #define JOBS_ANSWER_BYTES_MAX (1u << 20)
 /* What is told of it: a JSON object without a newline. */
 void jobs_put_job(struct buf *b, const struct store_job *job, const struct jobs_view *view);

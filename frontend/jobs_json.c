@@ -99,20 +99,24 @@ static void put_end(struct buf *b, const struct store_job *j)
     (void)buf_add(b, j->doc, j->doc_len);
 }
 
+enum store_job_state jobs_shown_state(const struct store_job *j, const struct jobs_view *v)
+{
+    if (j->state >= STORE_JOB_COMPLETED || !v->known)
+        return j->state;
+    return v->running ? STORE_JOB_RUNNING : STORE_JOB_QUEUED;
+}
+
 void jobs_put_job(struct buf *b, const struct store_job *j, const struct jobs_view *v)
 {
     bool ended = j->state >= STORE_JOB_COMPLETED;
-    bool running = !ended && (v->known ? v->running : j->state == STORE_JOB_RUNNING);
+    bool running = jobs_shown_state(j, v) == STORE_JOB_RUNNING;
     int64_t began = running || ended ? j->started_ms : 0;
     int64_t queued_ms = (began ? began : ended ? j->completed_ms : store_now_ms()) - j->created_ms;
     (void)buf_addf(b, "{\"executionId\":\"%s\"", j->id);
     put_string(b, "userId", j->user);
     put_string(b, "language", j->language);
     put_string(b, "namespaceId", j->ns_id);
-    (void)buf_addf(b, ",\"status\":\"%s\"",
-                   ended     ? jobs_state_name(j->state)
-                   : running ? "running"
-                             : "queued");
+    (void)buf_addf(b, ",\"status\":\"%s\"", jobs_state_name(jobs_shown_state(j, v)));
     if (ended)
         (void)buf_addf(b, ",\"outputPath\":\"outputs/%s.txt\"", j->id);
     else

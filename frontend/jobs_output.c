@@ -96,6 +96,21 @@ static bool grow(struct job_output *o, size_t needed)
     return true;
 }
 
+/* Into the list, which counts as output: of short writes it is longer than what they wrote. */
+static bool add_piece(struct job_output *o, uint32_t piece)
+{
+    struct buf *b = &o->order;
+    if (b->room - b->len < sizeof piece) {
+        size_t more = b->room ? b->room : FIRST_BYTES;
+        if (!output_borrow(more))
+            return false;
+        o->borrowed += more;
+        if (!buf_reserve(b, more))
+            return false;
+    }
+    return buf_add(b, &piece, sizeof piece);
+}
+
 static bool note(struct job_output *o, unsigned pipe, size_t len)
 {
     uint32_t *last = o->order.len ? (uint32_t *)(void *)(o->order.data + o->order.len) - 1 : NULL;
@@ -103,8 +118,7 @@ static bool note(struct job_output *o, unsigned pipe, size_t len)
         *last += (uint32_t)len * JOB_PIPES;
         return true;
     }
-    uint32_t piece = (uint32_t)len * JOB_PIPES + pipe;
-    return buf_add(&o->order, &piece, sizeof piece);
+    return add_piece(o, (uint32_t)len * JOB_PIPES + pipe);
 }
 
 static void keep(struct job_output *o, unsigned pipe, const char *bytes, size_t len)
@@ -145,11 +159,6 @@ void job_output_keep(struct job_output *o, uint64_t max)
     o->len = to;
     for (unsigned i = 0; i < JOB_PIPES; i++)
         o->pipes[i].kept = kept[i];
-}
-
-bool job_output_is_truncated(const struct job_output *o, unsigned pipe)
-{
-    return o->cut || o->pipes[pipe].total > o->pipes[pipe].kept;
 }
 
 size_t job_output_begin(const struct job_output *o, unsigned pipe, char *to, size_t room)
@@ -252,7 +261,7 @@ void job_output_fini(struct job_output *o)
     stop_watching(o);
     fd_close(&o->epoll_fd);
     free(o->data);
-    output_return(o->room);
     buf_fini(&o->order);
+    output_return(o->room + o->borrowed);
     *o = (struct job_output){.epoll_fd = -1};
 }

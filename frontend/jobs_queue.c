@@ -18,6 +18,7 @@ static struct {
     pthread_mutex_t lock;
     struct job_ticket *tickets[JOBS_HASH];
     struct job_share *shares[JOBS_HASH];
+    struct job_ticket *called_off; /* they wait for nobody's turn */
     uint64_t waiting, waiting_bytes, waiting_max, share_max, bytes_max;
     unsigned attempts_max;
 } queue = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -60,17 +61,6 @@ static void drop_share(struct job_share *s)
     free(s);
 }
 
-/* False: no memory. */
-static bool wait_in_line(struct job_ticket *t)
-{
-    if (!jobs_turns_wait(t))
-        return false;
-    t->step = JOB_WAITING;
-    t->front = NULL;
-    t->stands = false;
-    return true;
-}
-
 static void count_waiting(struct job_ticket *t, bool more)
 {
     const uint64_t one = more ? 1 : UINT64_MAX;
@@ -102,6 +92,24 @@ static void unlink_show(struct job_show *s)
     s->next = NULL;
 }
 
+static void wake(struct front *f)
+{
+    const uint64_t one = 1;
+    (void)!write(f->jobs.event_fd, &one, sizeof one);
+}
+
+static void wake_shows(struct job_ticket *t)
+{
+    struct front *woken = NULL;
+    for (struct job_show *s; (s = t->shows);) {
+        unlink_show(s);
+        link_show(s, &s->front->jobs.woken);
+        if (woken != s->front) /* nearly always one */
+            wake(s->front);
+        woken = s->front;
+    }
+}
+
 /* ---- tickets ------------------------------------------------------------------------------------
  */
 
@@ -125,6 +133,43 @@ static void forget(struct job_ticket *t)
     free(t);
 }
 
+static void drop(struct job_ticket *t)
+{
+    wake_shows(t);
+    jobs_turns_give_place(t);
+    forget(t);
+}
+
+/* Into its list. One that is cancelled is to be ended instead, whosever turn it is; for one that
+ * there is no memory for the next start has to come: the store has it. False: so it is, and gone.
+ */
+static bool wait_in_line(struct job_ticket *t)
+{
+    t->front = NULL;
+    t->stands = false;
+    if (t->cancelled) {
+        jobs_turns_set_behind(t, false);
+        t->step = JOB_CALLED_OFF;
+        t->next = queue.called_off;
+        queue.called_off = t;
+    } else if (jobs_turns_wait(t)) {
+        t->step = JOB_WAITING;
+        count_waiting(t, true);
+    } else {
+        drop(t);
+        return false;
+    }
+    return true;
+}
+
+static struct job_ticket *take_called_off(void)
+{
+    struct job_ticket *t = queue.called_off;
+    if (t)
+        queue.called_off = ptr_take(&t->next);
+    return t;
+}
+
 /* NULL: no memory. */
 static struct job_ticket *make(const struct store_job *job)
 {
@@ -142,7 +187,7 @@ static struct job_ticket *make(const struct store_job *job)
     t->seq = job->seq;
     t->bytes = job->body_len;
     t->cancelled = job->cancelled;
-    t->shown_running = job->state == STORE_JOB_RUNNING;
+    t->shown_running = job->state == STORE_JOB_RUNNING && job->attempts > 0;
     t->share = share;
     share->tickets++;
     t->in_hash = queue.tickets[jobs_hash(t->id)];
@@ -181,13 +226,12 @@ void jobs_queue_enter(struct job_ticket *t, int64_t seq)
     lock();
     t->seq = seq;
     jobs_turns_set_behind(t, true);
+    count_waiting(t, false);
     if (t->granted) {
         t->step = JOB_OPEN;
         t->stands = true;
-        count_waiting(t, false);
-    } else if (!wait_in_line(t)) {
-        count_waiting(t, false); /* no memory: the store has it, the next start finds it */
-        forget(t);
+    } else {
+        (void)wait_in_line(t);
     }
     unlock();
 }
@@ -195,9 +239,10 @@ void jobs_queue_enter(struct job_ticket *t, int64_t seq)
 struct job_ticket *jobs_queue_next(struct front *f)
 {
     lock();
-    struct job_ticket *t = jobs_turns_next();
-    if (t) {
+    struct job_ticket *t = take_called_off();
+    if (!t && (t = jobs_turns_next()))
         count_waiting(t, false);
+    if (t) {
         t->step = JOB_OPEN;
         t->stands = true;
         t->front = f;
@@ -210,32 +255,16 @@ void jobs_queue_return(struct job_ticket *t)
 {
     lock();
     jobs_turns_give_place(t);
-    if (wait_in_line(t))
-        count_waiting(t, true);
+    (void)wait_in_line(t);
     unlock();
-}
-
-static void wake(struct front *f)
-{
-    const uint64_t one = 1;
-    (void)!write(f->jobs.event_fd, &one, sizeof one);
 }
 
 void jobs_queue_leave(struct job_ticket *t)
 {
-    struct front *woken = NULL;
     lock();
     if (t->step == JOB_ARRIVING)
         count_waiting(t, false);
-    for (struct job_show *s; (s = t->shows);) {
-        unlink_show(s);
-        link_show(s, &s->front->jobs.woken);
-        if (woken != s->front) /* nearly always one */
-            wake(s->front);
-        woken = s->front;
-    }
-    jobs_turns_give_place(t);
-    forget(t);
+    drop(t);
     unlock();
 }
 
@@ -288,6 +317,15 @@ void jobs_queue_stands(struct job_ticket *t, bool stands)
     lock();
     t->stands = stands;
     unlock();
+}
+
+bool jobs_queue_unbegin(struct job_ticket *t)
+{
+    lock();
+    t->stands = t->stands || !t->shown_running;
+    bool stands = t->stands;
+    unlock();
+    return stands;
 }
 
 void jobs_queue_hand(struct job_ticket *t)
@@ -365,18 +403,11 @@ void jobs_queue_view(const char *id, struct jobs_view *ret)
         ret->known = true;
         t->shown_running = t->shown_running || (t->step == JOB_OPEN && t->granted && !t->stands);
         ret->running = t->shown_running;
-        bool waits = t->step == JOB_WAITING || (t->step == JOB_ARRIVING && !t->granted);
+        bool waits = t->step == JOB_ARRIVING || t->step == JOB_WAITING ||
+                     (t->granted && t->stands && !t->shown_running);
         ret->position = waits ? jobs_turns_position(t) : 0;
     }
     unlock();
-}
-
-uint64_t jobs_queue_count(void)
-{
-    lock();
-    uint64_t count = queue.waiting;
-    unlock();
-    return count;
 }
 
 /* ---- from outside -------------------------------------------------------------------------------
@@ -406,12 +437,10 @@ static void load(void *user, const struct store_job *job)
     bool *failed = user;
     lock();
     struct job_ticket *t = make(job);
-    if (!t || !wait_in_line(t)) {
-        *failed = true;
-    } else {
+    if (t)
         jobs_turns_set_behind(t, true);
-        count_waiting(t, true);
-    }
+    if (!t || !wait_in_line(t))
+        *failed = true;
     unlock();
 }
 

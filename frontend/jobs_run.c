@@ -25,7 +25,7 @@
 #include <inttypes.h>
 
 #define REST_MS 1000u /* when there was no room */
-#define AGAIN_MS 100u /* after the first lost attempt; doubled for each further one */
+#define AGAIN_MS 100u /* twice that after the first lost attempt; doubled for each further one */
 #define STORE_AGAIN_MS 500u
 #define PREVIEW_CHARACTERS 500u
 #define ERROR_CHARACTERS 2000u
@@ -75,6 +75,7 @@ static struct job *new_job(struct front *f, struct job_ticket *t)
     j->ticket = t;
     j->out.epoll_fd = -1;
     memcpy(j->rec.id, t->id, sizeof j->rec.id);
+    memcpy(j->rec.key, t->share->key, sizeof j->rec.key);
     j->rec.attempts = t->attempts;
     j->next = f->jobs.open;
     if (j->next)
@@ -133,6 +134,10 @@ static void rest_begun(struct job *j, uint64_t ms)
 {
     job_output_fini(&j->out);
     free(ptr_take(&j->rec.body));
+    if (jobs_queue_is_cancelled(j->ticket)) { /* nobody looked while it was given back */
+        end_without_run(j, "cancelled", "cancelled");
+        return;
+    }
     if (!may_begin(j->front)) {
         wait_again(j);
         return;
@@ -393,9 +398,11 @@ static void on_turn_claimed(struct store_call *call)
     j->claimed = call->error == 0;
     if (j->claimed)
         j->ticket->attempts = j->rec.attempts;
+    else
+        j->rec.attempts = j->ticket->attempts; /* its transaction failed, perhaps after it */
     if (j->gone) {
         give_back(j, j->rest_ms);
-    } else if (!j->claimed || jobs_queue_is_cancelled(j->ticket)) {
+    } else if (!j->claimed || j->cancel_sent || jobs_queue_is_cancelled(j->ticket)) {
         upstream_cancel(&j->front->upstream, j->run->tag);
     } else {
         begun(j);
@@ -437,9 +444,10 @@ void job_on_result(struct job *j, const struct proto_result *r)
     if (is_over_early(j, 0))
         return;
     bool wanted = !jobs_queue_is_cancelled(j->ticket);
-    if (r->reason == PROTO_REASON_CANCELLED && wanted && j->ticket->stands)
+    bool back = r->reason == PROTO_REASON_CANCELLED && wanted;
+    if (back && (j->ticket->stands || (r->wall_us == 0 && jobs_queue_unbegin(j->ticket))))
         give_back(j, j->early ? 0 : REST_MS);
-    else if (r->reason == PROTO_REASON_CANCELLED && wanted)
+    else if (back)
         lose(j, "the service stopped before its end");
     else if (r->reason == PROTO_REASON_INTERNAL)
         lose(j, "its end could not be learned");
@@ -543,6 +551,7 @@ static void on_claimed(struct store_call *call)
     if (call->error) {
         LOG(ERROR, "job_not_claimed", F_STR("job", j->rec.id),
             F_STR("error", strerror(call->error)));
+        j->rec.attempts = j->ticket->attempts; /* the row has that, whatever the claim counted */
         rest(j, REST_MS);
         return;
     }
@@ -551,11 +560,12 @@ static void on_claimed(struct store_call *call)
     run_it(j);
 }
 
-static void claim(struct front *f, struct job_ticket *t)
+/* False: no memory. It is begun when another one has ended. */
+static bool claim(struct front *f, struct job_ticket *t)
 {
     struct job *j = new_job(f, t);
     if (!j)
-        return;
+        return false;
     if (jobs_queue_is_cancelled(t)) {
         end_without_run(j, "cancelled", "cancelled");
     } else if (t->attempts >= jobs_queue_attempts_max()) {
@@ -566,6 +576,7 @@ static void claim(struct front *f, struct job_ticket *t)
     } else if (!submit(j, t->held ? STORE_PEEK_JOB : STORE_CLAIM_JOB, on_claimed)) {
         rest(j, REST_MS);
     }
+    return true;
 }
 
 /* ---- from outside -------------------------------------------------------------------------------
@@ -574,8 +585,8 @@ static void claim(struct front *f, struct job_ticket *t)
 void jobs_pump(struct front *f)
 {
     struct job_ticket *t;
-    while (may_begin(f) && (t = jobs_queue_next(f)))
-        claim(f, t);
+    while (may_begin(f) && (t = jobs_queue_next(f)) && claim(f, t))
+        ;
 }
 
 void jobs_begin(struct front *f, struct job_ticket *t, struct store_job *job)

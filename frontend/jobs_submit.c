@@ -48,11 +48,12 @@ static void on_submit_end(struct front *f, struct http_request *req, struct requ
     free_submission(s);
 }
 
-static void put_accepted(struct buf *b, const struct store_job *stored, bool granted)
+/* begins: nobody goes before it. */
+static void put_accepted(struct buf *b, const struct store_job *stored, bool begins)
 {
     struct jobs_view view = {.known = true};
     struct store_job job = *stored;
-    if (!granted)
+    if (!begins)
         jobs_queue_view(job.id, &view);
     view.running = false; /* whatever it is by now: first it was accepted */
     job.state = STORE_JOB_QUEUED;
@@ -61,11 +62,11 @@ static void put_accepted(struct buf *b, const struct store_job *stored, bool gra
     (void)buf_addf(b, "\n");
 }
 
-static void answer_accepted(struct submission *s, bool granted)
+static void answer_accepted(struct submission *s, bool begins)
 {
     struct buf b = {.cap = JOBS_ANSWER_BYTES_MAX};
     char location[64];
-    put_accepted(&b, &s->job, granted);
+    put_accepted(&b, &s->job, begins);
     (void)snprintf(location, sizeof location, "/status?id=%s", s->job.id);
     const struct http_header headers[] = {{"location", location}, {NULL, NULL}};
     if (b.failed)
@@ -80,7 +81,7 @@ static bool promise(struct submission *s)
 {
     struct buf b = {.cap = JOBS_ANSWER_BYTES_MAX};
     char location[64];
-    put_accepted(&b, &s->job, s->ticket->granted);
+    put_accepted(&b, &s->job, s->ticket->granted && !s->ticket->held);
     (void)snprintf(location, sizeof location, "/status?id=%s", s->job.id);
     const struct http_header headers[] = {{"location", location}, {NULL, NULL}};
     const struct http_answer a = {.status = 202,
@@ -120,7 +121,7 @@ static void on_put(struct store_call *call)
     struct front *f = s->front;
     struct job_ticket *t = s->ticket;
     struct store_job job = s->job;
-    bool granted = t->granted;
+    bool granted = t->granted, begins = granted && !t->held;
     s->calling = false;
     f->detached--;
     if (call->error) {
@@ -133,7 +134,7 @@ static void on_put(struct store_call *call)
     if (granted) /* before its client knows: what that sends next stands behind it */
         jobs_begin(f, t, &job);
     if (s->req && !s->gone)
-        answer_accepted(s, granted); /* may free it */
+        answer_accepted(s, begins); /* may free it */
     else
         free_submission(s);
     if (!granted)

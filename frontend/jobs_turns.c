@@ -9,7 +9,8 @@
  * a ring, and whoever asks for the next job gets the first of the first of them: no step looks at
  * more than the keys of one lane. Of namespaces each key has a ring, and keys take turns, since all
  * together have a bound (descriptors); one key gets half of it at most, so it cannot keep others'
- * namespaces waiting, however many it has.
+ * namespaces waiting, however many it has. When half of what it may have, or of all, is taken, a
+ * namespace gets no second place.
  *
  * The order of a namespace is kept by its queue in the engine, for jobs that are *handed* there. A
  * job that was accepted and is not, because no place is free or there was no room, is *behind*:
@@ -287,16 +288,29 @@ void jobs_turns_leave_line(struct job_ticket *t)
 /* ---- places -------------------------------------------------------------------------------------
  */
 
-/* Of all that namespaces have, one for this key. Where there are no keys, "" is the only one. */
+/* What a key's namespaces may have. Where there are no keys, "" is the only one. */
+static uint64_t share_max(const struct job_share *s)
+{
+    return *s->key ? NS_OPEN_MAX / 2 : NS_OPEN_MAX;
+}
+
+/* Of all that namespaces have, one for this key. */
 static bool is_in_share(const struct job_share *s)
 {
-    return turns.ns_open < NS_OPEN_MAX && (!*s->key || s->ns_open < NS_OPEN_MAX / 2);
+    return turns.ns_open < NS_OPEN_MAX && s->ns_open < share_max(s);
+}
+
+/* When half is taken, what is left is for namespaces that have none: a few that are stuck keep no
+ * other one waiting. */
+static bool may_have_one(const struct job_lane *l, const struct job_share *s)
+{
+    return l->open == 0 || (turns.ns_open < NS_OPEN_MAX / 2 && s->ns_open < share_max(s) / 2);
 }
 
 bool jobs_turns_has_room(const struct job_ticket *t)
 {
     return t->lane->waiting == 0 && has_place(t->lane) && !is_blocked(t->lane) &&
-           (!t->lane->is_ns || is_in_share(t->share));
+           (!t->lane->is_ns || (is_in_share(t->share) && may_have_one(t->lane, t->share)));
 }
 
 void jobs_turns_take_place(struct job_ticket *t)
@@ -331,17 +345,29 @@ void jobs_turns_give_place(struct job_ticket *t)
     settle_lane(t->lane);
 }
 
-/* The next namespace of the next key. Few keys can have as much as they may. */
+/* The next of a key's namespaces that may have one; those before it have a place, so they are
+ * few. */
+static struct job_lane *find_ns(const struct job_share *s)
+{
+    struct job_lane *l = is_in_share(s) ? s->ready : NULL;
+    for (bool more = l; more; l = l->next, more = l != s->ready)
+        if (may_have_one(l, s))
+            return l;
+    return NULL;
+}
+
+/* The next namespace of the next key. */
 static struct job_lane *choose_ns(void)
 {
     struct job_share *s = turns.keys;
-    for (bool more = s; more; s = s->next, more = s != turns.keys)
-        if (is_in_share(s)) {
-            struct job_lane *l = s->ready;
+    for (bool more = s; more; s = s->next, more = s != turns.keys) {
+        struct job_lane *l = find_ns(s);
+        if (l) {
             s->ready = l->next;
             turns.keys = s->next;
             return l;
         }
+    }
     return NULL;
 }
 
@@ -445,8 +471,25 @@ static const struct job_turn *find_turn(const struct job_ticket *t)
     return NULL;
 }
 
+/* The engine's order, as far as both are there; who is just arriving has no number yet. */
+static bool is_before(const struct job_ticket *a, const struct job_ticket *b)
+{
+    return a->handed && b->handed ? a->handed < b->handed : b->seq == 0 || a->seq < b->seq;
+}
+
+/* Those of its namespace that have a place and begin before it. */
+static uint64_t count_standing(const struct job_ticket *t)
+{
+    uint64_t n = 0;
+    for (const struct job_ticket *o = t->lane->is_ns ? t->lane->opened : NULL; o; o = o->next)
+        n += o != t && o->stands && is_before(o, t);
+    return n;
+}
+
 uint64_t jobs_turns_position(const struct job_ticket *t)
 {
+    if (t->granted)
+        return t->lane->is_ns ? count_standing(t) + 1 : 0;
     const struct job_turn *own = t->turn ? t->turn : find_turn(t);
     unsigned p = priority_of(t);
     uint64_t before = 0, others = 0;
@@ -460,5 +503,5 @@ uint64_t jobs_turns_position(const struct job_ticket *t)
             others += o->count < before ? o->count : before;
         o = o->next != t->lane->turn ? o->next : NULL;
     }
-    return before + others + 1;
+    return count_standing(t) + before + others + 1;
 }

@@ -88,7 +88,7 @@ static void on_letters(void *data)
     letterbox_open(data);
 }
 
-/* The loop's descriptor is a copy: who puts a letter in writes to the box's own. */
+/* A watch owns its descriptor, so it gets a copy: who puts a letter in writes to the box's own. */
 static int set_up_letters(struct front *f, struct err *err)
 {
     int r = letterbox_init(&f->letters, err);
@@ -165,10 +165,13 @@ static void on_tick(struct http_timer *t)
 static void on_turn(void *user)
 {
     struct front *f = user;
-    if ((f->ending || f->draining) && http_open_requests(f->server) == 0 && f->detached == 0)
+    size_t open = http_open_requests(f->server);
+    bool answered = open < f->open_before;
+    f->open_before = open;
+    if ((f->ending || f->draining) && open == 0 && f->detached == 0)
         http_stop(f->server);
     else
-        output_pipes_fill(&f->pipes);
+        output_on_turn(&f->pipes, answered);
 }
 
 static const struct http_app app = {.upload_max = routes_upload_max,
@@ -184,7 +187,7 @@ static void on_stored(void *data)
     store_collect(data);
 }
 
-/* The loop's descriptor is a copy: the mailbox has its own until the process ends. */
+/* A watch owns its descriptor, so it gets a copy: the mailbox has its own. */
 static int set_up_store(struct front *f, struct err *err)
 {
     int r = store_mailbox_init(&f->mailbox, store, err);
@@ -261,8 +264,8 @@ static void read_fds(const char *what, const char *text, struct fd_list *list)
 
 static void ignore_signals(void)
 {
-    /* A ^C reaches the whole process group: the supervisor decides when we end. */
-    const int ignored[] = {SIGPIPE, SIGINT, SIGHUP};
+    /* A ^C or a SIGTERM may reach the whole process group: the supervisor decides when we end. */
+    const int ignored[] = {SIGPIPE, SIGTERM, SIGINT, SIGHUP};
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     for (size_t i = 0; i < ARRAY_LEN(ignored); i++)
         (void)sigaction(ignored[i], &ignore, NULL);

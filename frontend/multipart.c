@@ -328,7 +328,8 @@ const char *multipart_find(const char *body, size_t len, const char *boundary, c
     if (!wrong && !h.has_disposition)
         wrong = "a part needs one Content-Disposition: form-data";
     if (!wrong && !h.is_field)
-        wrong = "the part has another name than the one that is expected";
+        wrong =
+            "the part has another name than the one that is expected: file (curl -F file=@NAME)";
     if (!wrong)
         wrong = find_end(s, boundary, ret);
     return wrong ? wrong : take_name(h.has_name || h.has_encoded_name ? h.name : "", field, ret);

@@ -3,8 +3,6 @@
 #pragma once
 #include "frontend/front.h"
 
-#define NS_SLACK_MS 130000u /* an Execute's own time and this, then the engine is silent */
-
 /* The {id} of a pattern, which the request's key may use: 0, or -1 and it was answered. */
 int ns_take_id(struct http_request *req, struct http_text id, char ret[PROTO_NS_ID_MAX + 1]);
 /* A path below /work, decoded. *ret_slash: it ended with a slash (which is cut off). 0, or -1 and

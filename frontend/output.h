@@ -28,7 +28,9 @@ struct output_pipes {
 
 /* A pipe whose mode lets a child reopen it (/dev/stdout); both ends blocking. 0 or -1 and errno. */
 int output_pipe_take(struct output_pipes *p, int ret_ends[2]);
-void output_pipes_fill(struct output_pipes *p); /* up to OUTPUT_SPARES; does what it can */
+/* At the end of a turn of the thread's loop: closes what ended in it, and makes more pipes, once an
+ * answer is out or few are left. */
+void output_on_turn(struct output_pipes *p, bool answered);
 void output_pipes_fini(struct output_pipes *p);
 
 /* Reads what the pipes hold now, without waiting, until their ends or until nothing is there. */
@@ -41,7 +43,7 @@ void output_finish(struct output *out, size_t count);
 /* Keeps no more than the first `max` bytes of an ended output. */
 void output_keep(struct output *o, uint64_t max);
 bool output_is_truncated(const struct output *o);
-/* Closes the read end: who still writes gets SIGPIPE. Keeps the bytes. */
+/* Closes the read end, by the end of this turn: who still writes gets SIGPIPE. Keeps the bytes. */
 void output_end(struct output *o);
 /* Ends it and frees the bytes. */
 void output_fini(struct output *o);

@@ -63,7 +63,7 @@ static inline uint64_t run_longest_ms(unsigned stages, uint64_t timeout_ms_max,
 struct run_caller {
     const char *request_id;                                            /* for the engine's log */
     const char *key;                                                   /* a label; "": nobody's */
-    uint64_t timeout_ms_ceiling, memory_bytes_ceiling, cpu_ms_ceiling; /* that key's; 0: none */
+    uint64_t timeout_ms_ceiling, memory_bytes_ceiling, cpu_ms_ceiling; /* its key's; 0: none */
     const char *policy; /* where the request names none; "": the namespace's own */
 };
 
@@ -97,7 +97,7 @@ void run_free_if_unused(struct run *run);
 bool run_stream_make(struct run *run, const char *id, const char *key, bool keeps_all);
 /* Read on? When not, its pipes are paused until there is room. */
 bool run_stream_may_read(struct run *run);
-/* The engine has handed it over: who asked gets the head of the answer. */
+/* The engine has handed it over: who asked gets the head of the answer, once its note is stored. */
 void run_stream_begin(struct run *run, uint64_t shown_max);
 /* The Result is there: what its pipes hold is read without asking. */
 void run_stream_finish(struct run *run);

@@ -126,7 +126,7 @@ static void start_reader(struct run *run)
         run_refuse(run->req, -EAGAIN);
 }
 
-void run_stream_begin(struct run *run, uint64_t shown_max)
+static void add_started(struct run *run, uint64_t shown_max)
 {
     char text[STARTED_ROOM], now[32];
     if (run->begun)
@@ -139,7 +139,13 @@ void run_stream_begin(struct run *run, uint64_t shown_max)
         n += work_put_started(run->work, text + n, sizeof text - n);
     n += (size_t)snprintf(text + n, sizeof text - n, "}");
     (void)stream_add(run->stream, STREAM_STARTED, text, n);
-    if (run->req && run->form)
+}
+
+void run_stream_begin(struct run *run, uint64_t shown_max)
+{
+    add_started(run, shown_max);
+    bool told = run->reader || (run->work && work_is_noting(run->work));
+    if (run->req && run->form && !told)
         start_reader(run);
     if (run->paused)
         resume(run);
@@ -147,7 +153,7 @@ void run_stream_begin(struct run *run, uint64_t shown_max)
 
 void run_stream_finish(struct run *run)
 {
-    run_stream_begin(run, run->result.output_bytes_max); /* cancelled while it waited */
+    run_stream_begin(run, run->result.output_bytes_max); /* cancelled, or its note is on its way */
     if (run->paused)
         resume(run);
 }

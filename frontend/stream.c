@@ -12,11 +12,12 @@
  *     of its last event. A reader that has taken all of a full ring is sent away, so that it does.
  *     How much lay in sockets and proxies when a connection broke does not matter then.
  * The bound of all rings together makes a ring full before its own does, and so does half of it for
- * the rings of one key whose runs go on; one that is empty always has room, so each goes on by its
- * own means. When a run has ended its pipes hold at most 64 KiB
- * each, and these are added whatever the bounds say: a run's end waits for no reader.
+ * the rings of one key whose runs go on, or that somebody reads; one that is empty always has room,
+ * so each goes on by its own means. When a run has ended its pipes hold at most 64 KiB each, and
+ * these are added whatever the bounds say: a run's end waits for no reader.
  */
 #include "frontend/stream.h"
+#include "frontend/share.h"
 #include "lib/clock.h"
 #include "protocol/protocol.h"
 #include <stdatomic.h>
@@ -26,18 +27,11 @@
     (STREAM_READ_BYTES + (STREAM_READ_BYTES / STREAM_EVENT_BYTES + 1) * sizeof(struct stream_event))
 #define TEXT_MAX 250u
 
-/* A key's rings of runs that go on. */
-struct ring_share {
-    struct ring_share *next;
-    unsigned streams; /* that point here; under the register's lock */
-    atomic_ullong held;
-    char key[STORE_KEY_MAX + 1];
-};
-
 struct stream {
     pthread_mutex_t lock;
     atomic_uint refs;
-    struct ring_share *share; /* NULL: of no key */
+    struct share *share; /* its key's rings of runs that go on, or are read; NULL: of no key */
+    bool in_share;
     char id[STORE_ID_ROOM], key[STORE_KEY_MAX + 1];
     bool base64, keeps_all;
     struct stream_event *first, *last;
@@ -64,8 +58,9 @@ static struct {
     pthread_mutex_t lock;
     struct stream *buckets[BUCKETS];
     struct stream *oldest, *newest; /* that linger */
-    struct ring_share *shares;
 } all = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static struct shares shares = SHARES_EMPTY;
 
 void stream_set(const struct proto_streams *p)
 {
@@ -92,50 +87,30 @@ static struct stream **bucket_of(const char *id)
     return &all.buckets[hash % BUCKETS];
 }
 
-/* NULL: no memory. */
-static struct ring_share *take_share(const char *key)
-{
-    (void)pthread_mutex_lock(&all.lock);
-    struct ring_share *h = all.shares;
-    while (h && strcmp(h->key, key) != 0)
-        h = h->next;
-    if (!h && (h = calloc(1, sizeof *h))) {
-        (void)snprintf(h->key, sizeof h->key, "%s", key);
-        h->next = all.shares;
-        all.shares = h;
-    }
-    if (h)
-        h->streams++;
-    (void)pthread_mutex_unlock(&all.lock);
-    return h;
-}
-
-static void give_share(struct ring_share *h)
-{
-    (void)pthread_mutex_lock(&all.lock);
-    struct ring_share **at = &all.shares;
-    while (*at != h)
-        at = &(*at)->next;
-    if (--h->streams == 0) {
-        *at = h->next;
-        free(h);
-    }
-    (void)pthread_mutex_unlock(&all.lock);
-}
-
 /* Of a stream with its lock, or that nobody else knows. */
 static void count_in(struct stream *s, size_t n)
 {
     atomic_fetch_add(&held, n);
-    if (s->share && !s->ended)
+    if (s->in_share)
         atomic_fetch_add(&s->share->held, n);
 }
 
 static void count_out(struct stream *s, size_t n)
 {
     atomic_fetch_sub(&held, n);
-    if (s->share && !s->ended)
+    if (s->in_share)
         atomic_fetch_sub(&s->share->held, n);
+}
+
+/* When its run ends, or a reader comes or goes. */
+static void settle_share(struct stream *s)
+{
+    bool counts = s->share && (!s->ended || s->taps);
+    if (counts && !s->in_share)
+        atomic_fetch_add(&s->share->held, s->bytes + sizeof *s);
+    else if (s->in_share && !counts)
+        atomic_fetch_sub(&s->share->held, s->bytes + sizeof *s);
+    s->in_share = counts;
 }
 
 static void enlist(struct stream *s)
@@ -211,8 +186,7 @@ void stream_unref(struct stream *s)
         free(e);
     }
     count_out(s, s->bytes + sizeof *s);
-    if (s->share)
-        give_share(s->share);
+    share_give(&shares, s->share);
     (void)pthread_mutex_destroy(&s->lock);
     free(s);
 }
@@ -311,12 +285,13 @@ struct stream *stream_new(const struct stream_plan *plan)
 {
     struct stream *s = calloc(1, sizeof *s);
     if (s && *plan->key)
-        s->share = take_share(plan->key);
+        s->share = share_take(&shares, plan->key);
     if (!s || (*plan->key && !s->share)) {
         free(s);
         return NULL;
     }
-    count_in(s, sizeof *s);
+    settle_share(s);
+    atomic_fetch_add(&held, sizeof *s);
     while (atomic_load(&held) > atomic_load(&rings_max) && drop_oldest(UINT64_MAX))
         ;
     (void)pthread_mutex_init(&s->lock, NULL);
@@ -388,9 +363,8 @@ void stream_end(struct stream *s, const char *code, const char *text)
     if (!s)
         return;
     (void)pthread_mutex_lock(&s->lock);
-    if (s->share)
-        atomic_fetch_sub(&s->share->held, s->bytes + sizeof *s);
     s->ended = true;
+    settle_share(s);
     s->on_room = NULL;
     (void)snprintf(s->code, sizeof s->code, "%s", code ? code : "");
     (void)snprintf(s->text, sizeof s->text, "%s", text ? text : "");
@@ -436,6 +410,7 @@ int stream_attach(struct stream *s, struct stream_tap *tap, uint64_t last, bool 
         if (s->taps)
             s->taps->prev = tap;
         s->taps = tap;
+        settle_share(s);
         wake_run(s);
     }
     (void)pthread_mutex_unlock(&s->lock);
@@ -448,6 +423,7 @@ void stream_detach(struct stream *s, struct stream_tap *tap)
     *(tap->prev ? &tap->prev->next : &s->taps) = tap->next;
     if (tap->next)
         tap->next->prev = tap->prev;
+    settle_share(s);
     wake_run(s);
     (void)pthread_mutex_unlock(&s->lock);
     letterbox_withdraw(tap->box, &tap->letter);

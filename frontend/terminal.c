@@ -20,6 +20,7 @@
  */
 #include "frontend/terminal.h"
 #include "frontend/json_out.h"
+#include "frontend/run.h"
 #include "keys/keys.h"
 #include "lib/clock.h"
 #include "lib/err.h"
@@ -36,10 +37,9 @@
 
 #define READ_BYTES 16384u
 #define READS_PER_TURN 8
-#define AGAIN_MS 250u           /* a pty that nobody holds, or that takes nothing, is tried again */
-#define REDRAW_MS 200u          /* between the two sizes that make a program paint again */
-#define LAST_WORDS_MS 1000u     /* after the Result everybody who could write is dead */
-#define RESULT_SLACK_MS 130000u /* beyond its life: queueing, grace, and 10 s */
+#define AGAIN_MS 250u       /* a pty that nobody holds, or that takes nothing, is tried again */
+#define REDRAW_MS 200u      /* between the two sizes that make a program paint again */
+#define LAST_WORDS_MS 1000u /* after the Result everybody who could write is dead */
 #define EVENT_ROOM 700u
 
 /* ---- what the client is told --------------------------------------------------------------- */
@@ -519,10 +519,12 @@ static int send_execute(struct terminal *t, const struct terminal_ask *ask, int 
                               .request_id = ask->request_id,
                               .key = ask->key,
                               .policy = ask->policy,
+                              .policy_of_key = *ask->policy,
                               .timeout_ms_ceiling = ask->timeout_ms_ceiling,
                               .memory_bytes_ceiling = ask->memory_bytes_ceiling,
                               .cpu_ms_ceiling = ask->cpu_ms_ceiling};
-    uint64_t due_ns = clock_now_ns() + (f->terminals.life_ms + RESULT_SLACK_MS) * CLOCK_NS_PER_MS;
+    uint64_t due_ns =
+        clock_now_ns() + run_longest_ms(1, f->terminals.life_ms, f->max_wait_ms) * CLOCK_NS_PER_MS;
     (void)snprintf(cols, sizeof cols, "%u", t->cols);
     (void)snprintf(rows, sizeof rows, "%u", t->rows);
     int r = upstream_execute(&f->upstream, &x, fds, 3, &t->call, due_ns, &err);
@@ -581,7 +583,7 @@ static void replay(struct terminal *t, const struct terminal_ask *ask)
         return;
     say_attached(t, false);
     size_t at = t->ring_total % TERMINAL_RING_BYTES;
-    if (t->ring_total > TERMINAL_RING_BYTES)
+    if (t->ring_total >= TERMINAL_RING_BYTES)
         http_ws_send(t->ws, t->ring + at, TERMINAL_RING_BYTES - at);
     http_ws_send(t->ws, t->ring, at);
     if (!resized)

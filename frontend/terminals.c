@@ -10,6 +10,7 @@
  */
 #include "frontend/answer.h"
 #include "frontend/ns.h"
+#include "frontend/run.h"
 #include "frontend/terminal.h"
 #include "frontend/uri.h"
 #include "keys/keys.h"
@@ -154,15 +155,15 @@ static const char *read_query(struct http_text query, struct terminal_ask *ask)
 
 static void note_caller(struct http_request *req, struct terminal_ask *ask)
 {
-    struct proto_execute x = {.key = "", .policy = ""};
-    auth_mark(req, &x);
+    struct run_caller caller;
+    auth_caller(req, &caller);
     ask->whose = key_ref(routes_key(req));
     (void)snprintf(ask->request_id, sizeof ask->request_id, "%s", http_request_id(req));
-    (void)snprintf(ask->key, sizeof ask->key, "%s", x.key);
-    (void)snprintf(ask->policy, sizeof ask->policy, "%s", x.policy);
-    ask->timeout_ms_ceiling = x.timeout_ms_ceiling;
-    ask->memory_bytes_ceiling = x.memory_bytes_ceiling;
-    ask->cpu_ms_ceiling = x.cpu_ms_ceiling;
+    (void)snprintf(ask->key, sizeof ask->key, "%s", caller.key);
+    (void)snprintf(ask->policy, sizeof ask->policy, "%s", caller.policy);
+    ask->timeout_ms_ceiling = caller.timeout_ms_ceiling;
+    ask->memory_bytes_ceiling = caller.memory_bytes_ceiling;
+    ask->cpu_ms_ceiling = caller.cpu_ms_ceiling;
 }
 
 void terminals_on_open(struct front *f, struct http_request *req, const struct http_text *params)

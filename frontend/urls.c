@@ -28,7 +28,7 @@
 
 static int make_secret(int state_fd, struct urls *ret, struct err *err)
 {
-    if (getrandom(ret->secret, sizeof ret->secret, 0) != sizeof ret->secret)
+    if (SYS(getrandom(ret->secret, sizeof ret->secret, 0)) != sizeof ret->secret)
         return err_sys(err, "state_dir: random bytes");
     (void)unlinkat(state_fd, KEY_TEMP, 0);
     auto_close int fd =
@@ -52,7 +52,7 @@ int urls_open(int state_fd, struct urls *ret, struct err *err)
         return make_secret(state_fd, ret, err);
     if (fd < 0 || SYS(fstat(fd, &st)) < 0)
         return err_sys(err, "state_dir: " KEY_FILE);
-    if (!S_ISREG(st.st_mode) || pread(fd, more, sizeof more, 0) != URL_SECRET_BYTES)
+    if (!S_ISREG(st.st_mode) || SYS(pread(fd, more, sizeof more, 0)) != URL_SECRET_BYTES)
         return err_set(err,
                        "state_dir: " KEY_FILE ": expected %u random bytes; remove it to have a "
                        "new one (URLs given before then end)",

@@ -4,9 +4,10 @@
  * In the frontend, in its first thread. The store has what is to be delivered and when; nothing of
  * that is kept here but the flights: deliveries that were claimed and not yet noted, a bounded
  * number in all, per key and per host. A flight is sent to the courier, answered, noted in the
- * store, and over. Whatever ends this process leaves them pending, so they are claimed again: at
- * least once, with the same id. A courier that starts anew has lost what it had, and says so; one
- * that says nothing is not waited for beyond its deadlines. Neither counts as an attempt.
+ * store, as often as that takes, and over. Whatever ends this process leaves them pending, so they
+ * are claimed again: at least once, with the same id. A courier that starts anew has lost what it
+ * had, and says so; one that says nothing is not waited for beyond its deadlines. Neither counts as
+ * an attempt.
  *
  * The next attempt is at a random time between now and `delay_first` times two for each failure so
  * far, at most `delay_max` ("full jitter"), so that receivers that come back are not met by all at
@@ -81,7 +82,7 @@ static int make_secret(int state_fd, struct err *err)
 {
     unsigned char random[MADE_BYTES];
     char text[2 * MADE_BYTES + 2];
-    if (getrandom(random, sizeof random, 0) != sizeof random)
+    if (SYS(getrandom(random, sizeof random, 0)) != sizeof random)
         return err_sys(err, "state_dir: random bytes");
     for (size_t i = 0; i < sizeof random; i++)
         (void)snprintf(text + 2 * i, 3, "%02x", random[i]);
@@ -104,7 +105,9 @@ static int read_secret(int fd, const char *what, struct err *err)
     struct stat st;
     if (SYS(fstat(fd, &st)) < 0)
         return err_sys(err, "%s", what);
-    ssize_t n = S_ISREG(st.st_mode) ? pread(fd, text, sizeof text, 0) : 0;
+    ssize_t n = S_ISREG(st.st_mode) ? SYS(pread(fd, text, sizeof text, 0)) : 0;
+    if (n < 0)
+        return err_sys(err, "%s", what);
     while (n > 0 && (text[n - 1] == '\n' || text[n - 1] == '\r'))
         n--;
     if (n < (ssize_t)SECRET_MIN || n > (ssize_t)SECRET_MAX)
@@ -170,12 +173,12 @@ static void land(struct flight *fl)
 static void on_noted(struct store_call *call)
 {
     struct flight *fl = CONTAINER_OF(call, struct flight, call);
-    bool failed = call->error && call->error != ENOENT;
+    if (call->error && call->error != ENOENT) { /* the tick tries again; nothing is sent again */
+        fl->state = FLIGHT_ANSWERED;
+        return;
+    }
     land(fl);
-    if (failed) /* it is still pending, and due */
-        pause_for(PAUSE_MS);
-    else
-        look();
+    look();
 }
 
 static void note(struct flight *fl)
@@ -445,7 +448,7 @@ int webhooks_start(struct front *f, struct err *err)
     hooks.tick.on_due = on_tick;
     (void)!getrandom(&hooks.last_tag, sizeof hooks.last_tag, 0); /* not those of one before */
     hooks.wake_fd = SYS(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-    /* The loop closes its descriptors at the end, these stay. */
+    /* A watch owns its descriptor, so it gets a copy. */
     int wake = hooks.wake_fd < 0 ? -1 : SYS(fcntl(hooks.wake_fd, F_DUPFD_CLOEXEC, 3));
     int courier = wake < 0 ? -1 : SYS(fcntl(hooks.courier_fd, F_DUPFD_CLOEXEC, 3));
     if (courier < 0 || !http_watch_new(f->server, wake, on_wake, NULL) ||

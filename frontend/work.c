@@ -206,8 +206,19 @@ static bool prepare_feed(struct run *run, const struct parse_request *parsed)
 {
     if (!parsed->stdin_open)
         return true;
-    run->feed = feed_new(run->front, parsed->input, parsed->input_len);
+    run->feed = feed_new(run->front, run->work->key, parsed->input, parsed->input_len);
     return run->feed != NULL;
+}
+
+/* What a request may ask for bounds its compiler as well, which has nothing of what it does ask
+ * for. */
+static void lower_ceilings(struct run *run, struct run_caller *caller)
+{
+    struct parse_limits room;
+    const struct proto_run_limits *most = &auth_limits(run->front, run->req, &room)->v1;
+    caller->timeout_ms_ceiling = most->timeout_ms.max;
+    caller->memory_bytes_ceiling = most->memory_bytes.max;
+    caller->cpu_ms_ceiling = most->cpu_ms.max;
 }
 
 /* All inputs are there: to the engine. The request gets an answer if that fails. */
@@ -237,6 +248,7 @@ static void begin(struct run *run, const struct parse_request *parsed)
                                     .place_fds = place_fds,
                                     .place_count = w->input_count};
     auth_caller(run->req, &caller);
+    lower_ceilings(run, &caller);
     int r = run_send(run, &caller, parsed, &files);
     fd_close(&pair[1]);
     if (r < 0) {

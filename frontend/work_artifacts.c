@@ -26,6 +26,7 @@
 static void hang_up(struct work *w)
 {
     if (w->watch) {
+        http_timer_cancel(&w->run->timer); /* COLLECT_MS; what is being stored ends by itself */
         http_watch_free(ptr_take(&w->watch));
         w->near_fd = -1;
     }
@@ -38,7 +39,6 @@ static void try_finish(struct run *run)
     struct work *w = run->work;
     if (!w->listed || w->calls > 0)
         return;
-    http_timer_cancel(&run->timer);
     hang_up(w);
     work_store(run, NULL);
 }

@@ -76,7 +76,7 @@ static void on_noted(struct store_call *call)
     if (call->error)
         LOG(ERROR, "run_not_noted", F_STR("run", w->id), F_STR("error", strerror(call->error)));
     if (w->detached && !call->error && run->form) {
-        if (w->begin_held && !run->begun)
+        if (w->begin_held)
             run_stream_begin(run, w->begin_shown_max);
     } else if (w->detached && !call->error) {
         struct accepted a;
@@ -86,8 +86,9 @@ static void on_noted(struct store_call *call)
     } else if (!w->detached && req) { /* the engine went meanwhile, or its end could not be kept */
         answer_error(req, &(struct answer_error){503, "interrupted", 1000, NULL}, "%s",
                      interrupted.text);
-    } else if (w->detached && !run->finished) { /* no promise without it */
-        work_detach(run, false);
+    } else if (w->detached) { /* no promise without it, even if its end could still be stored */
+        if (!run->finished)
+            work_detach(run, false);
         if (run->open)
             upstream_cancel(&run->front->upstream, run->tag);
         if (req)

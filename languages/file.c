@@ -206,19 +206,32 @@ static int read_pids(struct reading *r, void *into, const char *key, yaml_node_t
     return read_number(r, into, key, value, PIDS_MAX, 1);
 }
 
-static int read_stage(struct reading *r, void *into, const char *key, yaml_node_t *value)
+static int read_stage(struct reading *r, struct language_stage *stage, const char *key,
+                      yaml_node_t *value, const struct key *keys, size_t count)
+{
+    int result = read_mapping(r, value, key, keys, count, stage);
+    return result == 0 && stage->argv.count == 0 ? doc_bad(&r->doc, value, key, "argv is missing")
+                                                 : result;
+}
+
+static int read_compile(struct reading *r, void *into, const char *key, yaml_node_t *value)
 {
     static const struct key keys[] = {
         {"argv", read_argv, offsetof(struct language_stage, argv)},
         {"timeout_ms", read_ms, offsetof(struct language_stage, timeout_ms)},
         {"cpu_ms", read_ms, offsetof(struct language_stage, cpu_ms)},
+    };
+    return read_stage(r, into, key, value, keys, ARRAY_LEN(keys));
+}
+
+static int read_run(struct reading *r, void *into, const char *key, yaml_node_t *value)
+{
+    static const struct key keys[] = {
+        {"argv", read_argv, offsetof(struct language_stage, argv)},
         {"memory_mb", read_mb, offsetof(struct language_stage, memory_bytes)},
         {"pids", read_pids, offsetof(struct language_stage, pids_max)},
     };
-    struct language_stage *stage = into;
-    int result = read_mapping(r, value, key, keys, ARRAY_LEN(keys), stage);
-    return result == 0 && stage->argv.count == 0 ? doc_bad(&r->doc, value, key, "argv is missing")
-                                                 : result;
+    return read_stage(r, into, key, value, keys, ARRAY_LEN(keys));
 }
 
 /* ---- the whole ---------------------------------------------------------------------------------
@@ -231,8 +244,8 @@ static int read_language(struct reading *r)
         {"aliases", read_aliases, 0},
         {"source", read_source, offsetof(struct language, source)},
         {"version", read_argv, offsetof(struct language, version)},
-        {"compile", read_stage, offsetof(struct language, compile)},
-        {"run", read_stage, offsetof(struct language, run)},
+        {"compile", read_compile, offsetof(struct language, compile)},
+        {"run", read_run, offsetof(struct language, run)},
         {"env", read_env, offsetof(struct language, env)},
     };
     struct language *l = r->lang;

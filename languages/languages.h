@@ -28,8 +28,8 @@ struct language_texts {
 
 struct language_stage {
     struct language_texts argv;      /* count 0: there is no such stage */
-    uint64_t timeout_ms, cpu_ms;     /* 0: as the run's */
-    uint64_t memory_bytes, pids_max; /* what it needs at least; never beyond the policy's */
+    uint64_t timeout_ms, cpu_ms;     /* of compiling. 0: as the run's; as the ceilings */
+    uint64_t memory_bytes, pids_max; /* of the run: what it needs; never beyond the policy's */
 };
 
 struct language {

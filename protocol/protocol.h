@@ -223,6 +223,7 @@ struct proto_execute {
      * (false) says when it begins. held: that says when its turn has come, and it begins when the
      * same message came back. */
     bool patient, held;
+    bool policy_of_key; /* policy is what the operator gave its key (frontend only) */
 };
 
 struct proto_denied {                 /* a system call that the policy refused to a run */

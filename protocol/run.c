@@ -61,6 +61,7 @@ ssize_t wire_encode_execute(const struct proto_msg *msg, size_t head, char *scra
     m.companion = x->companion;
     m.patient = x->patient;
     m.held = x->held;
+    m.policy_of_key = x->policy_of_key;
     m.tell_start = x->tell_start;
     m.kind = x->kind;
     m.language = WIRE_TEXT(x->language);
@@ -247,6 +248,7 @@ int wire_take_execute(const Brood__Wire__Execute *m, struct arena *arena, struct
     x->usual = m->usual;
     x->patient = m->patient;
     x->held = m->held;
+    x->policy_of_key = m->policy_of_key;
     x->tell_start = m->tell_start;
     return r;
 }

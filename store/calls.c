@@ -285,9 +285,20 @@ bool store_needs_sync(const struct store_call *c)
            (c->verb == STORE_PUT_RUN && (c->run.artifact_count > 0 || c->once));
 }
 
-bool store_is_list(const struct store_call *c)
+unsigned store_queue_of(const struct store_call *c)
 {
-    return c->verb == STORE_LIST_RUNS || c->verb == STORE_LIST_JOBS || c->verb == STORE_GET_USAGE;
+    if (c->verb == STORE_LIST_RUNS || c->verb == STORE_LIST_JOBS || c->verb == STORE_GET_USAGE)
+        return STORE_LISTS;
+    bool large = c->verb == STORE_PUT_OBJECT && c->upload && c->len > STORE_QUICK_BYTES;
+    return large ? STORE_UPLOADS : STORE_QUICK;
+}
+
+bool store_is_result(const struct store_call *c)
+{
+    return c->verb == STORE_PUT_RUN || (c->verb == STORE_PUT_OBJECT && !c->upload) ||
+           c->verb == STORE_CLAIM_JOB || c->verb == STORE_UNCLAIM_JOB ||
+           c->verb == STORE_FINISH_JOB || c->verb == STORE_ONCE_END || c->verb == STORE_ADD_USAGE ||
+           c->verb == STORE_CLAIM_DELIVERIES || c->verb == STORE_NOTE_ATTEMPT;
 }
 
 int store_serve(struct store *s, struct store_call *c)
@@ -338,7 +349,8 @@ enum kind { RUN, FILE_ALONE, JOB, KINDS }; /* files without a run; jobs that hav
 
 struct oldest {
     char id[STORE_ID_ROOM];
-    int64_t created_ms; /* INT64_MAX: there is none */
+    int64_t since_ms; /* INT64_MAX: there is none */
+    bool last;        /* only when there is nothing else: it is still to be told of */
     struct store_sha256 sha256;
 };
 
@@ -353,12 +365,13 @@ static int find_oldest(struct store *s, enum kind kind, const char *key, struct 
     if (key)
         bind_text(st, 1, key);
     int rc = sqlite3_step(st);
-    *ret = (struct oldest){.created_ms = INT64_MAX};
+    *ret = (struct oldest){.since_ms = INT64_MAX};
     if (rc == SQLITE_ROW) {
         copy_column(st, 0, ret->id, sizeof ret->id);
-        ret->created_ms = sqlite3_column_int64(st, 1);
+        ret->since_ms = sqlite3_column_int64(st, 1);
         if (kind == FILE_ALONE)
             ret->sha256 = column_sha256(st, 2);
+        ret->last = kind == JOB && sqlite3_column_int(st, 2) > 0;
     }
     (void)sqlite3_reset(st);
     return rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : store_errno(s, rc);
@@ -417,6 +430,8 @@ static int find_surplus(struct store *s, enum store_statement most, struct oldes
     if (error == 0)
         copy_column(st, 0, key, sizeof key);
     (void)sqlite3_reset(st);
+    if (error == ENOENT) /* nothing of it may go */
+        return 0;
     for (enum kind k = 0; error == 0 && k < KINDS; k++)
         if (k != FILE_ALONE || most != ST_MOST_RUNS)
             error = find_oldest(s, k, key, &ret[k]);
@@ -430,7 +445,7 @@ static int find_next_out(struct store *s, const struct store_settings *set, int6
     uint64_t runs = 0, bytes = 0;
     int error = read_totals(s, &runs, &bytes);
     for (enum kind k = 0; k < KINDS; k++)
-        ret[k] = (struct oldest){.created_ms = INT64_MAX};
+        ret[k] = (struct oldest){.since_ms = INT64_MAX};
     if (error)
         return error;
     if (set->runs_max && runs > set->runs_max)
@@ -439,10 +454,16 @@ static int find_next_out(struct store *s, const struct store_settings *set, int6
         return find_surplus(s, ST_MOST_BYTES, ret);
     for (enum kind k = 0; error == 0 && k < KINDS; k++) {
         error = find_oldest(s, k, NULL, &ret[k]);
-        if (ret[k].created_ms >= before_ms)
-            ret[k].created_ms = INT64_MAX;
+        if (ret[k].since_ms >= before_ms)
+            ret[k].since_ms = INT64_MAX;
     }
     return error;
+}
+
+static bool goes_before(const struct oldest *a, const struct oldest *b)
+{
+    bool both = a->since_ms != INT64_MAX && b->since_ms != INT64_MAX;
+    return both && a->last != b->last ? b->last : a->since_ms < b->since_ms;
 }
 
 int store_retain(struct store *s, const struct store_settings *set, int64_t now_ms)
@@ -458,14 +479,13 @@ int store_retain(struct store *s, const struct store_settings *set, int64_t now_
         if (error)
             return error;
         for (enum kind k = 0; k < KINDS; k++)
-            if (out[k].created_ms < out[first].created_ms)
+            if (goes_before(&out[k], &out[first]))
                 first = k;
-        if (out[first].created_ms == INT64_MAX)
+        if (out[first].since_ms == INT64_MAX)
             return 0;
         error = drop(s, first, &out[first]);
         if (error)
             return error;
-        s->wrote = true;
     }
     return 0;
 }

@@ -61,7 +61,9 @@ static const char *const texts[ST_COUNT] = {
     [ST_SHARE] = "SELECT files, bytes FROM shares WHERE key = ?",
     [ST_TOTALS] = "SELECT runs, bytes FROM totals",
     [ST_MOST_RUNS] = "SELECT key FROM holdings ORDER BY runs DESC LIMIT 1",
-    [ST_MOST_BYTES] = "SELECT key FROM holdings ORDER BY bytes DESC LIMIT 1",
+    [ST_MOST_BYTES] = "SELECT key FROM holdings AS h WHERE runs > 0 OR EXISTS "
+                      "(SELECT 1 FROM files WHERE key = h.key AND run_id IS NULL) "
+                      "ORDER BY bytes DESC LIMIT 1", /* of those that have what may go */
     [ST_RUN_OLDEST_OF] = "SELECT id, created_ms FROM runs WHERE key = ? "
                          "ORDER BY created_ms LIMIT 1",
     [ST_FILE_OLDEST_OF] = "SELECT id, created_ms, sha256 FROM files WHERE run_id IS NULL "
@@ -81,16 +83,18 @@ static const char *const texts[ST_COUNT] = {
     [ST_JOB_CANCEL] = "UPDATE jobs SET cancelled = 1, updated_ms = ?3 "
                       "WHERE id = ?1 AND key = ?2 AND state < 2",
     [ST_JOB_GET] = "SELECT " JOB_COLUMNS ", preview, doc FROM jobs WHERE id = ?",
-    [ST_JOB_BODY] = "SELECT attempts, cancelled, body FROM jobs WHERE id = ? AND state < 2",
+    [ST_JOB_BODY] = "SELECT attempts, cancelled, body, policy, timeout_ms_ceiling, "
+                    "memory_bytes_ceiling, cpu_ms_ceiling FROM jobs WHERE id = ? AND state < 2",
     [ST_JOB_LIST] = "SELECT seq, state FROM jobs WHERE key = ? AND seq < ? "
                     "ORDER BY seq DESC LIMIT ?",
     [ST_JOB_AT] = "SELECT " JOB_COLUMNS " FROM jobs WHERE seq = ?",
     [ST_JOB_WAITING] = "SELECT " JOB_COLUMNS " FROM jobs WHERE state < 2 ORDER BY seq",
     [ST_JOB_ENDED] = "SELECT 1 FROM jobs WHERE id = ? AND state >= 2",
     [ST_JOB_DROP] = "DELETE FROM jobs WHERE id = ?",
-    [ST_JOB_OLDEST] = "SELECT id, created_ms FROM jobs WHERE state >= 2 ORDER BY seq LIMIT 1",
-    [ST_JOB_OLDEST_OF] = "SELECT id, created_ms FROM jobs WHERE key = ? AND state >= 2 "
-                         "ORDER BY seq LIMIT 1",
+    [ST_JOB_OLDEST] = "SELECT id, completed_ms, untold FROM jobs WHERE state >= 2 "
+                      "ORDER BY untold, completed_ms LIMIT 1",
+    [ST_JOB_OLDEST_OF] = "SELECT id, completed_ms, untold FROM jobs "
+                         "WHERE key = ? AND state >= 2 ORDER BY untold, completed_ms LIMIT 1",
     [ST_RUN_LIST] = "SELECT rowid, id, created_ms, head_len FROM runs WHERE key = ?1 "
                     "AND (created_ms, id) < (?2, ?3) AND status <> 'open' "
                     "ORDER BY created_ms DESC, id DESC LIMIT ?4",
@@ -108,16 +112,18 @@ static const char *const texts[ST_COUNT] = {
                        "created_ms < ? AND state != 0 ORDER BY created_ms LIMIT 64)",
     [ST_ONCE_TOTALS] = "SELECT names, bytes FROM once_totals",
     [ST_ONCE_DROP_OLDEST] = "DELETE FROM once WHERE rowid = (SELECT rowid FROM once WHERE key = "
-                            "(SELECT key FROM once_shares ORDER BY names DESC LIMIT 1) "
+                            "(SELECT key FROM once_shares AS s WHERE EXISTS (SELECT 1 FROM once "
+                            "WHERE key = s.key AND state != 0) ORDER BY names DESC LIMIT 1) "
                             "AND state != 0 ORDER BY created_ms LIMIT 1)",
     [ST_ONCE_EMPTY_OLDEST] = "UPDATE once SET state = 2, head_len = 0, answer = x'' WHERE rowid = "
                              "(SELECT rowid FROM once WHERE key = (SELECT key FROM once_shares "
                              "ORDER BY bytes DESC LIMIT 1) AND state = 1 "
                              "ORDER BY created_ms LIMIT 1)",
     [ST_USAGE_ADD] = "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-                     "runs = runs + excluded.runs, jobs = jobs + excluded.jobs, "
-                     "cpu_us = cpu_us + excluded.cpu_us, wall_us = wall_us + excluded.wall_us, "
-                     "output_bytes = output_bytes + excluded.output_bytes",
+                     "runs = min(runs + excluded.runs, ?8), jobs = min(jobs + excluded.jobs, ?8), "
+                     "cpu_us = min(cpu_us + excluded.cpu_us, ?8), "
+                     "wall_us = min(wall_us + excluded.wall_us, ?8), "
+                     "output_bytes = min(output_bytes + excluded.output_bytes, ?8)",
     [ST_USAGE_GET] = "SELECT day, runs, jobs, cpu_us, wall_us, output_bytes FROM usage "
                      "WHERE key = ? AND day BETWEEN ? AND ? ORDER BY day",
     [ST_USAGE_KEY_FROM] = "SELECT key FROM usage WHERE key >= ? ORDER BY key LIMIT 1",

@@ -6,22 +6,37 @@
  * are under way the store does not know: who claims says so, and after a crash none is, so those
  * are claimed again (at least once; the id is the same). Claims go round by key, and within a key
  * by host: each has its places, so a host that is dead keeps only its own deliveries waiting,
- * however many they are, and a key whose receivers all hang keeps only its own.
+ * however many they are, and a key whose receivers all hang keeps only its own. A claim looks at so
+ * many hosts of a key.
  */
 #include "store/store_impl.h"
+#include <strings.h>
 
 #define DROPS_AT_ONCE 256
+#define HOSTS_LOOKED_AT_MAX 64 /* of a key, in one claim: a wildcard lets it have any number */
+#define LOOK_ON_MS 100         /* then, for the others */
 
-/* What stands between "://" and the path, in lower case: whom a delivery waits for. */
+/* Whom a delivery waits for: what stands between "://" and the path, in lower case, with a port
+ * that is not the scheme's. One receiver has one name, however often it is written in another way.
+ */
 static void copy_host(const char *url, char *ret, size_t room)
 {
     const char *at = strstr(url, "://");
+    bool is_https = strncasecmp(url, "https:", 6) == 0;
     at = at ? at + 3 : url;
-    size_t len = strcspn(at, "/?#");
+    size_t len = strcspn(at, "/?#"), name = len;
+    while (name > 0 && at[name - 1] >= '0' && at[name - 1] <= '9')
+        name--;
+    bool has_port = name > 0 && at[name - 1] == ':';
+    unsigned long port = has_port ? strtoul(at + name, NULL, 10) : 0;
+    len = has_port ? name - 1 : len;
+    len -= len > 0 && at[len - 1] == '.';
     len = len < room ? len : room - 1;
     for (size_t i = 0; i < len; i++)
         ret[i] = at[i] >= 'A' && at[i] <= 'Z' ? (char)(at[i] + ('a' - 'A')) : at[i];
     ret[len] = 0;
+    if (port && port != (is_https ? 443 : 80))
+        (void)snprintf(ret + len, room - len, ":%lu", port);
 }
 
 static int put(struct store *s, const char *job_id, const char *key, const char *url)
@@ -222,7 +237,7 @@ static char *turn_of(struct store_courier *c, const char *key)
     return c->after_hosts[hash % STORE_KEY_TURNS];
 }
 
-/* What is due of one key, its hosts in turn. */
+/* What is due of one key, its hosts in turn: so many, the next time those behind them. */
 static int claim_of_key(struct store *s, struct store_courier *c, const char *key)
 {
     char *turn = turn_of(c, key);
@@ -231,8 +246,14 @@ static int claim_of_key(struct store *s, struct store_courier *c, const char *ke
     int error = 0;
     memcpy(first, turn, sizeof first);
     memcpy(host, first, sizeof first);
-    while (error == 0 && count_room(c, key, NULL) > 0) {
+    for (int looked = 0; error == 0 && count_room(c, key, NULL) > 0; looked++) {
         size_t before = c->count;
+        if (looked == HOSTS_LOOKED_AT_MAX) {
+            int64_t next_ms = c->now_ms + LOOK_ON_MS;
+            c->next_ms = next_ms < c->next_ms ? next_ms : c->next_ms;
+            (void)snprintf(turn, STORE_HOST_ROOM, "%s", host);
+            break;
+        }
         error = find_host(s, key, host);
         if (error == 0 && !*host && !wrapped) {
             wrapped = true;
@@ -364,10 +385,7 @@ int store_drop_deliveries(struct store *s, int64_t before_ms)
     sqlite3_stmt *st = store_statement(s, ST_DELIVERIES_DROP);
     (void)sqlite3_bind_int64(st, 1, before_ms);
     (void)sqlite3_bind_int(st, 2, DROPS_AT_ONCE);
-    int error = store_step(s, st);
-    if (error == 0 && sqlite3_changes(s->db) > 0)
-        s->wrote = true;
-    return error;
+    return store_step(s, st);
 }
 
 void store_free_deliveries(struct store_courier *c)

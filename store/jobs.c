@@ -132,6 +132,10 @@ int store_peek_job(struct store *s, struct store_call *c)
         j->attempts = (unsigned)number(st, 0);
         j->cancelled = number(st, 1);
         j->body = take_column(st, 2, &j->body_len);
+        copy_column(st, 3, j->policy, sizeof j->policy);
+        j->timeout_ms_ceiling = number(st, 4);
+        j->memory_bytes_ceiling = number(st, 5);
+        j->cpu_ms_ceiling = number(st, 6);
         error = j->body ? 0 : ENOMEM;
     }
     (void)sqlite3_reset(st);
@@ -246,7 +250,9 @@ int store_list_jobs(struct store *s, struct store_call *c)
             l->next = seq + 1;
             break;
         }
-        if (l->state < 0 || (int)number(st, 1) == l->state)
+        int state = (int)number(st, 1);
+        bool may_stand = l->state == STORE_JOB_QUEUED && state == STORE_JOB_RUNNING;
+        if (l->state < 0 || state == l->state || may_stand)
             error = read_at(s, seq, &l->at[l->count++]);
     }
     if (rc != SQLITE_ROW && rc != SQLITE_DONE)

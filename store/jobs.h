@@ -50,9 +50,10 @@ struct store_job {
 
 /* One page of a key's jobs, the latest first. */
 struct store_job_list {
-    int64_t before;       /* only those accepted before this one; 0: all */
-    int state;            /* only those in it; -1: any */
-    unsigned limit;       /* at most STORE_JOB_LIST_MAX */
+    int64_t before; /* only those accepted before this one; 0: all */
+    int state;      /* only those in it; -1: any. QUEUED: all that have not ended, since whether a
+                       claimed one has begun only its worker knows */
+    unsigned limit; /* at most STORE_JOB_LIST_MAX */
     struct store_job *at; /* malloc'ed, without body, preview and doc */
     size_t count;
     int64_t next; /* `before` of the next page; 0: this was the last one */

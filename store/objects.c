@@ -65,9 +65,16 @@ int store_walk(struct store *s, int dir_fd, const char *name, store_on_entry *on
     if (!dir)
         return err_sys(err, "state_dir: list %s", name);
     (void)fd_take(&fd);
-    while (r == 0 && (e = readdir(dir)))
+    for (;;) {
+        errno = 0; /* only by it an error differs from the end */
+        e = readdir(dir);
+        if (!e && SYS(errno ? -1 : 0) < 0)
+            r = err_sys(err, "state_dir: list %s", name);
+        if (!e || r != 0)
+            break;
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
             r = on_entry(s, e->d_name, err);
+    }
     (void)closedir(dir);
     return r;
 }
@@ -121,7 +128,10 @@ int store_objects_open(struct store *s, struct err *err)
     if (SYS(fsync(s->dir_fd)) < 0)
         return err_sys(err, "state_dir: fsync");
     /* A database that is made anew would have them all removed. */
-    if (fstatat(s->dir_fd, "store.db", &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_size == 0)
+    int r = SYS(fstatat(s->dir_fd, "store.db", &st, AT_SYMLINK_NOFOLLOW));
+    if (r < 0 && errno != ENOENT)
+        return err_sys(err, "state_dir: store.db");
+    if (r < 0 || st.st_size == 0)
         return store_walk(s, s->objects_fd, DIRECTORY, refuse_content, err);
     return 0;
 }

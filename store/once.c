@@ -163,7 +163,6 @@ int store_once_retain(struct store *s, const struct store_settings *set, int64_t
             store_step(s, store_statement(s, many ? ST_ONCE_DROP_OLDEST : ST_ONCE_EMPTY_OLDEST));
         if (error == 0 && sqlite3_changes(s->db) == 0)
             return 0; /* all of them are under way */
-        s->wrote = true;
     }
     return error;
 }

@@ -83,7 +83,10 @@ int store_outputs_open(struct store *s, struct err *err)
         return err_sys(err, "state_dir: open " DIRECTORY);
     if (SYS(fsync(s->dir_fd)) < 0)
         return err_sys(err, "state_dir: fsync");
-    if (fstatat(s->dir_fd, "store.db", &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_size == 0)
+    int r = SYS(fstatat(s->dir_fd, "store.db", &st, AT_SYMLINK_NOFOLLOW));
+    if (r < 0 && errno != ENOENT)
+        return err_sys(err, "state_dir: store.db");
+    if (r < 0 || st.st_size == 0)
         return store_walk(s, s->outputs_fd, DIRECTORY, refuse_output, err);
     return 0;
 }
@@ -140,7 +143,7 @@ int store_output_get(struct store *s, const char *id, uint64_t size, int *ret_fd
     if (fd < 0 && errno == ENOENT && size == 0)
         fd = SYS(openat(s->outputs_fd, name, O_RDONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
     /* Not glibc's fstat(): that may name a path, which the list of calls forbids. */
-    if (fd < 0 || syscall(SYS_fstat, fd, &st) < 0)
+    if (fd < 0 || SYS((int)syscall(SYS_fstat, fd, &st)) < 0)
         return errno == ENOENT ? EIO : errno; /* a row without its file is damage */
     if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != size)
         return EIO;

@@ -279,3 +279,21 @@ CREATE INDEX runs_open ON runs (id) WHERE status = 'open';
 -- Lists of jobs: what is not asked for is passed over without reading its row.
 CREATE INDEX jobs_listed ON jobs (key, seq, state);
 DROP INDEX jobs_of_key;
+
+-- migration 8
+-- An ended job's age counts from its end. `untold`: its deliveries that are pending; of too many jobs those go last.
+ALTER TABLE jobs ADD COLUMN untold INTEGER NOT NULL DEFAULT 0;
+UPDATE jobs SET untold = (SELECT count(*) FROM deliveries WHERE job_id = jobs.id AND deliveries.state = 0);
+CREATE TRIGGER deliveries_wait AFTER INSERT ON deliveries WHEN new.state = 0 BEGIN
+    UPDATE jobs SET untold = untold + 1 WHERE id = new.job_id;
+END;
+CREATE TRIGGER deliveries_end AFTER UPDATE OF state ON deliveries WHEN old.state = 0 AND new.state <> 0 BEGIN
+    UPDATE jobs SET untold = untold - 1 WHERE id = new.job_id;
+END;
+CREATE TRIGGER deliveries_drop AFTER DELETE ON deliveries WHEN old.state = 0 BEGIN
+    UPDATE jobs SET untold = untold - 1 WHERE id = old.job_id;
+END;
+DROP INDEX jobs_ended;
+DROP INDEX jobs_ended_of_key;
+CREATE INDEX jobs_ended ON jobs (untold, completed_ms) WHERE state >= 2;
+CREATE INDEX jobs_ended_of_key ON jobs (key, untold, completed_ms) WHERE state >= 2;

@@ -3,15 +3,17 @@
  *
  * In the frontend. Its threads put calls on one bounded list; the store's thread takes all that
  * wait and does them in one transaction, so that many callers share one sync of the disk (group
- * commit). Calls that read many rows wait by themselves and come one at a time, so that whoever
- * asks for many lists holds up nobody but lists. Nobody is told before the commit, and when that
- * fails, everyone is told so. A turn of nothing but runs without files, sums of usage, claims of
- * jobs and questions is committed without a sync of its own (SQLite's WAL with synchronous=NORMAL):
- * a power cut may take the last of them, which their clients have, but no other crash can; a sync
- * for each would cost a run more than all else. (A claim that was taken means one attempt more than
- * were counted.) Then finished calls go to the list of their mailbox and its descriptor becomes
- * readable. Retention is part of the transaction that made it necessary; what only grows old is
- * looked for once a minute.
+ * commit). Calls that read many rows wait by themselves and come one at a time, and so do large
+ * uploads: whoever asks for many of them holds up nobody else. What became of something that was
+ * accepted has room on the list when all else is refused. Nobody is told before the commit, and
+ * when that fails, everyone is told so. A turn of nothing but runs without files, sums of usage,
+ * claims of jobs, claims that are taken back, attempts of deliveries and questions is committed
+ * without a sync of its own (SQLite's WAL with synchronous=NORMAL): a power cut may take the last
+ * of them, which their clients have, but no other crash can; a sync for each would cost a run more
+ * than all else. (A claim that was taken means one attempt more than were counted, one that comes
+ * back an attempt that was none; a delivery without its attempt is made again.) Then finished calls
+ * go to the list of their mailbox and its descriptor becomes readable. Retention is part of the
+ * transaction that made it necessary; what only grows old is looked for once a minute.
  */
 #include "store/store.h"
 #include "lib/clock.h"
@@ -125,22 +127,34 @@ static void deliver(struct store_call *list)
     }
 }
 
-/* All that wait, of lists one: who asks for many of them waits by himself. */
+static struct store_call *take_first(struct store_queue *q)
+{
+    struct store_call *c = q->first;
+    if (!c)
+        return NULL;
+    q->first = c->next;
+    c->next = NULL;
+    if (!q->first)
+        q->end = &q->first;
+    q->waiting--;
+    return c;
+}
+
+/* All that wait, of what takes long one each, behind the others: who asks for many of those waits
+ * by himself. */
 static struct store_call *take(struct store *s)
 {
-    struct store_call *list = s->first, *slow = s->lists;
-    if (slow) {
-        *s->end = slow; /* behind the others */
-        list = s->first;
-        s->lists = slow->next;
-        slow->next = NULL;
-        if (!s->lists)
-            s->lists_end = &s->lists;
-        s->lists_waiting--;
+    struct store_queue *quick = &s->queues[STORE_QUICK];
+    for (unsigned i = STORE_QUICK + 1; i < STORE_QUEUES; i++) {
+        struct store_call *slow = take_first(&s->queues[i]);
+        if (!slow)
+            continue;
+        *quick->end = slow;
+        quick->end = &slow->next;
     }
-    s->first = NULL;
-    s->end = &s->first;
-    s->waiting = s->lists_waiting;
+    struct store_call *list = quick->first;
+    *quick = (struct store_queue){.end = &quick->first};
+    s->waiting = s->queues[STORE_LISTS].waiting + s->queues[STORE_UPLOADS].waiting;
     return list;
 }
 
@@ -181,14 +195,15 @@ int store_submit(struct store_mailbox *m, struct store_call *call)
     call->next = NULL;
     call->error = 0;
     (void)pthread_mutex_lock(&s->lock);
-    bool slow = store_is_list(call);
-    bool full = s->waiting >= STORE_CALLS_MAX || s->stopping ||
-                (slow && s->lists_waiting >= STORE_CALLS_MAX / 2);
+    unsigned which = store_queue_of(call);
+    struct store_queue *q = &s->queues[which];
+    size_t most = STORE_CALLS_MAX + (store_is_result(call) ? STORE_RESULTS_MAX : 0);
+    bool full = s->waiting >= most || s->stopping ||
+                (which != STORE_QUICK && q->waiting >= STORE_CALLS_MAX / 4);
     if (!full) {
-        struct store_call ***end = slow ? &s->lists_end : &s->end;
-        **end = call;
-        *end = &call->next;
-        s->lists_waiting += slow;
+        *q->end = call;
+        q->end = &call->next;
+        q->waiting++;
         if (s->waiting++ == 0)
             (void)pthread_cond_signal(&s->wake);
     }
@@ -241,8 +256,8 @@ int store_open(int dir_fd, const struct store_settings *settings, struct store *
     if (!s)
         return err_sys(err, "store");
     s->settings = *settings;
-    s->end = &s->first;
-    s->lists_end = &s->lists;
+    for (unsigned i = 0; i < STORE_QUEUES; i++)
+        s->queues[i].end = &s->queues[i].first;
     s->objects_fd = s->outputs_fd = -1;
     (void)pthread_mutex_init(&s->lock, NULL);
     (void)pthread_condattr_init(&monotonic);

@@ -25,7 +25,9 @@ struct store;
 #define STORE_NAME_MAX 255u
 #define STORE_KEY_MAX 64u /* label of a key; "": none is configured */
 #define STORE_ARTIFACTS_MAX 100u
-#define STORE_CALLS_MAX 1024u /* that wait */
+#define STORE_CALLS_MAX 1024u   /* that wait */
+#define STORE_RESULTS_MAX 3072u /* more, of what was accepted before: artifacts, runs, jobs */
+#define STORE_QUICK_BYTES (256u * 1024) /* larger uploads come one at a time */
 #define STORE_JSON_MAX (64u << 20)
 #define STORE_STATUS_ROOM 16
 #define STORE_ONCE_NAME_MAX 255u
@@ -121,8 +123,9 @@ enum store_verb {
 
     /* *job is the caller's; what a call makes in it (body, preview, doc) is the caller's to free */
     STORE_PUT_JOB,     /* job with its body -> seq; durable. RUNNING: claimed by the same */
-    STORE_PEEK_JOB,    /* job.id -> attempts, cancelled, body; ENOENT: it has ended */
-    STORE_CLAIM_JOB,   /* job.id -> attempts (one more), cancelled, body; ENOENT: it has ended */
+    STORE_PEEK_JOB,    /* job.id -> attempts, cancelled, body, and what its key may (policy, the
+                          ceilings); ENOENT: it has ended */
+    STORE_CLAIM_JOB,   /* the same, attempts one more */
     STORE_UNCLAIM_JOB, /* job.id, attempts: that attempt did not begin; ESTALE: there was another */
     STORE_FINISH_JOB,  /* job.id, attempts -> ended as job.state, with preview, doc, duration_ms and
                           started_ms (0: as the claim said); data/len: what it wrote. Durable.

@@ -90,6 +90,14 @@ struct store_sha256 {
     unsigned char bytes[STORE_SHA256_BYTES];
 };
 
+/* What takes long waits by itself: of lists, and of uploads, one a turn. */
+enum { STORE_QUICK, STORE_LISTS, STORE_UPLOADS, STORE_QUEUES };
+
+struct store_queue {
+    struct store_call *first, **end;
+    size_t waiting;
+};
+
 struct store {
     int dir_fd, objects_fd, outputs_fd;
     sqlite3 *db;
@@ -117,9 +125,8 @@ struct store {
     pthread_t thread;
     bool started, stopping;
     struct store_settings settings;
-    struct store_call *first, **end;
-    struct store_call *lists, **lists_end; /* that take long: one a turn */
-    size_t waiting, lists_waiting;         /* all; of them, lists */
+    struct store_queue queues[STORE_QUEUES];
+    size_t waiting; /* in all */
 };
 
 /* A new content, in a temporary file that is not synced. */
@@ -210,7 +217,9 @@ int store_usage_get(struct store *s, struct store_call *c);
 int store_usage_retain(struct store *s, int64_t now_ms);
 /* calls.c: one call inside of a transaction. */
 bool store_needs_sync(const struct store_call *call); /* a power cut must not take it once told */
-bool store_is_list(const struct store_call *call);    /* reads many rows */
+unsigned store_queue_of(const struct store_call *call);
+/* Is it what became of something that was accepted before? */
+bool store_is_result(const struct store_call *call);
 int store_serve(struct store *s, struct store_call *call);
 void store_undo(struct store *s, struct store_call *call); /* its transaction failed after all */
 int store_retain(struct store *s, const struct store_settings *settings, int64_t now_ms);

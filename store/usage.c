@@ -8,6 +8,7 @@
 
 #define KEYS_LOOKED_AT_MAX 1000u /* in one call, of those that have nothing in these days, too */
 #define DAY_MS 86400000
+#define SUM_MAX (1ull << 53) /* a sum that overflows is no integer, and its row takes no more */
 
 int store_usage_add(struct store *s, struct store_call *c)
 {
@@ -19,7 +20,9 @@ int store_usage_add(struct store *s, struct store_call *c)
         bind_text(st, 1, u->key);
         (void)sqlite3_bind_int64(st, 2, u->day);
         for (int k = 0; k < (int)ARRAY_LEN(values); k++)
-            (void)sqlite3_bind_int64(st, 3 + k, (sqlite3_int64)values[k]);
+            (void)sqlite3_bind_int64(st, 3 + k,
+                                     (sqlite3_int64)(values[k] < SUM_MAX ? values[k] : SUM_MAX));
+        (void)sqlite3_bind_int64(st, 8, (sqlite3_int64)SUM_MAX);
         error = store_step(s, st);
     }
     return error;

@@ -366,8 +366,11 @@ static int fill(struct cgroup *cg, size_t tree, int dir, const struct policy_gro
         const char *name = cg->version == 2 ? files[i].v2 : files[i].v1;
         if (!(files[i].kind & cg->kind[tree]))
             continue;
-        /* v2's memory.peak can be reset from Linux 6.12 on; one that cannot is no run's figure. */
+        /* v2's memory.peak can be reset from Linux 6.12 on (before: EACCES); one that cannot is no
+         * run's figure. But what is there is never left out. */
         counters[files[i].counter] = SYS(openat(dir, name, files[i].flags | O_CLOEXEC));
+        if (counters[files[i].counter] < 0 && errno != ENOENT && errno != EACCES)
+            return err_sys(err, "cgroup: open %s", name);
     }
     if (counters[CGROUP_PEAK] >= 0 && cg->kind[tree] & POLICY_CGROUP_MEMORY)
         (void)!SYS(pwrite(counters[CGROUP_PEAK], "0", 1, 0)); /* it may have been kept */

@@ -24,7 +24,7 @@
 #define ENGINE_HELD_BYTES_MAX (64u << 20) /* messages of their stages that are not sent yet */
 #define ENGINE_STAGE_FDS_MAX (4u + PROTO_PLACES_MAX) /* stdin, stdout, stderr, the code, files */
 #define ENGINE_CLIENTS_MAX 256u
-#define ENGINE_CLIENT_RUNS_MAX 2048u /* open on one connection; then it is not read */
+#define ENGINE_CLIENT_RUNS_MAX 2048u /* open on one connection, not a frontend's; then unread */
 #define ENGINE_REMOVALS_MAX 64u
 #define ENGINE_CALLS_MAX 32u /* requests that priv has not answered; more wait here */
 #define ENGINE_HASH 4096u
@@ -146,6 +146,7 @@ struct run {
     uint64_t output_bytes_max;                  /* of its policy; 0: none */
     uint32_t policy;                            /* index; once sent: of policies that may be gone */
     char policy_asked[POLICY_NAME_MAX + 1];     /* "": none */
+    bool policy_of_key;                         /* which is why it is asked for */
     enum proto_start start;
     bool cancelled, cpu_used_up;
     bool is_first;          /* in its companion */
@@ -379,6 +380,8 @@ void ns_cancel_queue(struct ns *ns, const char *text);
 void ns_on_verdict(struct engine *e, const char *text);
 /* It is not to be evicted. */
 void ns_leave_idle(struct ns *ns);
+/* It is idle: its zygote is ended. */
+void ns_evict(struct ns *ns);
 /* Frees it when nothing needs it. */
 void ns_drop_if_unused(struct ns *ns);
 
@@ -389,6 +392,10 @@ void ns_drop_if_unused(struct ns *ns);
 void ns_activate(struct ns *ns);
 /* It waits no longer, if it did. */
 void ns_leave_waiting(struct ns *ns);
+/* Something ran short of descriptors, of which each zygote has some: ends that of the namespace
+ * that has been idle for longest. A few are on their way out at once. */
+void ns_shed_idle(struct engine *e);
+
 /* Gives spares to waiting namespaces, evicting idle ones where the limit demands it. */
 void ns_serve_waiting(struct engine *e);
 /* Is this one, which waits, not to be served now, because its key has its share of the places?
@@ -396,6 +403,9 @@ void ns_serve_waiting(struct engine *e);
 bool ns_is_held_back(const struct ns *ns, const char **full);
 /* Have fresh namespaces of this key as many places as they may? */
 bool ns_has_its_share(const struct engine *e, const char *key);
+/* With this run, does its key hold more than half of what the engine has room for? Counted only
+ * when all together hold that. */
+bool run_key_has_its_half(const struct engine *e, const struct run *run);
 /* How many of those that wait. */
 size_t ns_count_held_back(const struct engine *e);
 /* How many wait on behalf of this key. */

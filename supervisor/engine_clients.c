@@ -4,8 +4,9 @@
  *
  * Every frame is decoded into one arena that is dropped after it; a peer that breaks the protocol
  * loses its connection. A client that does not read its results is given SEND_MS and a bounded
- * outbox. One with too many open runs is not read until some are done. When a connection ends, its
- * runs are cancelled.
+ * outbox. One with too many open runs is not read until some are done; a frontend always is, since
+ * what it says is of many: it is refused runs (find_no_room). When a connection ends, its runs are
+ * cancelled.
  */
 #include "lib/arena.h"
 #include "lib/clock.h"
@@ -466,7 +467,7 @@ static void on_ready(struct loop_io *io, uint32_t events)
         close_client(c);
         return;
     }
-    if (c->open_runs >= ENGINE_CLIENT_RUNS_MAX) {
+    if (c->open_runs >= ENGINE_CLIENT_RUNS_MAX && !c->is_frontend) {
         c->paused = true;
         watch(c);
     }

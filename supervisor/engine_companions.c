@@ -124,13 +124,15 @@ struct ns *companion_get(struct engine *e, const struct proto_execute *exec, con
         *ret_text = no_room;
         return NULL;
     }
-    if (c || (!parent && !(parent = ns_get(e, exec->ns_id))))
-        return c;
-    c = companion_new(parent, exec->companion, exec->session);
-    if (c)
+    if (!c) {
+        if (!parent && !(parent = ns_get(e, exec->ns_id)))
+            return NULL;
+        c = companion_new(parent, exec->companion, exec->session);
+        if (!c)
+            ns_drop_if_unused(parent);
+    }
+    if (c) /* also of one that leaves: its successor is this key's */
         (void)snprintf(c->key, sizeof c->key, "%s", key);
-    else
-        ns_drop_if_unused(parent);
     return c;
 }
 

@@ -83,13 +83,26 @@ void slot_on_cpu_limit(struct loop_timer *t)
 }
 
 /* What all processes used, if it was worth asking for; pid 1's word counts those that were waited
- * for. */
+ * for. A companion's has it from the script, so there the cgroup's counts, more or less. */
 static uint64_t find_cpu_ns(const struct slot *s, const struct zyg_report *report)
 {
     if (report->wall_ns < CPU_LATE_NS && !report->survivors)
         return report->cpu_ns;
     uint64_t now = read_cpu_ns(s), used = now > s->cpu_seen_ns ? now - s->cpu_seen_ns : 0;
-    return used > report->cpu_ns ? used : report->cpu_ns;
+    bool decides = now && s->ns->parent;
+    return decides || used > report->cpu_ns ? used : report->cpu_ns;
+}
+
+/* The script of a session can say what it likes (zygote/session.c), but not that it took more than
+ * the time since it was sent, or much less. */
+static void bound_times(const struct run *run, const struct slot *s, struct zyg_report *report)
+{
+    uint64_t elapsed = clock_now_ns() - run->started_ns, most = elapsed + CPU_LATE_NS;
+    if (report->wall_ns > most || (s->ns->parent && report->wall_ns + CPU_LATE_NS < elapsed))
+        report->wall_ns = elapsed;
+    report->cpu_ns = find_cpu_ns(s, report);
+    if (report->cpu_ns > most * s->engine->cpu_count)
+        report->cpu_ns = most * s->engine->cpu_count;
 }
 
 /* ---- the reason --------------------------------------------------------------------------------
@@ -240,6 +253,7 @@ static void end_for_disk(struct run *run, const struct slot *s, const struct zyg
     result.reason = PROTO_REASON_DISK;
     result.queue_us = run->queue_us;
     result.wall_us = report->wall_ns / 1000;
+    result.cpu_us = report->cpu_ns / 1000;
     result.output_bytes_max = run->output_bytes_max;
     note_limits(&result, run, s);
     run_advance(run, &result, false);
@@ -251,27 +265,40 @@ static bool is_full(const struct zyg_report *report)
            (report->step_errno == ENOSPC || report->step_errno == EDQUOT);
 }
 
-/* A child that never came to its command: some of that is the request's fault. */
+static void answer_step(struct run *run, const struct zyg_report *report, const char *field,
+                        const char *text)
+{
+    struct proto_result result = {.outcome = *field ? PROTO_BAD_REQUEST : PROTO_INTERNAL,
+                                  .field = field,
+                                  .text = text,
+                                  .start = run->start,
+                                  .queue_us = run->queue_us,
+                                  .wall_us = report->wall_ns / 1000,
+                                  .cpu_us = report->cpu_ns / 1000};
+    run_answer(run, &result);
+}
+
+/* A child that never came to its command: some of that is the request's fault. The script of a
+ * session can say so as well: what it took is told. */
 static void fail_step(struct run *run, const struct zyg_report *report)
 {
     char text[160];
     if (report->step == CHILD_STEP_CWD && cwd_text(report->step_errno)) {
-        run_fail_field(run, PROTO_BAD_REQUEST, "cwd", cwd_text(report->step_errno));
+        answer_step(run, report, "cwd", cwd_text(report->step_errno));
     } else if (report->step == CHILD_STEP_PLACE && is_of_request(report->step_errno)) {
-        run_fail_field(run, PROTO_BAD_REQUEST, "files", place_text(report->step_errno));
+        answer_step(run, report, "files", place_text(report->step_errno));
     } else if (report->step == CHILD_STEP_EXEC && report->step_errno == E2BIG) {
-        run_fail_field(run, PROTO_BAD_REQUEST, run->kind == RUN_CODE ? "args" : "cmd",
-                       "command, arguments and environment together are too long for execve");
+        answer_step(run, report, run->kind == RUN_CODE ? "args" : "cmd",
+                    "command, arguments and environment together are too long for execve");
     } else if (report->step == CHILD_STEP_EXEC && run->kind == RUN_CODE &&
                (report->step_errno == ENOENT || report->step_errno == EACCES)) {
-        run_fail_field(run, PROTO_BAD_REQUEST, "language",
-                       "its tools are not there, or may not be executed");
+        answer_step(run, report, "language", "its tools are not there, or may not be executed");
     } else {
         (void)snprintf(text, sizeof text, "%s: %s", child_step_name(report->step),
                        strerror(report->step_errno));
         LOG(ERROR, "child_failed", F_STR("ns", run->ns->id), F_U64("run_id", run->id),
             F_STR("error", text));
-        run_fail(run, PROTO_INTERNAL, "the command could not be started");
+        answer_step(run, report, "", "the command could not be started");
     }
 }
 
@@ -287,11 +314,13 @@ static void take_denied(struct proto_result *result, const struct zyg_report *re
     }
 }
 
-void run_finish(struct run *run, struct slot *s, const struct zyg_report *report)
+void run_finish(struct run *run, struct slot *s, const struct zyg_report *told)
 {
+    struct zyg_report bound = *told, *report = &bound;
     struct proto_result result = {
         .outcome = PROTO_OK, .field = "", .text = "", .start = run->start};
     loop_timer_cancel(&s->engine->loop, &s->cpu_limit);
+    bound_times(run, s, report);
     uint64_t peak = read_counter(s->counters[CGROUP_PEAK], "");
     if (report->reason == ZYG_BY_STEP) {
         if (is_full(report))
@@ -307,7 +336,7 @@ void run_finish(struct run *run, struct slot *s, const struct zyg_report *report
     result.signal = WIFSIGNALED(report->status) ? WTERMSIG(report->status) : 0;
     result.queue_us = run->queue_us;
     result.wall_us = report->wall_ns / 1000;
-    result.cpu_us = find_cpu_ns(s, report) / 1000;
+    result.cpu_us = report->cpu_ns / 1000;
     result.max_rss_kb = find_memory_kb(s, report, peak);
     result.output_bytes_max = run->output_bytes_max;
     note_limits(&result, run, s);

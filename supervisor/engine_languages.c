@@ -72,8 +72,9 @@ static void raise_to(uint64_t *asked, uint64_t needed, uint64_t ceiling)
         *asked = at_most(needed, ceiling);
 }
 
-/* The compiler has limits of its own and the policy's memory; the program what was asked for. A
- * ceiling is one for both. */
+/* The program has what was asked for. The compiler has not, as it is the operator's choice and
+ * needs what it needs: its limits are the language's, its memory the policy's. A ceiling, the key's
+ * or that of POST /v1/runs, is one for both. */
 static void limit_stages(const struct engine *e, struct run *run, const struct proto_execute *exec,
                          const struct language *l)
 {

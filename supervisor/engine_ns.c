@@ -66,6 +66,13 @@ void ns_leave_idle(struct ns *ns)
     ns->in_lru = false;
 }
 
+void ns_evict(struct ns *ns)
+{
+    ns_leave_idle(ns);
+    ns->engine->total.evictions++;
+    slot_end(ns->slot);
+}
+
 void ns_drop_if_unused(struct ns *ns)
 {
     struct ns *parent = ns->parent;
@@ -318,9 +325,7 @@ static void on_idle_sweep(struct loop_timer *t)
     fresh_sweep(e);
     while ((ns = TAILQ_FIRST(&e->idle)) &&
            (now - ns->idle_since_ns > idle_ns || e->bound_count > e->set.active_max)) {
-        ns_leave_idle(ns);
-        e->total.evictions++;
-        slot_end(ns->slot);
+        ns_evict(ns);
         if (e->bound_count - e->dying_count <= e->set.active_max &&
             now - ns->idle_since_ns <= idle_ns)
             break;

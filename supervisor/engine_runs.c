@@ -180,9 +180,12 @@ const char *run_choose_policy(struct engine *e, struct run *run)
     const struct policy_match *m = policy_find_match(e->policies, ns_home_id(run->ns));
     uint32_t own = ns_own_policy(run->ns);
     int asked = *run->policy_asked ? policy_find(e->policies, run->policy_asked) : (int)own;
+    /* Nobody but the operator gave a key its policy, and a fresh namespace is nobody else's. */
+    bool given = run->ns->is_fresh && run->policy_of_key;
     /* One answer for what is not there and what is not allowed: names are the operator's. */
-    if (asked < 0 || ((uint32_t)asked != own && !(m && m->may_ask & 1u << asked)))
-        return "this namespace may not ask for that policy";
+    if (asked < 0 || ((uint32_t)asked != own && !given && !(m && m->may_ask & 1u << asked)))
+        return run->policy_of_key ? "this namespace may not have the one of this key"
+                                  : "this namespace may not ask for that policy";
     run->policy = (uint32_t)asked;
     return NULL;
 }
@@ -313,6 +316,8 @@ static const char *find_no_room(const struct engine *e, const struct run *run)
     if (e->open_runs > ENGINE_RUNS_MAX || e->held_fds > ENGINE_RUN_FDS_MAX ||
         e->held_bytes > ENGINE_HELD_BYTES_MAX)
         return "too many runs are waiting in all namespaces together";
+    if (run_key_has_its_half(e, run))
+        return "too many runs of this key are waiting in all namespaces together";
     return NULL;
 }
 
@@ -331,6 +336,7 @@ static bool settle(struct engine *e, struct run *run, const struct proto_execute
     if (run->client->is_frontend) { /* others would only say so */
         (void)snprintf(run->key, sizeof run->key, "%s", exec->key);
         run->patient = exec->patient;
+        run->policy_of_key = exec->policy_of_key;
         run->held = exec->patient && exec->held;
     }
     if (strlen(exec->policy) > POLICY_NAME_MAX)
@@ -392,8 +398,10 @@ static const struct refusal *refuse_early(const struct client *c, const struct p
                                 stopping = {PROTO_DRAINING, "", "the service is stopping"};
     size_t wanted = count_own_fds(exec) + exec->work + exec->place_count;
     /* The frontend always sends all: we had no room for them. */
-    if ((nfds == 0 && c->is_frontend) || engine_fds_are_short(c->engine, fds, nfds))
+    if ((nfds == 0 && c->is_frontend) || engine_fds_are_short(c->engine, fds, nfds)) {
+        ns_shed_idle(c->engine);
         return &short_of_fds;
+    }
     if (nfds != wanted)
         return wanted == 3 ? &wrong_fds : &wrong_number;
     return c->engine->draining ? &stopping : NULL;

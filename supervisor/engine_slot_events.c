@@ -79,6 +79,7 @@ static void on_started(struct slot *s, const struct priv_reply *reply, int *fds,
     size_t n = 0;
     if ((size_t)__builtin_popcount(reply->detail & ((1u << PRIV_COUNTERS) - 1)) != nfds ||
         engine_fds_are_short(s->engine, fds, nfds)) {
+        ns_shed_idle(s->engine);
         slot_step(s, &(struct event){.what = EV_BROKEN, .text = OUT_OF_DESCRIPTORS, .fd = -1});
         return;
     }
@@ -136,6 +137,7 @@ void slot_on_priv_reply(struct engine *e, const struct priv_reply *reply, int *f
         slot_step(s, &ev);
         fd_close(&ev.fd);
     } else {
+        ns_shed_idle(e);
         ev.text = OUT_OF_DESCRIPTORS;
         slot_step(s, &ev);
     }
@@ -159,7 +161,6 @@ void slots_init(struct engine *e)
     }
 }
 
-/* The two sockets of a zygote; far ends in `far`. 0 or -errno, then nothing is open. */
 static int open_sockets(struct slot *s, int far[2])
 {
     int ctl[2], run[2];
@@ -188,6 +189,15 @@ static int open_sockets(struct slot *s, int far[2])
     return r;
 }
 
+/* The two sockets of a zygote; far ends in `far`. 0 or -errno, then nothing is open. */
+static int connect_slot(struct slot *s, int far[2])
+{
+    int r = open_sockets(s, far);
+    if (r < 0)
+        ns_shed_idle(s->engine);
+    return r;
+}
+
 static void ask_start(struct slot *s, uint32_t policy, uint32_t join, const int far[2])
 {
     struct engine *e = s->engine;
@@ -206,7 +216,7 @@ static void ask_start(struct slot *s, uint32_t policy, uint32_t join, const int 
 int slot_start(struct slot *s, uint32_t policy)
 {
     struct engine *e = s->engine;
-    int far[2], r = open_sockets(s, far);
+    int far[2], r = connect_slot(s, far);
     if (r < 0)
         return r;
     TAILQ_REMOVE(&e->free, s, in_list);
@@ -223,7 +233,7 @@ bool slot_join(struct ns *companion, const struct slot *home, uint32_t policy)
     struct engine *e = companion->engine;
     struct slot *s = TAILQ_FIRST(&e->free);
     int far[2];
-    if (!s || e->stopping || open_sockets(s, far) < 0)
+    if (!s || e->stopping || connect_slot(s, far) < 0)
         return false;
     TAILQ_REMOVE(&e->free, s, in_list);
     s->state = SLOT_JOINING;

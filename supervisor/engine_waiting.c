@@ -11,6 +11,8 @@
  */
 #include "supervisor/engine.h"
 
+#define SHED_AT_ONCE 4u
+
 static bool is_of(const struct ns *ns, const char *key)
 {
     return strcmp(ns->key, key) == 0;
@@ -37,6 +39,39 @@ bool ns_has_its_share(const struct engine *e, const char *key)
         n += ns && ns->is_fresh && !ns->is_ahead && is_of(ns, key);
     }
     return n >= most;
+}
+
+struct held {
+    uint64_t runs, fds, bytes;
+};
+
+static void add_held(struct held *h, const struct run *run)
+{
+    h->runs++;
+    h->fds += run->artifacts_fd >= 0;
+    for (size_t i = run->stage_at; i < run->stage_count; i++) {
+        const struct stage *st = &run->stages[i];
+        h->bytes += st->message ? st->message_bytes : 0;
+        for (size_t k = 0; k < st->nfds; k++)
+            h->fds += st->fds[k] >= 0;
+    }
+}
+
+bool run_key_has_its_half(const struct engine *e, const struct run *run)
+{
+    struct held h = {0};
+    const struct client *c;
+    const struct run *other;
+    if (!*run->key || (e->open_runs < ENGINE_RUNS_MAX / 2 && e->held_fds < ENGINE_RUN_FDS_MAX / 2 &&
+                       e->held_bytes < ENGINE_HELD_BYTES_MAX / 2))
+        return false;
+    add_held(&h, run);
+    TAILQ_FOREACH(c, &e->clients, in_list)
+    TAILQ_FOREACH(other, &c->runs, in_client)
+    if (strcmp(other->key, run->key) == 0)
+        add_held(&h, other);
+    return h.runs > ENGINE_RUNS_MAX / 2 || h.fds > ENGINE_RUN_FDS_MAX / 2 ||
+           h.bytes > ENGINE_HELD_BYTES_MAX / 2;
 }
 
 bool ns_is_held_back(const struct ns *ns, const char **full)
@@ -98,12 +133,16 @@ static bool make_room(struct engine *e)
     size_t leaving = e->dying_count, wanted = e->waiting_count - ns_count_held_back(e);
     while (leaving < wanted && fresh_end_one(e))
         leaving++;
-    for (struct ns *ns; leaving < wanted && (ns = TAILQ_FIRST(&e->idle)); leaving++) {
-        ns_leave_idle(ns);
-        e->total.evictions++;
-        slot_end(ns->slot);
-    }
+    for (struct ns *ns; leaving < wanted && (ns = TAILQ_FIRST(&e->idle)); leaving++)
+        ns_evict(ns);
     return leaving > 0;
+}
+
+void ns_shed_idle(struct engine *e)
+{
+    struct ns *ns = TAILQ_FIRST(&e->idle);
+    if (e->dying_count < SHED_AT_ONCE && !fresh_end_one(e) && ns)
+        ns_evict(ns);
 }
 
 /* A spare of the kind that its next run needs; NULL: none, or that kind is not proven yet. */

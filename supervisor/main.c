@@ -263,12 +263,14 @@ static int split(struct priv *p, const struct peers *peers, const struct languag
         log_init("engine", p->set->log_format, p->set->log_level);
         if (priv_become(&ids, err) < 0)
             die(1, "engine: %s", err->text);
-        (void)sigemptyset(&none);
-        (void)sigprocmask(SIG_SETMASK, &none, NULL);
-        /* A terminal's ^C reaches the whole process group; the order of ending is priv's to give.
+        /* A terminal's ^C reaches the whole process group, and timeout(1) and systemd send SIGTERM
+         * to all: the order of ending is priv's to give, which itself ends whom it must by SIGKILL.
          */
+        (void)signal(SIGTERM, SIG_IGN);
         (void)signal(SIGINT, SIG_IGN);
         (void)signal(SIGHUP, SIG_IGN);
+        (void)sigemptyset(&none);
+        (void)sigprocmask(SIG_SETMASK, &none, NULL);
         /* _exit: a leak checker would need what it has renounced. */
         _exit(engine_run(&(struct engine_start){.set = p->set,
                                                 .files = p->files,

@@ -241,7 +241,7 @@ int priv_limit_zygote(struct priv *p, struct priv_call *call, struct priv_answer
     const struct policy_plan *plan = find_plan(p, req, err);
     if (!plan)
         return err->code;
-    if (req->slot >= p->slot_count || !p->slots[req->slot].used)
+    if (req->slot >= p->slot_count || !p->slots[req->slot].used || p->slots[req->slot].ending)
         return err_set(err, "limit_zygote: bad slot");
     struct priv_slot *s = &p->slots[req->slot];
     if (*s->ns_id && !policy_may_have(p->policies, req->policy, s->ns_id)) {

@@ -70,7 +70,7 @@ struct settings {
     uint64_t store_file_bytes_max, store_url_lifetime_ms;   /* 64 MiB, 1 h */
     uint64_t store_once_age_ms, store_once_max, store_once_bytes_max; /* Idempotency-Keys; 1 day,
                                                                          100,000, 256 MiB */
-    char public_base_url[256]; /* "": http://http.listen:http.port, or none without a port */
+    char public_base_url[256]; /* "": what listen and port tell, or none */
 
     /* jobs (R): POST /submit */
     uint64_t jobs_concurrency;                   /* of a language; 4 */
@@ -115,7 +115,8 @@ struct settings {
     uint64_t memory_bytes; /* 512 MiB */
     uint64_t pids_max;     /* 256 */
     uint64_t cpu_percent;  /* 100 = one CPU; 0 = no quota */
-    uint64_t tmp_bytes;    /* /tmp and /dev/shm together; 64 MiB; below half of memory */
+    uint64_t tmp_bytes; /* /tmp and /dev/shm together; 64 MiB, or a quarter of little memory; below
+                           half */
     uint64_t nofile, fsize_bytes, stack_bytes; /* 1024, 1 GiB, 8 MiB */
 
     /* network of the default policy, and the links of all (fixed at start) */

@@ -122,13 +122,26 @@ static int check_state_dir(struct settings_reading *r)
     return 0;
 }
 
+/* Empty where clients reach the listener by a name that nobody told us: then the path must do. */
+static void guess_base_url(struct settings *set)
+{
+    struct in6_addr v6 = IN6ADDR_ANY_INIT;
+    struct in_addr v4 = {.s_addr = INADDR_ANY};
+    bool is_v6 = inet_pton(AF_INET6, set->http_listen, &v6) == 1;
+    bool is_v4 = inet_pton(AF_INET, set->http_listen, &v4) == 1;
+    if (set->http_port == 0 || (is_v6 && IN6_IS_ADDR_UNSPECIFIED(&v6)) ||
+        (is_v4 && v4.s_addr == INADDR_ANY))
+        return;
+    (void)snprintf(set->public_base_url, sizeof set->public_base_url,
+                   is_v6 ? "http://[%s]:%u" : "http://%s:%u", set->http_listen, set->http_port);
+}
+
 /* It is put into answers as it is. */
 static int check_base_url(struct settings_reading *r)
 {
     char *url = r->set->public_base_url;
-    if (!*url && r->set->http_port)
-        (void)snprintf(url, sizeof r->set->public_base_url, "http://%s:%u", r->set->http_listen,
-                       r->set->http_port);
+    if (!*url)
+        guess_base_url(r->set);
     size_t len = strlen(url);
     if (!*url)
         return 0;
@@ -158,11 +171,13 @@ int settings_check(struct settings_reading *r)
 {
     const struct settings *set = r->set;
     uint64_t slots = settings_count_slots(set);
+    int tmp = setting_find("limits.tmp_mb");
+    if (set->tmp_bytes >= set->memory_bytes / 2 && r->from[tmp].source == SETTINGS_DEFAULT)
+        r->set->tmp_bytes = set->memory_bytes / 4;
     if (set->tmp_bytes >= set->memory_bytes / 2)
-        return setting_refuse(r, setting_find("limits.tmp_mb"),
-                              "expected less than half of limits.memory_mb (%" PRIu64
-                              " MiB), got %" PRIu64,
-                              set->memory_bytes >> 20, set->tmp_bytes >> 20);
+        return setting_refuse(
+            r, tmp, "expected less than half of limits.memory_mb (%" PRIu64 " MiB), got %" PRIu64,
+            set->memory_bytes >> 20, set->tmp_bytes >> 20);
     int fresh = setting_find("namespaces.fresh_mb");
     if (set->fresh_bytes >= set->memory_bytes / 2 && r->from[fresh].source != SETTINGS_DEFAULT)
         return setting_refuse(

@@ -43,6 +43,7 @@ struct settings_reading {
     struct {
         enum settings_source source;
         unsigned line;
+        bool bare; /* a flag without the unit in its name */
     } from[SETTINGS_COUNT];
     bool had_keys; /* when the service started */
     struct err *err;

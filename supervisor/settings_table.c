@@ -259,6 +259,8 @@ int setting_refuse(struct settings_reading *r, int index, const char *fmt, ...)
     case SETTINGS_ENV:
         return err_set(r->err, "environment: BROOD_%s: %s", name, text);
     case SETTINGS_FLAG:
+        if (r->from[index].bare)
+            name[n - strlen(unit_of(s)->ending)] = 0;
         for (n = 0; name[n]; n++)
             name[n] = name[n] == '_' ? '-' : (char)tolower((unsigned char)name[n]);
         return err_set(r->err, "--%s: %s", name, text);
@@ -329,6 +331,7 @@ int setting_store(struct settings_reading *r, int index, enum settings_source so
     size_t len = strlen(text);
     r->from[index].source = source;
     r->from[index].line = line;
+    r->from[index].bare = bare;
     if (s->type == SETTING_WORD)
         return store_word(r, index, text);
     if (s->type == SETTING_U64 || s->type == SETTING_U32)

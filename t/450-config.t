@@ -117,6 +117,15 @@ subtest 'etc/brood.yaml is true' => sub {
     $brood->stop;
 };
 
+subtest 'little memory, as the manual shows it' => sub {
+    my $brood = Brood->start('limits-memory' => '64M', 'http-listen' => '::1', tcp => 1);
+    like($brood->sh(alice => 'df -k --output=size /tmp')->{stdout}, qr/\b16384$/m, 'a quarter of it for /tmp');
+    my $res = $brood->request(POST => "/v1/runs", body => {cmd => "echo x >outputs/x"});
+    is($res->{json}{status}, 'succeeded', 'and a fresh namespace runs') or diag($res->{body});
+    like($res->{json}{artifacts}[0]{url}, qr{^http://\[::1\]:$brood->{port}/v1/files/}, 'with URLs that can be followed');
+    $brood->stop;
+};
+
 subtest 'SIGHUP' => sub {
     my $yaml = "runs:\n  output_max_kb: 1\n  timeout_max_ms: 5000\nlimits:\n  nofile: 200\n";
     my $brood = Brood->start(config => $yaml);

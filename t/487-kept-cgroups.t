@@ -9,7 +9,7 @@ require_layer('root', 'cgroup');
 my $brood = Brood->start('languages-dir' => getcwd() . '/etc/languages.d', 'namespaces-spares' => 1, 'limits-memory' => '128M', 'limits-tmp' => '32M', 'limits-pids' => 32);
 
 sub code { return $brood->request(POST => '/execute', body => {language => 'bash', @_})->{json} }
-sub dirs { return map { my @stat = stat $_; "$_ $stat[1]" } grep { m{/s\d+$} } $brood->cgroup_dirs }
+sub dirs { return map { my @stat = stat $_; @stat ? "$_ $stat[1]" : () } grep { m{/s\d+$} } $brood->cgroup_dirs }
 
 # More ends than there are slots at a time: some of the directories must be the same ones.
 code(code => 'true');

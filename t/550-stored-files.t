@@ -133,6 +133,7 @@ subtest 'broken forms' => sub {
     refused(post($end), 400, 'bad_multipart', 'no part');
     refused(post(part('x') . part('y') . $end), 400, 'bad_multipart', 'two parts');
     refused(post(part('x', name => 'other') . $end), 400, 'bad_multipart', 'another part');
+    like(post(part('x', name => 'other') . $end)->{json}{error}, qr/expected: file\b/, 'whose right name is told');
     refused(post(part('x', more => 'X: ' . 'x' x (1 << 20) . "\r\n") . $end), 400, 'bad_multipart', 'a head of 1 MiB');
     refused(post(''), 400, 'bad_multipart', 'an empty body');
     my $whole = part('some data') . $end;

@@ -6,14 +6,14 @@ use Brood;
 use Digest::SHA qw(sha256_hex);
 use Time::HiRes qw(time);
 
-my %token = map { ($_ => "brood_rate-test-$_") } qw(slow other fast free);
+my %token = map { ($_ => "brood_rate-test-$_") } qw(slow other fast free runs);
 
 sub entry {
     my ($label, $more) = @_;
-    return "  - {label: $label, sha256: " . sha256_hex($token{$label}) . ", scopes: [execute], $more}\n";
+    return "  - {label: $label, sha256: " . sha256_hex($token{$label}) . ", scopes: [execute, runs], $more}\n";
 }
 
-sub keys_file { return "keys:\n" . entry(slow => 'rate: 0.01, burst: 7') . entry(other => 'rate: 0.01, burst: 5') . entry(fast => 'rate: 20, burst: 4') . entry(free => 'namespaces: "*"') }
+sub keys_file { return "keys:\n" . entry(slow => 'rate: 0.01, burst: 7') . entry(other => 'rate: 0.01, burst: 5') . entry(fast => 'rate: 20, burst: 4') . entry(free => 'namespaces: "*"') . entry(runs => 'rate: 0.01, burst: 2') }
 
 my $dir = Brood::_temp_dir();
 spew("$dir/keys.yaml", keys_file());
@@ -55,6 +55,15 @@ subtest 'no two keys share' => sub {
     ($good, undef, my @answers) = burst(free => 100, 4);
     is($good, 100, 'a key without a rate has no limit');
     ok(!grep({ defined $_->{headers}{'ratelimit-limit'} } @answers), 'and no RateLimit');
+};
+
+subtest 'stored runs' => sub {
+    my @answers = map { $brood->request(POST => '/v1/runs', body => {cmd => 'true'}, headers => {Authorization => "Bearer $token{runs}"}) } 1 .. 3;
+    is_deeply([map { $_->{status} } @answers], [200, 200, 429], 'likewise');
+    my ($good, undef, $last) = @answers;
+    is_deeply([ref \$last->{json}{error}, $last->{json}{code}], ['SCALAR', 'rate_limited'], 'in the shape of these routes') or diag($last->{body});
+    ok($last->{headers}{'retry-after'} > 60 && $last->{headers}{'retry-after'} <= 100, "Retry-After: $last->{headers}{'retry-after'}");
+    is_deeply([map { @$_{qw(ratelimit-limit ratelimit-remaining)} } map { $_->{headers} } $good, $last], [2, 1, 2, 0], 'RateLimit-Limit and -Remaining, whatever the status');
 };
 
 subtest 'what else costs' => sub {

@@ -51,6 +51,7 @@ conforms('ready', 200, GET => '/ready');
 conforms('capabilities', 200, GET => '/v1/capabilities');
 is(conforms('the document', 200, GET => '/openapi.yaml')->body, slurp($document), 'which is this one');
 conforms('languages', 200, GET => '/v1/languages');
+conforms("$_ for a page of elsewhere", 403, GET => $_, {Origin => 'https://evil.test'}) for qw(/v1/languages /v1/capabilities);
 
 conforms('a command', 200, POST => '/execute', json => {namespace_id => 'alice', cmd => 'echo hi; exit 3'});
 conforms('all it may have', 200, POST => '/execute', json => {namespace_id => 'alice', cmd => 'cat; echo $A >&2', stdin => 'x', env => {A => 'b'},
@@ -116,6 +117,9 @@ conforms('a limit beyond its ceiling', 400, POST => '/v1/runs', json => {cmd => 
 (my $url = $run->{artifacts}[0]{url}) =~ s{^https?://[^/]+}{};
 is(conforms('an artifact', 200, GET => $url)->body, "a,b\n", 'which is what the run wrote');
 conforms('a part of it', 206, GET => $url, {Range => 'bytes=0-1'});
+my $etag = conforms('its ETag', 200, GET => $url)->headers->etag // '';
+conforms('known already', 304, GET => $url, {'If-None-Match' => $etag});
+conforms('a part of another', 200, GET => $url, {Range => 'bytes=0-1', 'If-Range' => '"x"'});
 conforms('a part that is not there', 416, GET => $url, {Range => 'bytes=100-'});
 conforms('a bad signature', 403, GET => $url =~ s/sig=./sig=-/r);
 
@@ -148,6 +152,7 @@ conforms('a directory', 200, GET => '/v1/namespaces/alice/files/tree?limit=1&rec
 conforms('what is not there', 404, GET => '/v1/namespaces/alice/files/nothing');
 $brood->sh(alice => 'mkdir dir; echo x >dir/f');
 my $tar = conforms('an archive', 200, GET => '/v1/namespaces/alice/archive?path=dir')->body;
+conforms('a compressed one', 200, GET => '/v1/namespaces/alice/archive?path=dir&gzip=1');
 conforms('an archive extracted', 200, POST => '/v1/namespaces/bob/archive', {'Content-Type' => 'application/x-tar'}, $tar);
 conforms('a directory that is not empty', 409, DELETE => '/v1/namespaces/alice/files/dir');
 conforms('a file deleted', 200, DELETE => '/v1/namespaces/alice/files/text');
@@ -160,7 +165,8 @@ conforms('a namespace that is not there', 404, DELETE => '/v1/namespaces/bob');
 my $direct = "http://127.0.0.1:$brood->{port}";
 is($ua->post("$direct$_->[0]", json => $_->[1])->result->code, 400, "refused as documented: $_->[2]")
   for ['/execute', {cmd => 'true'}, 'a command without a namespace'], ['/execute', {namespace_id => 'a', cmd => 'true', language => 'c', code => ''}, 'both'],
-  ['/v1/runs', {}, 'an empty run'], ['/v1/runs', {cmd => 'true', limits => {memory_mb => 1}}, 'too little memory'];
+  ['/v1/runs', {}, 'an empty run'], ['/v1/runs', {cmd => 'true', limits => {memory_mb => 1}}, 'too little memory'],
+  ['/execute', {namespace_id => 'a', cmd => 'true', limits => {memory_mb => 15}}, 'less than 16 MiB'], ['/execute', {namespace_id => 'a', cmd => 'true', limits => {pids => 3}}, 'three processes'];
 
 # Every path of the document exists, and answers other methods as it should.
 my %methods;

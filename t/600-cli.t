@@ -130,6 +130,14 @@ subtest 'used wrongly' => sub {
         like($err, qr/\S/, 'and says why');
     }
     is((cli('', '--help'))[0], 0, '--help');
+    for my $verb ('key new', 'key list', 'ns list', 'ns rm', 'policy show') {
+        my ($group) = split / /, $verb;
+        my $help = (cli('', 'help', $group))[1];
+        is_deeply([cli('', split(/ /, $verb), '--help')], [0, $help, ''], "$verb --help");
+        like((cli('', split(/ /, $verb), '--nonsense'))[2], qr/^brood: $verb: unknown option --nonsense \(brood help $group\)$/, 'a hint that leads somewhere');
+    }
+    is((cli('', qw(exec -n alice echo --help)))[1], "--help\n", "a command's --help is the command's");
+    is_deeply([(cli('echo 1', qw(run -l bash --cwd /tmp -)))[0, 2]], [125, "brood: run: unknown option --cwd (brood help run)\n"], 'a program runs in /work');
     is((cli('', '--version'))[0], 0, '--version');
     my ($code, undef, $err) = do { local $brood->{socket} = '/nowhere/brood.sock'; cli('', qw(exec -n alice -- true)) };
     is((cli('', qw(exec -n alice --timeout 86400 -- true)))[0], 125, 'refused by the service: 125');

@@ -64,6 +64,15 @@ is(sums('bob', 1)->{runs}, 1, 'until it does');
     $all++;
 }
 
+{
+    my $had = sums('ann', $all);
+    ask('ann', POST => '/execute', {namespace_id => 'a', session => 's', cmd => $_}) for 'x=1', 'printf 1234567; printf 89 >&2';
+    my $k = sums('ann', $all + 2);
+    is_deeply([$k->{runs} - $had->{runs}, $k->{output_bytes} - $had->{output_bytes}], [2, 9], 'calls of a session are runs');
+    ok($k->{wall_seconds} > $had->{wall_seconds}, 'that take time');
+    $all += 2;
+}
+
 subtest 'who may see whose' => sub {
     is(usage('ann', '?key=ann')->{status}, 200, 'its own by name');
     my $other = usage('ann', '?key=bob');

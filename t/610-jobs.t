@@ -142,10 +142,13 @@ subtest 'lists' => sub {
 };
 
 subtest 'in a namespace' => sub {
-    my $direct = $brood->post(alice => 'sleep 0.5; echo direct-1 >>log');
+    my $direct = $brood->post(alice => 'until [ -e go ]; do sleep 0.05; done; echo direct-1 >>log');
     my @ids = map { submit($brood, "echo job-$_ >>log", namespace_id => 'alice')->{executionId} } 1 .. 3;
     is(status($brood, $ids[2])->{status}, 'queued', 'stands in its queue');
+    my ($queued, $running) = map { my $l = job_list($brood, "?status=$_"); my %at = map { $_->{executionId} => $_->{status} } @{$l->{jobs}}; [map { $at{$_} } @ids] } qw(queued running);
+    is_deeply([$queued, $running], [[('queued') x 3], [(undef) x 3]], 'also in lists, claimed or not');
     my $last = $brood->post(alice => 'echo direct-2 >>log');
+    is(($brood->execute({namespace_id => 'alice', session => 's', cmd => 'touch go'}))[0], 200, 'a session lets the first one end');
     $brood->result($_) for $direct, $last;
     ended($brood, $_) for @ids;
     is($brood->sh(alice => 'cat log')->{stdout}, "direct-1\njob-1\njob-2\njob-3\ndirect-2\n", 'first come, first served');

@@ -32,7 +32,8 @@ my $s;
 ($out, $s) = written('exec 2>&1; for ((i = 1; i <= 1000; i++)); do echo o$i; echo e$i >&2; done');
 same($out, join('', map { "o$_\ne$_\n" } 1 .. 1000), 'one stream for both');
 ($out) = written('echo a; echo b >/dev/stderr; echo c; exec >&-; echo d >&2');
-same($out, "a\nb\nc\nd\n", 'opened anew, and one of them closed');
+# What was opened anew has no packets: d may be joined to b, where that has not been read yet.
+ok($out eq "a\nb\nc\nd\n" || $out eq "a\nb\nd\nc\n", 'opened anew, and one of them closed') or diag($out);
 ($out) = written('(sleep 0.3; echo late) & echo early; exec >&- 2>&-; wait');
 same($out, "early\nlate\n", 'of a child that outlasts its shell\'s own ends');
 ($out, $s) = written('head -c 900000 /dev/zero | tr "\0" x; head -c 900000 /dev/zero | tr "\0" y >&2');

@@ -33,6 +33,23 @@ SKIP: {
     };
 }
 
+subtest 'a namespace' => sub {
+    my $brood = Brood->start('languages-dir' => '', 'runs-queue-max' => 3);
+    my ($stuck) = stuck($brood, 1, namespace_id => 'alice');
+    my @answers = map { submit($brood, "echo $_", namespace_id => 'alice') } 1 .. 5;
+    my @ids = map { $_->{executionId} } @answers;
+    is_deeply([map { $_->{queuePosition} } @answers], [1 .. 5], 'its jobs are told how many go before them, in the engine or not');
+    is_deeply(positions($brood, $stuck, @ids), [undef, 1 .. 5], 'and can ask');
+    my $s = status($brood, $ids[4]);
+    ok(until_true(10, sub { status($brood, $ids[4])->{queuedMs} > $s->{queuedMs} + 50 }), 'queuedMs grows');
+    cancel($brood, $stuck);
+    $s = ended($brood, $ids[4]);
+    my ($from, $to) = map { /:(\d\d)\.(\d{3})Z/ ? $1 * 1000 + $2 : 'none' } @$s{qw(createdAt startedAt)};
+    is($s->{queuedMs}, ($to - $from) % 60_000, 'until it begins');
+    is($s->{queuePosition}, undef, 'then it has no place');
+    $brood->stop;
+};
+
 subtest 'priorities' => sub {
     my $brood = Brood->start('languages-dir' => '', 'jobs-concurrency' => 1);
     my ($stuck) = stuck($brood, 1);
@@ -90,10 +107,12 @@ subtest 'bytes' => sub {
 
 subtest 'a stop' => sub {
     my $brood = Brood->start('languages-dir' => '', 'jobs-concurrency' => 1, 'runs-drain-s' => 10);
-    my $first = submit($brood, 'echo first; sleep 0.3')->{executionId};
+    my $first = submit($brood, 'echo first; sleep 1.5')->{executionId};
     my @ids = map { submit($brood, "echo $_")->{executionId} } 1 .. 5;
-    my $held = submit($brood, 'echo begun; sleep 0.5; echo done >>x', namespace_id => 'bob')->{executionId};
+    my $held = submit($brood, 'echo begun; sleep 1.5; echo done >>x', namespace_id => 'bob')->{executionId};
     my @behind = map { submit($brood, "echo $_ >>x", namespace_id => 'bob')->{executionId} } 1 .. 3;
+    # What begins while it is called back has begun, and its attempt counts.
+    until_true(10, sub { !grep { status($brood, $_)->{status} ne 'running' } $first, $held }) or die 'they do not begin';
     $brood->stop;
     is(`sqlite3 $brood->{fs_root}.state/store.db 'select count(*) from jobs where state < 2' 2>&1` + 0 > 0 ? 1 : 0, 1, 'some wait in the store');
     $brood->restart;

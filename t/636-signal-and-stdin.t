@@ -98,6 +98,44 @@ subtest 'who leaves, and who waits' => sub {
     like(($s->rest)[-1]{data}{stdout}, qr/^ready\n[234]00000\n\z/, 'who leaves has sent all of it, or nothing');
 };
 
+subtest 'who feeds more than is read' => sub {
+    my ($s, $id) = gated(full => 'wc -c');
+    my @conns = map { feeding($id, stdin => 'x' x 700_000) } 1 .. 3;
+    my @refused;
+    ok(until_true(20, sub { return (@refused = grep { $_->readable(0.02) } @conns) == 2 }), 'of three that are too much together one may wait');
+    for my $res (map { $_->get(5) } @refused) {
+        is_deeply([$res->{status}, $res->{json}{code}, $res->{headers}{'retry-after'} ? 1 : 0], [429, 'stdin_full', 1], 'the others are told to come again') or diag(encode_json($res->{json}));
+    }
+    open_gate('full');
+    my ($waits) = grep { my $c = $_; !grep { $_ == $c } @refused } @conns;
+    is($waits->get(20)->{status}, 200, 'until the run reads');
+    is(feed($id, stdin => 'y' x 700_000, eof => \1)->{http}, 200, 'then there is room');
+    is(($s->rest)[-1]{data}{stdout}, "ready\n1400000\n", 'and nothing of the refused came');
+};
+
+subtest "a key's bound" => sub {
+    my ($s, $id) = gated(keys => ':');
+    my @ids = ($id);
+    for my $n (0 .. 78) { # all but the first wait behind others
+        my $r = ask(POST => '/v1/runs', {cmd => 'sleep 60', stdin_open => \1, detach => \1, namespace_id => $n % 2 ? 'keys' : 'keys2'});
+        push @ids, $r->{id} if $r->{id};
+    }
+    my @conns;
+    my $refused;
+    for (@ids) {
+        push @conns, feeding($_, stdin => 'x' x 1_000_000);
+        ($refused) = grep { $_->readable(0) } @conns and last;
+    }
+    ok($refused || until_true(20, sub { ($refused) = grep { $_->readable(0) } @conns; return $refused }), 'many runs that do not read');
+    is($refused && $refused->get(5)->{status}, 429, 'end at the bound of the key');
+    my $mine = ask(POST => '/v1/runs', {cmd => 'cat', stdin => 'first', stdin_open => \1, detach => \1, namespace_id => 'other'}, $other);
+    is(ask(POST => "/v1/runs/$mine->{id}/stdin", {stdin => ' and last', eof => \1}, $other)->{http}, 200, "another key's run is fed");
+    is(ask(GET => "/v1/runs/$mine->{id}?wait=30", undef, $other)->{stdout}, 'first and last', 'and done');
+    ask(DELETE => "/v1/runs/$_") for @ids;
+    $_->close for @conns;
+    $s->close;
+};
+
 subtest 'a program' => sub {
     my ($s, $id) = begun(language => 'python', code => "import sys\nprint('ready', flush=True)\nprint(sys.stdin.read()[::-1])", stdin_open => \1);
     feed($id, stdin => 'desserts', eof => \1);
@@ -171,9 +209,9 @@ subtest 'more signals than anybody can take' => sub {
     my $request = Brood::Conn->request(POST => "/v1/runs/$id/signal", body => {signal => 'WINCH'}, headers => {Authorization => "Bearer $token"});
     my @conns = map { $brood->connect } 1 .. 4;
     $_->put($request x 500) for @conns;
-    my $taken = 0;
-    for my $conn (@conns) { for (1 .. 500) { $taken++ if ($conn->get(20) // {status => 0})->{status} == 202 } }
-    is($taken, 2000, 'are accepted');
+    my %taken;
+    for my $conn (@conns) { for (1 .. 500) { my $r = $conn->get(20); $taken{$r ? $r->{status} . ($r->{status} == 202 ? '' : " $r->{body}") : "none: $conn->{why}"}++ } }
+    is_deeply(\%taken, {202 => 2000}, 'are accepted') or diag(encode_json(\%taken));
     feed($id, stdin => "well\n");
     is(($s->rest)[-1]{data}{stdout}, "ready\nwell\n", 'and harm nobody');
     is(scalar(grep { ($_->{event} // '') =~ /zygote_(?:lost|overdue)|engine_bug|client_dropped/ } $brood->log_lines), 0, 'no zygote was lost');

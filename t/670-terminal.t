@@ -134,6 +134,36 @@ subtest 'left and found again' => sub {
     $n->close;
 };
 
+subtest 'runs beside it' => sub {
+    my $t = enter('name=beside');
+    my $server = q{perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(Listen => 5, LocalAddr => "127.0.0.1:7778", ReuseAddr => 1) or die; }
+      . q{open F, ">/tmp/up"; close F; while ($c = $s->accept) { $l = <$c>; print $c "served $l"; close $c }' & disown};
+    ask($t, "x=kept; $server");
+    is($brood->sh(alice => 'until [ -e /tmp/up ]; do sleep 0.01; done; exec 3<>/dev/tcp/127.0.0.1/7778; echo hello >&3; cat <&3')->{stdout}, "served hello\n", 'a server of the terminal answers a run');
+    $brood->sh(alice => 'kill -9 -1; kill -9 $$'); # all that it can
+    is(ask($t, 'echo $x; jobs -p | wc -l; pgrep -c perl'), "kept\n0\n1\n", 'which kills neither the shell nor the server');
+    is($brood->sh(alice => 'exec 3<>/dev/tcp/127.0.0.1/7778; echo again >&3; cat <&3')->{stdout}, "served again\n", 'it answers the next one');
+    $t->close;
+    $brood->request(DELETE => '/v1/namespaces/alice/terminals/beside');
+};
+
+subtest 'scrollback that is just full' => sub {
+    my $t = enter('name=full');
+    $t->type("stty -echo -opost; exec sh -c 'printf S\"\"ET; read n; head -c \$n /dev/zero | tr \"\\000\" x; printf D\"\"ONE; exec sleep 100'\r");
+    ok($t->until(qr/SET/), 'it says nothing but what it is told to');
+    my $n = 65536 - 4 - length $t->{out};
+    $t->type("$n\n");
+    ok($t->until(qr/x+DONE/), 'it wrote');
+    is(length $t->{out}, 65536, '64 KiB in all');
+    $t->close;
+    my $u = Brood::Ws->open($brood, "$path?name=full");
+    is($u->event('attached')->{replayed}, 65536, 'all of it is replayed');
+    ok($u->until(qr/DONE\z/), 'it comes');
+    ok($u->{out} eq $t->{out}, 'byte for byte');
+    $u->close;
+    $brood->request(DELETE => '/v1/namespaces/alice/terminals/full');
+};
+
 subtest 'several' => sub {
     my @t = map { enter("name=s$_") } 1 .. 3;
     is(ask($t[$_], "v=$_; tty; echo /dev/pts/*"), "/dev/pts/0\n/dev/pts/0 /dev/pts/ptmx\n", 'each in a devpts of its own') for 0 .. 2;

@@ -9,6 +9,7 @@ use Brood::Receivers;
 use DBI;
 use Digest::SHA qw(hmac_sha256_hex);
 use Mojo::JSON qw(decode_json);
+use POSIX ();
 use Time::HiRes qw(time);
 
 Brood::require_layer(qw(root ip nsenter python3));
@@ -153,6 +154,32 @@ subtest 'killed' => sub {
     my %ids;
     $ids{$_->{headers}{'brood-delivery'}}++ for $world->requests('/hang/');
     is(scalar keys %ids, 3, 'there were three ids in all');
+    $brood->stop;
+};
+
+# strace fails what the store's thread writes. What a receiver was sent is noted once there is room, and is not sent again.
+subtest 'no room for the note' => sub {
+    plan skip_all => 'no strace' unless grep { -x "$_/strace" } split /:/, $ENV{PATH};
+    $brood = Brood->start(%flags, 'webhooks-timeout-ms' => 4000, dir => $brood->{dir});
+    $brood->stop;
+    put(['full', 'http://a.test/hang/full']);
+    $brood->restart;
+    ok(until_true(10, sub { $world->requests('/hang/full') }), 'it is under way');
+    my ($pid) = $brood->pids('frontend');
+    my $thread = (grep { $_ != $pid } map { m{(\d+)\z} } glob "/proc/$pid/task/*")[0];
+    my $log = "$brood->{dir}/strace";
+    defined(my $tracer = fork) or die;
+    if (!$tracer) {
+        open STDERR, '>', "$log.err";
+        exec 'strace', '-o', $log, '-p', $thread, '-e', 'trace=pwrite64', '-e', 'inject=pwrite64:error=ENOSPC' or POSIX::_exit(9);
+    }
+    my $failed = until_true(40, sub { (() = (Brood::slurp($log) // '') =~ /INJECTED/g) >= 4 });
+    my @sent = $world->requests('/hang/full');
+    kill TERM => $tracer;
+    waitpid $tracer, 0;
+    ok($failed, 'its note cannot be written, time and again');
+    is(scalar @sent, 1, 'it was sent once');
+    ok(until_true(10, sub { @{log_of('full')->[0]{attempts}} }), 'there is room: it is noted');
     $brood->stop;
 };
 

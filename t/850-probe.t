@@ -67,9 +67,12 @@ for my $zygote (qw(bash exec)) {
         cmp_ok($doc->{landlock_abi}, '>=', 1, 'the ABI of landlock');
         like($doc->{cgroup_version}, qr/^[12]$/, 'the version of cgroups');
         is($doc->{limits}{queue}, 17, 'a limit as it was set');
-        cmp_ok($doc->{limits}{$_} // 0, '>', 0, "limit $_") for qw(body_bytes cmd_bytes env_bytes output_bytes timeout_ms timeout_default_ms queue_wait_ms connections);
+        cmp_ok($doc->{limits}{$_} // 0, '>', 0, "limit $_") for qw(body_bytes cmd_bytes env_bytes output_bytes timeout_ms timeout_default_ms queue_wait_ms connections code_bytes);
+        is_deeply([@{$doc->{limits}}{qw(v1_runs_timeout_ms v1_runs_timeout_default_ms)}], [10000, 5000], 'the deadlines of /v1/runs, which are others');
         is_deeply($doc->{networks}, ['none'], 'the network modes');
-        ok((grep { $_ eq 'stdin' } @{$doc->{features}}), 'the features');
+        for my $feature (qw(stdin languages runs files jobs streams terminals)) {
+            ok((grep { $_ eq $feature } @{$doc->{features}}), "the feature $feature");
+        }
         is_whole('capabilities', $doc->{layers});
         is($brood->request(POST => '/v1/capabilities', body => '{}')->{status}, 405, 'POST is refused');
 

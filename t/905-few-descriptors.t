@@ -27,5 +27,9 @@ unlike(slurp($brood->{log}), qr/client_dropped/, 'the frontend was never dropped
 is(($brood->pids('frontend'))[0], $frontend, 'nor did it end');
 # Starts that failed in a row are put off by up to 5 s.
 ok(until_true(30, sub { $brood->sh(alice => 'echo hi')->{stdout} eq "hi\n" }), 'afterwards all is well');
+
+# More namespaces than there are descriptors for, none of them busy: idle ones make room, as they do for the limit.
+my $late = grep { my $n = $_; !until_true(10, sub { $brood->sh("idle-$n" => "echo $n")->{stdout} eq "$n\n" }) } 1 .. 80;
+is($late, 0, 'namespaces that are idle keep no descriptors from others');
 $brood->stop;
 done_testing;

@@ -108,6 +108,23 @@ subtest 'a second SIGTERM' => sub {
     is_nothing_left($brood, 'after two');
 };
 
+subtest 'SIGTERM to all, as systemd and timeout(1) send it' => sub {
+    my $brood = Brood->start('runs-drain' => '30s');
+    my $conn = $brood->post(alice => 'touch alice-runs; until [ -e go ]; do sleep 0.02; done; echo finished');
+    $brood->wait_file('alice-runs');
+    my @ours = map { $_->{pid} } grep { $_->{role} =~ /^(?:priv|engine|frontend|courier)$/ } $brood->processes;
+    cmp_ok(scalar @ours, '>=', 3, "control: @ours");
+    kill TERM => grep { $_ != $brood->{pid} } @ours;
+    is($brood->sh(bob => 'echo served')->{stdout}, "served\n", 'to all but the supervisor: it is nothing');
+    kill TERM => -$brood->{pid};
+    ok($brood->wait_log(qr/"event":"stopping"/), 'to the whole group: it is stopping');
+    spew("$brood->{fs_root}/alice/go", '');
+    my $r = $brood->result($conn, 10);
+    is_deeply([@$r{qw(http stdout reason)}], [200, "finished\n", 'exit'], 'what ran has finished and is answered');
+    ok($brood->wait_exit(10) && $brood->{status} == 0, 'exit status 0') or diag($brood->log_tail);
+    is_nothing_left($brood, 'after it');
+};
+
 subtest 'SIGTERM during the start and in the middle of a storm' => sub {
     for my $ms (0, 10, 30, 60, 100) {
         my $brood = Brood->start(ready => 0);

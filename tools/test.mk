@@ -37,7 +37,7 @@ $B/t/store_%: t/unit/store_%.c $(STORE_USES)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(STORE_USES) -lsqlite3 -lcrypto -lpthread
 # Leaves of the frontend, tested without its HTTP library.
-STREAMS_USES := $B/frontend/stream.o $B/frontend/letters.o $(call arc,lib)
+STREAMS_USES := $B/frontend/stream.o $B/frontend/share.o $B/frontend/letters.o $(call arc,lib)
 $B/t/streams: t/unit/streams.c $(STREAMS_USES)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIE $(LDFLAGS) -o $@ $< $(STREAMS_USES) -lpthread

@@ -33,7 +33,7 @@ struct scan {
     size_t most;       /* names to be kept; more may be there */
     bool full;         /* kept.at[most - 1] is the largest that is wanted */
     uint64_t seen;     /* names that would have been kept */
-    uint64_t left_out; /* those too long to be told, directories that cannot be read */
+    uint64_t left_out; /* too long to be told, too large, directories that cannot be read */
     size_t scanned;
     bool only_regular, descends;
 };
@@ -145,6 +145,14 @@ static unsigned char type_of(int dir, const struct dirent64 *e)
                : (unsigned char)IFTODT(st.st_mode);
 }
 
+/* Larger than all together may be: kept, it would take the place of one that is not. */
+static bool is_too_large(const struct scan *s, int dir, const char *name)
+{
+    struct stat st;
+    return s->f->ask->bytes_max && SYS(fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW)) == 0 &&
+           S_ISREG(st.st_mode) && (uint64_t)st.st_size > s->f->ask->bytes_max;
+}
+
 static int take_entry(struct scan *s, int dir, const char *dir_name, const struct dirent64 *e)
 {
     char name[TREE_PATH_MAX + 1], path[TREE_PATH_MAX + 1];
@@ -157,6 +165,10 @@ static int take_entry(struct scan *s, int dir, const char *dir_name, const struc
         return 0;
     }
     unsigned char type = type_of(dir, e);
+    if (s->only_regular && type == DT_REG && is_too_large(s, dir, e->d_name)) {
+        s->left_out++;
+        return 0;
+    }
     int r = !s->only_regular || type == DT_REG ? keep(s, name) : 0;
     if (r == 0 && type == DT_DIR && s->descends && is_worth_reading(s, name))
         r = add(&s->directories, name);

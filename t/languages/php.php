@@ -1,6 +1,5 @@
 <?php
 // SPDX-License-Identifier: Apache-2.0
-ini_set("memory_limit", "-1");
 function inner() { throw new Exception("told to"); }
 switch ($argv[1]) {
 case "hello": echo "Hello, World!\n"; break;

@@ -12,7 +12,8 @@ static inline bool keys_are_same(const struct proto_execute *a, const struct pro
            a->timeout_ms_ceiling == b->timeout_ms_ceiling &&
            a->memory_bytes_ceiling == b->memory_bytes_ceiling &&
            a->cpu_ms_ceiling == b->cpu_ms_ceiling && a->usual == b->usual &&
-           a->tell_start == b->tell_start && a->patient == b->patient && a->held == b->held;
+           a->tell_start == b->tell_start && a->patient == b->patient && a->held == b->held &&
+           a->policy_of_key == b->policy_of_key;
 }
 
 static inline bool companions_are_same(const struct proto_execute *a, const struct proto_execute *b)

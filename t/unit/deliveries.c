@@ -232,6 +232,49 @@ static void test_many(void)
     store_close(s);
 }
 
+static void test_one_host(void)
+{
+    static const char *const same[] = {"https://x/",       "https://X:443/", "https://x:0443/a",
+                                       "https://x.:443?q", "https://x:/",    "https://x:000443"};
+    struct store *s = fresh_store();
+    for (int i = 0; i < (int)ARRAY_LEN(same); i++) {
+        char id[20];
+        (void)snprintf(id, sizeof id, "same%d", i);
+        (void)put_many(s, id, same[i], 1, true);
+    }
+    (void)put_many(s, "other", "https://x:80/", 1, true);
+    (void)put_many(s, "six", "http://[::1]:80/", 1, true);
+    begin_anew();
+    ok(claim(s, 32, 2, store_now_ms() + 1000) == 4 && count_of("x") == 2 && count_of("x:80") == 1 &&
+           count_of("[::1]") == 1,
+       "one host and port, however it is written, has one host's places");
+    store_close(s);
+}
+
+static void test_many_hosts(void)
+{
+    struct store *s = fresh_store();
+    int claims = 0;
+    bool bounded = true;
+    for (int i = 0; i < 200; i++) {
+        char url[40], id[20];
+        (void)snprintf(id, sizeof id, "host%d", i);
+        (void)snprintf(url, sizeof url, "https://h%d/", 100 + i);
+        (void)put_many(s, id, url, 2, true);
+    }
+    int64_t now = store_now_ms() + 1000;
+    (void)sqlite3_exec(s->db, "UPDATE deliveries SET next_ms = next_ms + 900000", NULL, NULL, NULL);
+    (void)put_many(s, "live", "https://live/", 1, true);
+    begin_anew();
+    while (claims < 10 && claim(s, 32, 4, now) == 0) {
+        bounded = bounded && claimed.next_ms <= now + 1000;
+        claims++;
+    }
+    ok(claims == 3 && bounded && claimed.count == 1 && count_of("live") == 1,
+       "a claim looks at 64 hosts of a key, and soon at the next");
+    store_close(s);
+}
+
 static int retain(struct store *s, const struct store_settings *set, int64_t now_ms)
 {
     int error = store_step(s, store_statement(s, ST_BEGIN));
@@ -270,6 +313,8 @@ int main(void)
     test_given_up();
     test_turns();
     test_many();
+    test_one_host();
+    test_many_hosts();
     test_age();
     store_free_deliveries(&claimed);
     remove_store();

@@ -242,6 +242,9 @@ static void test_collect(void)
     ok(ftruncate(sparse, 1ll << 40) == 0, "a sparse file of a terabyte");
     ok(collect("dir", 100, 1 << 20) == 0 && got.fds == 4 && got.dropped == 1,
        "is too large, the others are not");
+    ok(collect("dir", 1, 1 << 20) == 0 && got.fds == 1 && got.dropped == 4 &&
+           strcmp(names, "inner") == 0,
+       "and takes nobody's place: %s", names);
     set_mode(root, "dir/z", 0);
     ok(collect("dir", 100, 1 << 20) == 0 && got.fds == 3 && got.count == 4 &&
            got.at[3].status == EACCES,

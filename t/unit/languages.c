@@ -69,13 +69,13 @@ static void test_values(void)
 {
     ok(read_text(
            "name: x\naliases: [ex, x++]\nsource: a.x\nversion: [x, -v]\n"
-           "compile: {argv: [xc, -o, \"{dir}/p\", \"{source}\"], timeout_ms: 9000, cpu_ms: 8, "
-           "memory_mb: 7, pids: 6}\nrun: {argv: [\"{dir}/p\"]}\nenv: {A: \"1\", B: two}\n") == 0 &&
+           "compile: {argv: [xc, -o, \"{dir}/p\", \"{source}\"], timeout_ms: 9000, cpu_ms: 8}\n"
+           "run: {argv: [\"{dir}/p\"], memory_mb: 7, pids: 6}\nenv: {A: \"1\", B: two}\n") == 0 &&
            set.count == 1,
        "all keys: %s", err.text);
     const struct language *l = &set.languages[0];
-    ok(l->compile.timeout_ms == 9000 && l->compile.cpu_ms == 8 &&
-           l->compile.memory_bytes == 7 << 20 && l->compile.pids_max == 6,
+    ok(l->compile.timeout_ms == 9000 && l->compile.cpu_ms == 8 && l->run.memory_bytes == 7 << 20 &&
+           l->run.pids_max == 6,
        "limits of a stage");
     ok(l->env.count == 2 && strcmp(word(&l->env, 1), "B=two") == 0, "environment");
     char argv[64];
@@ -105,7 +105,16 @@ static void test_refused(void)
     refused(HEAD "run:\n  argv: [x]\n  pids: 0\n", "x.yaml:6: run.pids: expected a whole number",
             "no processes");
     refused(HEAD "run: {argv: [x], memory_mb: 1.5}\n", "run.memory_mb", "half a megabyte");
-    refused(HEAD "run: {argv: [x], timeout_ms: 86400001}\n", "run.timeout_ms", "more than a day");
+    refused(FINE "compile: {argv: [x], timeout_ms: 86400001}\n", "compile.timeout_ms: expected",
+            "more than a day");
+    refused(FINE "compile: {argv: [x], memory_mb: 7}\n",
+            "compile.memory_mb: unknown key: expected argv, timeout_ms, cpu_ms",
+            "memory for a compiler, which has the policy's");
+    refused(FINE "compile: {argv: [x], pids: 7}\n", "compile.pids: unknown key", "processes, too");
+    refused(HEAD "run: {argv: [x], timeout_ms: 7}\n",
+            "run.timeout_ms: unknown key: expected argv, memory_mb, pids",
+            "a deadline for the run, which has the request's");
+    refused(HEAD "run: {argv: [x], cpu_ms: 7}\n", "run.cpu_ms: unknown key", "its time, too");
     refused("name: X\n", "x.yaml:1: name: expected", "a name in capitals");
     refused("name: -x\n", "name: expected", "a name that is an option");
     refused("name: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n", "name: expected", "a name of 33 letters");

@@ -95,6 +95,30 @@ static void test_pairs(void)
             "a default over its ceiling");
     ok(load("--v1-runs-timeout-max", "2s", NULL) == 0 && set.v1.timeout_ms.fallback == 2000,
        "a lower ceiling lowers the default");
+    ok(load("--limits-memory-mb", "64", NULL) == 0 && set.tmp_bytes == 16u << 20,
+       "less memory lowers the default of /tmp %s", err.text);
+    ok(load("--limits-memory", "128M", NULL) == 0 && set.tmp_bytes == 32u << 20,
+       "what the man page shows is taken %s", err.text);
+    refused(load("--limits-memory=128M", "--limits-tmp", "64M"), "--limits-tmp: expected less than",
+            "but no /tmp that was asked for");
+}
+
+/* What a guess would be wrong about is left out: then a signed URL is a path. */
+static void test_base_url(void)
+{
+    static const struct {
+        const char *listen, *url;
+    } of[] = {{"127.0.0.1", "http://127.0.0.1:8080"},
+              {"localhost", "http://localhost:8080"},
+              {"192.0.2.1", "http://192.0.2.1:8080"},
+              {"::1", "http://[::1]:8080"},
+              {"2001:db8::1", "http://[2001:db8::1]:8080"},
+              {"0.0.0.0", ""},
+              {"::", ""}};
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++)
+        ok(load("--key-file=/keys.yaml", "--http-listen", of[i].listen) == 0 &&
+               strcmp(set.public_base_url, of[i].url) == 0,
+           "URLs of who listens on %s: \"%s\" %s", of[i].listen, set.public_base_url, err.text);
 }
 
 static void test_order(void)
@@ -136,8 +160,12 @@ static void test_flags(void)
        "the full name");
     ok(load("--runs-timeout-max", "5s", NULL) == 0 && set.timeout_ms_default == 5000,
        "a lower maximum lowers the default that nobody set");
-    refused(load("--runs-grace", "300", NULL), "--runs-grace-ms: expected a number with its unit",
+    refused(load("--runs-grace", "300", NULL), "--runs-grace: expected a number with its unit",
             "a duration without unit");
+    refused(load("--runs-grace-ms", "300ms", NULL), "--runs-grace-ms: expected a whole number",
+            "a unit too many");
+    refused(load("--limits-memory=1M", NULL, NULL), "--limits-memory: expected a whole number",
+            "too little, under the name that was given");
     refused(load("--nonsense", "1", NULL), "--nonsense: unknown flag", "an unknown flag");
     refused(load("--http-port", NULL, NULL), "--http-port: expected a value",
             "a flag without value");
@@ -228,6 +256,7 @@ int main(void)
     test_defaults();
     test_documented();
     test_pairs();
+    test_base_url();
     test_order();
     test_flags();
     test_bad_files();

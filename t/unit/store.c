@@ -242,11 +242,51 @@ static void test_bound(void)
         taken += store_submit(&m, &calls[i]) == 0;
     }
     ok(taken == STORE_CALLS_MAX, "%u calls wait, one more is refused", taken);
+    struct store_call result = {.verb = STORE_NOTE_ATTEMPT, .on_done = on_done};
+    struct store_courier courier = {.id = "dlv_none"};
+    result.courier = &courier;
+    ok(store_submit(&m, &result) == 0, "what became of something has room");
     ok(store_start(s, &err) == 0, "now the thread");
     store_close(s);
     store_collect(&m);
     ok(calls[0].fd == -7 && calls[taken - 1].fd == -7 && calls[0].error == ENOENT,
        "what was handed over is done before the end");
+    store_mailbox_fini(&m);
+}
+
+static unsigned char done_in_order[3], done_count;
+
+static void on_ordered(struct store_call *c)
+{
+    done_in_order[done_count++] = (unsigned char)c->any_key;
+}
+
+/* Behind two large uploads, a small one: the second waits for another turn. */
+static void test_uploads(void)
+{
+    static char large[STORE_QUICK_BYTES + 1];
+    struct store_call calls[3];
+    struct store_mailbox m;
+    struct err err;
+    new_directory();
+    struct store *s = open_store(&no_limits);
+    ok(store_mailbox_init(&m, s, &err) == 0, "a mailbox");
+    for (size_t i = 0; i < 3; i++) {
+        calls[i] = (struct store_call){.verb = STORE_PUT_OBJECT,
+                                       .on_done = on_ordered,
+                                       .upload = true,
+                                       .any_key = i == 2,
+                                       .fd = -1,
+                                       .data = large,
+                                       .len = i == 2 ? 1 : sizeof large,
+                                       .bytes_max = sizeof large};
+        (void)snprintf(calls[i].object.name, sizeof calls[i].object.name, "n");
+        ok(store_submit(&m, &calls[i]) == 0, "an upload");
+    }
+    ok(store_start(s, &err) == 0, "the thread");
+    store_close(s);
+    store_collect(&m);
+    ok(done_count == 3 && done_in_order[0] && !calls[1].error, "large ones do not hold up a small");
     store_mailbox_fini(&m);
 }
 
@@ -262,6 +302,7 @@ int main(void)
     test_fair_retention();
     test_thread();
     test_bound();
+    test_uploads();
     remove_directory();
     return tap_done();
 }

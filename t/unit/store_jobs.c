@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* t/unit/store_jobs - a job is claimed once, its last attempt alone can end it, its output stays
- * with it, and a start finds those that have not ended.
+ * with it, a start finds those that have not ended, and which go when there is too much.
  */
 #include "lib/tap.h"
 #include "t/lib/store_help.h"
@@ -73,17 +73,24 @@ static void test_job_states(void)
     unsigned attempts = 0;
     new_directory();
     struct store *s = open_store(&no_limits);
-    struct store_job j = new_job("k", false), other;
+    struct store_job j = new_job("k", false), other = {.state = STORE_JOB_QUEUED};
+    (void)snprintf(j.policy, sizeof j.policy, "strict");
+    j.timeout_ms_ceiling = 1;
+    j.memory_bytes_ceiling = 2;
+    j.cpu_ms_ceiling = 3;
     ok(job_call(s, STORE_PUT_JOB, &j, NULL) == 0 && j.seq > 0, "a job is stored");
     ok(state_of(s, j.id, "k", &attempts) == STORE_JOB_QUEUED && attempts == 0, "queued");
     ok(state_of(s, j.id, "x", NULL) == STORE_JOB_STATES, "another key's is unknown");
     ok(read_output(s, j.id, text, sizeof text) == EAGAIN, "without an output");
-    other = j;
-    other.body = NULL;
+    memcpy(other.id, j.id, sizeof other.id);
     ok(job_call(s, STORE_CLAIM_JOB, &other, NULL) == 0 && other.attempts == 1 && other.body &&
            strcmp(other.body, "{}") == 0,
        "claimed: the first attempt, with its request");
+    ok(strcmp(other.policy, "strict") == 0 && other.timeout_ms_ceiling == 1 &&
+           other.memory_bytes_ceiling == 2 && other.cpu_ms_ceiling == 3,
+       "and with what its key may");
     free(other.body);
+    (void)snprintf(other.key, sizeof other.key, "k");
     ok(job_call(s, STORE_UNCLAIM_JOB, &other, NULL) == 0, "the attempt did not begin");
     ok(state_of(s, j.id, "k", &attempts) == STORE_JOB_RUNNING && attempts == 0,
        "it does not count, and the state does not go back");
@@ -170,6 +177,9 @@ static void test_job_lists(void)
     struct store_call c = {.verb = STORE_LIST_JOBS, .list = &l, .key = "k", .fd = -1};
     ok(now(s, &c) == 0 && l.count == 2 && l.next == 0, "by state");
     free(l.at);
+    l = (struct store_job_list){.state = STORE_JOB_QUEUED, .limit = 9};
+    ok(now(s, &c) == 0 && l.count == 4, "claimed ones may be still queued");
+    free(l.at);
     const struct store_settings few = {.runs_max = 1};
     store_set(s, &few);
     store_turn(s, NULL);
@@ -183,12 +193,76 @@ static void test_job_lists(void)
     store_close(s);
 }
 
+static const char told_url[] = "http://a.test/";
+
+static struct store_job ended_job(struct store *s, int64_t created_ms, const char *url)
+{
+    struct store_job j = new_job("k", true);
+    j.created_ms = created_ms;
+    j.callback_url = url;
+    (void)job_call(s, STORE_PUT_JOB, &j, NULL);
+    (void)finish_job(s, j.id, 1, "");
+    j.callback_url = NULL;
+    return j;
+}
+
+static bool is_kept(struct store *s, const struct store_job *j)
+{
+    return state_of(s, j->id, "k", NULL) == STORE_JOB_COMPLETED;
+}
+
+static int retain(struct store *s, const struct store_settings *set, int64_t now_ms)
+{
+    int error = store_step(s, store_statement(s, ST_BEGIN));
+    if (error == 0)
+        error = store_retain(s, set, now_ms);
+    return error ? error : store_step(s, store_statement(s, ST_COMMIT));
+}
+
+static void test_retention(void)
+{
+    const struct store_settings day = {.age_s = 86400}, two = {.runs_max = 2},
+                                one = {.runs_max = 1};
+    int64_t now_ms = store_now_ms(), day_ms = 86400 * 1000;
+    new_directory();
+    struct store *s = open_store(&no_limits);
+    struct store_job j = ended_job(s, now_ms - 3 * day_ms, NULL);
+    ok(retain(s, &day, now_ms + day_ms - 60 * 1000) == 0 && is_kept(s, &j),
+       "how old a job is counts from its end");
+    ok(retain(s, &day, now_ms + day_ms + 60 * 1000) == 0 && !is_kept(s, &j), "then it goes");
+    struct store_job untold = ended_job(s, now_ms, told_url), told = ended_job(s, now_ms, told_url),
+                     last = ended_job(s, now_ms, told_url);
+    char sql[120];
+    (void)snprintf(sql, sizeof sql, "UPDATE deliveries SET state = 1 WHERE job_id = '%s'", told.id);
+    ok(sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK, "one receiver was told");
+    ok(retain(s, &two, now_ms) == 0 && is_kept(s, &untold) && is_kept(s, &last) &&
+           !is_kept(s, &told),
+       "of too many those go first whose receiver waits for nothing");
+    ok(retain(s, &one, now_ms) == 0 && !is_kept(s, &untold) && is_kept(s, &last),
+       "but a bound is one: then the oldest");
+    struct store_job waits = new_job("w", false);
+    auto_free char *body = calloc(1, 100000);
+    const struct store_settings small = {.bytes_max = 50000};
+    j = ended_job(s, now_ms, NULL);
+    waits.body = body;
+    waits.body_len = 100000;
+    ok(job_call(s, STORE_PUT_JOB, &waits, NULL) == 0 && retain(s, &small, now_ms) == 0 &&
+           !is_kept(s, &j),
+       "when all that the largest key has is to be run, another's goes");
+    last = ended_job(s, now_ms, told_url);
+    ok(retain(s, &day, now_ms + day_ms + 60 * 1000) == 0 && !is_kept(s, &last) &&
+           ask(s, "SELECT count(*) FROM deliveries") == 0,
+       "and what is too old goes, whoever waits for it");
+    store_close(s);
+}
+
 int main(void)
 {
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
     test_job_states();
     test_job_restart();
     test_job_lists();
+    test_retention();
     remove_directory();
     return tap_done();
 }

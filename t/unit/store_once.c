@@ -148,6 +148,8 @@ static void test_bounds(void)
         (void)begin(s, "large", name, "r");
     }
     ok(ask(s, "SELECT count(*) FROM once WHERE state = 0") == 6, "what is under way never goes");
+    ok(ask(s, "SELECT count(*) FROM once WHERE state != 0") == 0,
+       "when that is all that the key with most has, another's goes");
     ok(counts(s), "counts are right");
     store_close(s);
 
@@ -224,6 +226,13 @@ static void test_usage(void)
        "by day");
     ok(get(s, &u, "a", today, today) == 1 && get(s, &u, "x", today, today) == 0,
        "of these days alone, of this key alone");
+    bool added = true;
+    for (int i = 0; i < 3; i++)
+        added = added && add(s, "b", today - 300, 1ull << 62) == 0;
+    ok(added && add(s, "b", today - 300, UINT64_MAX) == 0 &&
+           get(s, &u, "b", today - 300, today - 300) == 1 && u.at[0].runs == 1ull << 53 &&
+           u.at[0].jobs == 4,
+       "a sum ends where it cannot grow, and takes more");
     u.all = true;
     ok(get(s, &u, "", today - 1, today) == 3 && u.more && strcmp(u.at[0].key, "") == 0 &&
            strcmp(u.at[2].key, "a") == 0 && strcmp(u.next, "b") == 0,
@@ -233,7 +242,7 @@ static void test_usage(void)
        "the rest, without whom these days know nothing of");
     store_turn(s, NULL);
     ok(ask(s, "SELECT count(*) FROM usage WHERE key = 'c'") == 0 &&
-           ask(s, "SELECT count(*) FROM usage") == 5,
+           ask(s, "SELECT count(*) FROM usage") == 6,
        "what is older than 400 days goes");
     store_close(s);
     s = open_store(&no_limits);

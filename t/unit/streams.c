@@ -216,6 +216,28 @@ static void test_bound(void)
     stream_on_tick();
 }
 
+/* A key has half of the room of all, and what is read of it when its run has ended is of that. */
+static void test_half(void)
+{
+    struct stream *old = make("run_slow", false), *s = make("run_next", false);
+    struct stream_tap a = tap_of(false), b = tap_of(false);
+    set(1 << 20, 240 << 10, 0);
+    ok(stream_attach(old, &a, 0, false) == 0 && stream_attach(s, &b, 0, false) == 0,
+       "readers that take nothing");
+    add(old, 60000);
+    stream_end(stream_ref(old), NULL, NULL);
+    add(s, 10000);
+    ok(!stream_has_room(s), "a ring that has ended counts for its key while it is read");
+    stream_detach(old, &a);
+    ok(stream_has_room(s), "and no longer");
+    stream_unref(old);
+    stream_detach(s, &b);
+    stream_end(s, NULL, NULL);
+    for (uint64_t end = clock_now_ns() + CLOCK_NS_PER_MS; clock_now_ns() < end;)
+        ;
+    stream_on_tick();
+}
+
 static void test_end(void)
 {
     struct stream *s = make("", false);
@@ -246,6 +268,7 @@ int main(void)
     test_gap();
     test_all();
     test_bound();
+    test_half();
     test_end();
     letterbox_close(&box);
     ok(!letterbox_put(&box, &room), "a closed box takes no letter");

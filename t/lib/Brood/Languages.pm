@@ -24,9 +24,14 @@ my @table = (
     [java => 'java.java', [], qr/IllegalStateException: told to\s+at Kitchen\.inner/, "public class A { void f() { x; } }\n", qr/error: /],
     [perl => 'perl.pl', [], qr/told to at .*main::inner/s, "if (\n", qr/syntax error/],
 );
-# What is not memory of the kernel's reckoning, but the runtime's own limit, is an error of the program.
-my %own_limit = (java => qr/OutOfMemoryError/, node => qr/Array buffer allocation failed|heap out of memory/);
-my %compiles = map { $_ => 1 } qw(go cpp c java);
+# java allows itself a quarter of the machine: where that is less than a run may have, its own error comes first.
+my ($ram_kb) = Brood::slurp('/proc/meminfo') =~ /^MemTotal:\s+(\d+)/;
+my %own_limit = (java => qr/OutOfMemoryError/) x ($ram_kb < 3 << 20);
+# What a program without main is told, and by whom.
+my $unlinked = qr/undefined reference to .main'/;
+my %no_main = (c => ['int x;', $unlinked, 'compile'], cpp => ['int x;', $unlinked, 'compile'],
+    go => ["package main\nfunc f() {}\n", qr/function main is undeclared/, 'compile'], java => ['class A { int x; }', qr/Main method not found in class A/, 'run']);
+my %compiles = map { $_ => 1 } keys %no_main;
 
 sub code {
     my ($status, $json) = $brood->execute({timeout => 30, @_}, timeout => 70);
@@ -80,10 +85,18 @@ sub check {
             $r = code(@main, args => ['exit']);
             ok($r->{status} eq 'error' && $r->{exit_code} == 3 && $r->{stage} eq 'run', 'exit code 3') or $show->($r);
             $r = code(@main, args => ['throw']);
-            ok($r->{status} eq 'error' && "$r->{stderr}$r->{stdout}" =~ $stack, 'an error nobody catches shows where') or $show->($r);
+            ok($r->{status} eq 'error' && $r->{stderr} =~ $stack, 'an error nobody catches shows where, on stderr') or $show->($r);
             $r = code(language => $name, code => $broken);
-            ok($r->{status} eq 'error' && "$r->{stderr}$r->{stdout}" =~ $complaint && $r->{stage} eq ($compiles{$name} ? 'compile' : 'run'),
+            ok($r->{status} eq 'error' && $r->{stderr} =~ $complaint && $r->{stage} eq ($compiles{$name} ? 'compile' : 'run'),
                 'a broken program') or $show->($r);
+            if (my ($without, $told, $stage) = @{$no_main{$name} // []}) {
+                $r = code(language => $name, code => $without);
+                ok($r->{status} eq 'error' && $r->{stderr} =~ $told && $r->{stage} eq $stage, 'a program without main') or $show->($r);
+                $r = code(@main, args => ['args', 'x'], namespace_id => 'kitchen');
+                ok($r->{status} eq 'success' && $r->{stdout} eq "[x]\n", 'in a namespace') or $show->($r);
+                my ($status, $json) = $brood->execute({namespace_id => 'kitchen', cmd => 'echo *'});
+                is($json->{stdout}, "*\n", 'among whose files it puts nothing');
+            }
             $r = code(@main, args => ['loop'], timeout => $compiles{$name} ? 4 : 1);
             ok($r->{status} eq 'timeout' && $r->{stage} eq 'run', 'an endless loop') or $show->($r);
             $r = code(@main, args => ['alloc']);
@@ -104,6 +117,14 @@ sub check {
             ok($a->{name} eq 'made.txt' && $got->{status} == 200 && $got->{body} eq "made here\n", 'which its URL fetches') or $show->($a);
             $r = v1(@main, args => ['read'], files => [{id => $file->{json}{id}, path => 'in.txt'}], %more);
             is($r->{stdout}, "uploaded\n", 'an uploaded file is there') or $show->($r);
+            return unless $name =~ /^(?:python|c)$/; # of those that compile, and that do not
+            for (['loop', 'timeout', 'timeout', timeout_ms => 700], ['loop', 'timeout', 'cpu_limit', cpu_ms => 1000, timeout_ms => 20000],
+                ['alloc', 'oom', 'oom', memory_mb => 48, timeout_ms => 20000]) {
+                my ($what, $state, $reason, %limits) = @$_;
+                $r = v1(@main, args => [$what], limits => \%limits);
+                ok($r->{status} eq $state && $r->{reason} eq $reason && $r->{stage} eq 'run', "limits of a stored run: $reason") or $show->($r);
+                is($r->{limits}{$_}, $limits{$_}, "limits.$_") for sort keys %limits;
+            }
         };
     }
     $brood->stop;
