@@ -83,6 +83,7 @@ struct ns {
     char id[NS_NAME_ROOM];     /* of a fresh one, or a companion: what no client can name */
     bool is_fresh;             /* no volume; ends with its one request */
     bool made_ahead, is_ahead; /* before that came; and it has not come yet */
+    bool is_spent;             /* it has been served: in engine.spent */
     bool had_run;
     struct ns *parent; /* of a companion: the namespace it is beside */
     enum proto_companion companion;
@@ -213,8 +214,9 @@ struct engine {
 
     struct ns *hash[ENGINE_HASH];
     uint64_t hash_seed;
-    struct ns_list waiting, idle, ahead;
-    size_t ns_count, waiting_count, ahead_count;
+    struct ns_list waiting, idle, ahead, spent;
+    size_t ns_count, waiting_count, ahead_count, spent_count;
+    struct loop_timer spent_pause;
     uint64_t fresh_used_ns; /* when a fresh one was asked for last; 0: never */
     size_t fresh_count;     /* bound ones that are fresh */
     struct ns_list companions;
@@ -327,6 +329,7 @@ void slots_on_policies(struct engine *e);
 /* ---- engine_fresh.c: namespaces for one request ------------------------------------------------
  */
 
+void fresh_init(struct engine *e);
 /* One without a volume, under a name that nobody else can have; NULL: out of memory. */
 struct ns *fresh_new(struct engine *e);
 /* The same for a request of this key, at best one that is READY already. policy "": it asks for
@@ -338,7 +341,11 @@ bool fresh_keep(struct ns *ns);
 void fresh_leave(struct ns *ns);
 /* Makes some ahead out of spares, when such are asked for and nobody waits. */
 void fresh_prepare(struct engine *e);
-/* Ends one of those that are kept; false: there is none that can be ended now. */
+/* It has had its request: its zygote is ended in the next pause, with some others, or when somebody
+ * waits for a place. */
+void fresh_spend(struct ns *ns);
+/* Ends one of those that are spent, else of those that are kept; false: there is none that can be
+ * ended now. */
 bool fresh_end_one(struct engine *e);
 /* Now and then: ends all when nobody asks any more. */
 void fresh_sweep(struct engine *e);

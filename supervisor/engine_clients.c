@@ -205,8 +205,9 @@ static const char *const verb_names[PRIV_VERBS] = {
 static size_t fill_stats(const struct engine *e, struct proto_stat s[STATS_MAX])
 {
     const struct proto_stat fixed[] = {
-        {"active", e->bound_count - e->dying_count - e->ahead_count},
+        {"active", e->bound_count - e->dying_count - e->ahead_count - e->spent_count},
         {"ahead", e->ahead_count},
+        {"spent", e->spent_count},
         {"spares", e->spare_count},
         {"standbys", e->standby_count},
         {"starting", e->starting_count},

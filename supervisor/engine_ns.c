@@ -234,7 +234,7 @@ void ns_settle(struct ns *ns)
         return;
     if (ns->is_fresh) { /* it has had its one request, or waits for it */
         if (!fresh_keep(ns))
-            slot_end(ns->slot);
+            fresh_spend(ns);
         return;
     }
     if (ns->companion == PROTO_COMPANION_TERMINAL) { /* it has had its one run */
@@ -338,7 +338,7 @@ void ns_init(struct engine *e)
 {
     TAILQ_INIT(&e->waiting);
     TAILQ_INIT(&e->idle);
-    TAILQ_INIT(&e->ahead);
+    fresh_init(e);
     companions_init(e);
     e->idle_sweep.on_due = on_idle_sweep;
     on_idle_sweep(&e->idle_sweep);

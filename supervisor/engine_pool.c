@@ -12,7 +12,7 @@
 
 #define STARTS_AT_ONCE 4u     /* zygotes on their way */
 #define OTHERS_AT_ONCE 3u     /* of them not for the pool, which is not to run dry meanwhile */
-#define REFILL_PAUSE_MS 10u   /* a pool is refilled after the requests that used it */
+#define REFILL_PAUSE_MS 50u   /* a pool is refilled after the requests that used it */
 #define START_BACKOFF_MS 100u /* doubled by each failure in a row */
 #define START_BACKOFF_MAX_MS 5000u
 

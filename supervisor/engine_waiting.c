@@ -36,7 +36,7 @@ bool ns_has_its_share(const struct engine *e, const char *key)
         return false;
     for (uint32_t i = 0; i < e->slot_count && n < most; i++) {
         const struct ns *ns = e->slots[i].ns;
-        n += ns && ns->is_fresh && !ns->is_ahead && is_of(ns, key);
+        n += ns && ns->is_fresh && !ns->is_ahead && !ns->is_spent && is_of(ns, key);
     }
     return n >= most;
 }
@@ -126,8 +126,8 @@ void ns_leave_waiting(struct ns *ns)
     ns->waiting = false;
 }
 
-/* Ends as many namespaces that were made ahead, then idle ones, as others wait for a place. False:
- * there is none. */
+/* Ends as many namespaces that are spent or were made ahead, then idle ones, as others wait for a
+ * place. False: there is none. */
 static bool make_room(struct engine *e)
 {
     size_t leaving = e->dying_count, wanted = e->waiting_count - ns_count_held_back(e);
