@@ -34,10 +34,12 @@
 #define KEY_TEMP ".webhook.key.new"
 #define SECRET_MIN 16u
 #define SECRET_MAX 512u
-#define MADE_BYTES 32u /* written as hex */
-#define PAUSE_MS 1000u /* after the store, or the way to the courier, failed */
-#define TICK_MS 500u   /* while something is in flight */
-#define SLACK_MS 5000u /* beyond the courier's own deadlines */
+#define MADE_BYTES 32u      /* written as hex */
+#define MAC_HEX 64u         /* SHA-256 */
+#define LABEL_PREFIX "key:" /* no timestamp begins so */
+#define PAUSE_MS 1000u      /* after the store, or the way to the courier, failed */
+#define TICK_MS 500u        /* while something is in flight */
+#define SLACK_MS 5000u      /* beyond the courier's own deadlines */
 #define ANSWERS_A_TURN 64
 
 enum flight_state { FLIGHT_SENT, FLIGHT_ANSWERED, FLIGHT_NOTING };
@@ -133,11 +135,27 @@ int webhooks_open(int state_fd, int courier_fd, int secret_fd, struct err *err)
                   : read_secret(fd, "state_dir: " KEY_FILE, err);
 }
 
-/* Of "<timestamp>.<body>", as hex behind the version. */
-static bool sign(const char *timestamp, const char *body, size_t len, char ret[72])
+static bool mac_hex(const void *secret, size_t secret_len, const char *text, size_t len,
+                    char ret[MAC_HEX + 1])
 {
     unsigned char mac[EVP_MAX_MD_SIZE];
     unsigned mac_len = 0;
+    if (!HMAC(EVP_sha256(), secret, (int)secret_len, (const unsigned char *)text, len, mac,
+              &mac_len) ||
+        mac_len != MAC_HEX / 2)
+        return false;
+    for (size_t i = 0; i < mac_len; i++)
+        (void)snprintf(ret + 2 * i, 3, "%02x", mac[i]);
+    return true;
+}
+
+/* Of "<timestamp>.<body>", as hex behind the version. A receiver needs the secret to check what it
+ * gets, so each key has one of its own, from ours and its label: with it nobody signs what another
+ * key's receiver takes for ours. */
+static bool sign(const char *key, const char *timestamp, const char *body, size_t len, char ret[72])
+{
+    char label[sizeof LABEL_PREFIX + STORE_JOB_KEY_ROOM], of_key[MAC_HEX + 1], mac[MAC_HEX + 1];
+    const void *secret = *key ? of_key : (const void *)hooks.secret;
     size_t head = strlen(timestamp) + 1;
     auto_free char *text = malloc(head + len + 1);
     if (!text)
@@ -145,13 +163,12 @@ static bool sign(const char *timestamp, const char *body, size_t len, char ret[7
     (void)snprintf(text, head + 1, "%s.", timestamp);
     if (len)
         memcpy(text + head, body, len);
-    if (!HMAC(EVP_sha256(), hooks.secret, (int)hooks.secret_len, (const unsigned char *)text,
-              head + len, mac, &mac_len) ||
-        mac_len != 32)
+    int n = snprintf(label, sizeof label, LABEL_PREFIX "%s", key);
+    if (*key && !mac_hex(hooks.secret, hooks.secret_len, label, (size_t)n, of_key))
         return false;
-    size_t n = (size_t)snprintf(ret, 72, "v1=");
-    for (size_t i = 0; i < mac_len; i++)
-        n += (size_t)snprintf(ret + n, 72 - n, "%02x", mac[i]);
+    if (!mac_hex(secret, *key ? MAC_HEX : hooks.secret_len, text, head + len, mac))
+        return false;
+    (void)snprintf(ret, 72, "v1=%s", mac);
     return true;
 }
 
@@ -339,7 +356,7 @@ static int send_to_courier(const struct flight *fl, const struct store_delivery 
     (void)snprintf(ask.timestamp, sizeof ask.timestamp, "%" PRId64, store_now_ms() / 1000);
     ask.url_bytes = (uint32_t)strlen(d->url);
     ask.body_bytes = (uint32_t)(b->len - ask.url_bytes);
-    if (!sign(ask.timestamp, b->data + ask.url_bytes, ask.body_bytes, ask.signature))
+    if (!sign(fl->key, ask.timestamp, b->data + ask.url_bytes, ask.body_bytes, ask.signature))
         return -ENOMEM;
     auto_close int fd = fd_memfd_sealed("webhook", b->data, b->len);
     return fd < 0 ? -errno : packet_send(hooks.courier_fd, &ask, sizeof ask, &fd, 1);

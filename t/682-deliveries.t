@@ -89,6 +89,26 @@ subtest 'delivered and signed' => sub {
     $brood->stop;
 };
 
+subtest 'each key has a secret of its own' => sub {
+    put(map { ["job-of-$_", "http://a.test/ok/of-$_", 1, $_] } qw(alice bob));
+    $brood->restart;
+    my %is;
+    for my $key (qw(alice bob)) {
+        my @r;
+        ok(until_true(15, sub { @r = $world->requests("/ok/of-$key") }), "what $key is told") or return;
+        $is{$key} = substr $r[0]{headers}{'brood-signature'}, 3;
+        my ($text, $master) = ("$r[0]{headers}{'brood-timestamp'}.$r[0]{body}", "$brood->{fs_root}.state/webhook.key");
+        my $own = qx(printf 'key:%s' $key | openssl dgst -sha256 -hmac "\$(cat $master)" | cut -d' ' -f2);
+        like($own, qr/\A[0-9a-f]{64}\n\z/, 'its secret, as documented');
+        chomp $own;
+        is($is{$key}, hmac_sha256_hex($text, $own), 'is what it is signed with');
+        isnt($is{$key}, hmac_sha256_hex($text, $secret), '... not the one for all');
+        my $other = hmac_sha256_hex('key:' . ($key eq 'bob' ? 'alice' : 'bob'), $secret);
+        isnt($is{$key}, hmac_sha256_hex($text, $other), '... nor the other one');
+    }
+    $brood->stop;
+};
+
 subtest 'failures' => sub {
     put(['twice', 'http://a.test/fail/2/x'], ['never', 'http://a.test/status/500'], ['gone', 'http://a.test/status/410'],
         ['hang', 'http://a.test/hang'], ['redirect', 'http://a.test/redirect?http://b.test/away'], ['private', 'http://private.test/x'],

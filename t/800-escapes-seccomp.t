@@ -110,6 +110,7 @@ is("$r->{reason} " . told($r), 'timeout mount', 'the flood ends at its deadline'
 cmp_ok($r->{wall_ms}, '<', 6_000, "soon after: $r->{wall_ms} ms");
 cmp_ok($used, '<', 0.6, "pid 1 spent $used s of 3 s on it");
 cmp_ok($during, '<', 3 * $before + 1, "a neighbour's run takes $during ms meanwhile, before $before ms");
+ok($brood->wait_log(qr/"event":"run","run_id":$r->{run_id},/), 'the log has its line, soon after the answer');
 my ($log) = grep { ($_->{run_id} // 0) == $r->{run_id} && $_->{event} eq 'run' } $brood->log_lines;
 my ($times) = ($log // {denied => ''})->{denied} =~ /^mount:(\d+)$/;
 cmp_ok($times // 0, '>', 256, 'the log has the number: ' . ($times // 'none'));

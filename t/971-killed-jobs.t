@@ -23,7 +23,7 @@ my $brood = Brood->start('languages-dir' => '', 'jobs-attempts-max' => ATTEMPTS,
 my $db = "$brood->{fs_root}.state/store.db";
 
 my %rank = (queued => 0, running => 1, completed => 2, failed => 2, timeout => 2);
-my (%acked, %seen, @backwards, %killed);
+my (%acked, %seen, @backwards, %killed, @newest);
 my ($unanswered, $over) = (0, 0);
 
 # What job n does and writes. One in four has no namespace: its runs leave nothing that could be counted.
@@ -50,9 +50,10 @@ sub submit_some {
     for (@conns) {
         my ($n, $conn) = @$_;
         my $res = $conn && $conn->get(15);
-        if ($res && $res->{status} == 202) { $acked{$res->{json}{executionId}} = $n }
+        if ($res && $res->{status} == 202) { $acked{$res->{json}{executionId}} = $n; push @newest, $res->{json}{executionId} }
         else { $unanswered += !$res; push @again, $n }
     }
+    splice @newest, 0, -10;
     return @again;
 }
 
@@ -88,13 +89,14 @@ sub strike {
 }
 
 my @todo = 1 .. $jobs;
+my @running; # those that were looked at just before a strike: they are, just after it
 for my $round (1 .. $kills) {
     my @now = splice @todo, 0, 1 + int(@todo / ($kills - $round + 1));
     while (my @some = splice @now, 0, 40) {
-        push @todo, submit_some(@now ? sub { } : sub { select undef, undef, undef, rand 0.03; strike() }, @some);
+        push @todo, submit_some(@now ? sub { } : sub { select undef, undef, undef, rand 0.03; look($_) for @running = @newest; strike() }, @some);
     }
     up_again();
-    look($_) for (keys %acked)[map { int rand keys %acked } 1 .. 20];
+    look($_) for @running, (keys %acked)[map { int rand keys %acked } 1 .. 20];
 }
 for (1 .. 5) {
     last unless @todo;
