@@ -102,6 +102,14 @@ sub suite {
     is("$got->{stdout}|$got->{exit_code}", "a b||2|e|/work\nin|3", "$kind: a program with its arguments");
     is($code->(code => 'ls .run', places => [['.run/other', 'x']])->{stdout}, "main.sh\nother\n", "$kind: its directory");
     is($code->(code => 'ls .run')->{stdout}, "main.sh\n", "$kind: is emptied before the next");
+    for (['deep and closed', 'cd .run; for i in {1..40}; do mkdir d; : >d/f; cd d; done; mkdir -p /work/.run/x/y; chmod 0 /work/.run/x'],
+        ['hidden ones', ': >.run/.a; mkdir .run/..b; ln -s / .run/c; ln .run/main.sh .run/.d; mkfifo .run/e'],
+        ['a thousand', 'for i in {1..1000}; do : >.run/$i; done'], ['another mode', 'chmod 700 .run'], ['a link in its place', 'rm -r .run; mkdir -p kept; : >kept/x; ln -s kept .run'],
+        ['a file in its place', 'rm -r .run; : >.run'], ['nothing', 'rm -r .run']) {
+        $code->(code => $_->[1]);
+        is($code->(code => 'ls -A .run; stat -c %a:%F .run; cat .run/main.sh | wc -l')->{stdout}, "main.sh\n755:directory\n0\n", "$kind: $_->[0]");
+    }
+    is($code->(code => 'ls kept')->{stdout}, "x\n", "$kind: what a link led to is there");
     like($code->(code => 'grep -h Sig /proc/self/status; echo $-; shopt -q login_shell; for i in 3 4 5 6 255; do [ -e /proc/$$/fd/$i ] && echo fd $i; done')->{stdout},
         qr{\ASigQ:\t\S+\nSigPnd:\t0+\nSigBlk:\t0+\nSigIgn:\t0+\nSigCgt:\t\S+\nhB\n(?:fd 255\n)?\z}, "$kind: no signal is blocked or ignored, nothing else is open");
     $one->(cmd => 'mkdir -p b1 b2 b3 b4/bash; echo true >b1/bash; echo true >b2/bash; chmod +x b2/bash; ln -s /bin/bash b3/bash');

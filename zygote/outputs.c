@@ -20,7 +20,8 @@
 /* Some filesystems never make a directory smaller, and reading through it takes as long. */
 #define EMPTY_BYTES_MAX (256 * 1024)
 
-bool outputs_has_entries(int dir)
+/* True as well when that is not known. */
+static bool has_entries(int dir)
 {
     char entries[512] __attribute__((aligned(8)));
     struct stat st;
@@ -41,7 +42,7 @@ static bool look(void)
 {
     auto_close int dir =
         SYS(fd_open_beneath(AT_FDCWD, ZYG_OUTPUTS, O_RDONLY | O_DIRECTORY | O_NONBLOCK, 0));
-    return dir < 0 ? errno != ENOENT : outputs_has_entries(dir);
+    return dir < 0 ? errno != ENOENT : has_entries(dir);
 }
 
 bool outputs_may_be(void)

@@ -12,6 +12,8 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#define KEPT_BYTES_MAX 4096 /* some filesystems never make a directory smaller */
+
 /* A file that nobody can change while it is copied, or at least not by this descriptor; never one
  * that could block. */
 static bool is_placeable(int fd)
@@ -40,14 +42,17 @@ static int place(int root, const char *path, int from)
     return copied < 0 ? (int)copied : 0;
 }
 
-/* Is it what would be made? To remove and make a directory costs a journal's transaction or two. */
-static bool is_new(int dir, const char *name)
+/* One that is as it would be made stays: to remove and make a directory costs a journal's
+ * transaction or two, or waits for the disk to forget its block (ext4 with "discard"): 208 us with
+ * a file in it, 45 when only that goes. */
+static int empty_in_place(int dir, const char *name)
 {
     struct stat st;
     auto_close int fd =
         SYS(fd_open_beneath(dir, name, O_RDONLY | O_DIRECTORY | O_NONBLOCK | O_CLOEXEC, 0));
-    return fd >= 0 && SYS(fstat(fd, &st)) == 0 && (st.st_mode & 07777) == 0755 &&
-           !outputs_has_entries(fd);
+    if (fd < 0 || SYS(fstat(fd, &st)) < 0)
+        return -errno;
+    return (st.st_mode & 07777) == 0755 && st.st_size <= KEPT_BYTES_MAX ? tree_empty(fd) : -ENOTDIR;
 }
 
 static int make_empty(int root, const char *path)
@@ -56,7 +61,7 @@ static int make_empty(int root, const char *path)
     auto_close int dir = tree_open_parent(root, path, true, &name);
     if (dir < 0)
         return fd_take(&dir);
-    if (is_new(dir, name))
+    if (empty_in_place(dir, name) == 0)
         return 0;
     int r = tree_remove(dir, name);
     if (r < 0 && r != -ENOENT)

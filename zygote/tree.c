@@ -131,6 +131,17 @@ static int remove_full(struct removal *r, int fd, int parent, const char *name)
     }
 }
 
+int tree_empty(int dir)
+{
+    struct removal r = {.top = dir};
+    for (;;) {
+        uint64_t before = r.steps;
+        int result = empty_once(&r, dir);
+        if (result < 0 || r.steps == before)
+            return result;
+    }
+}
+
 /* Too deep: to the top, under a name that is free there. */
 static int move_up(struct removal *r, int dir, const char *name)
 {

@@ -19,6 +19,8 @@ int tree_open_parent(int root, const char *path, bool make, const char **ret_nam
 /* Removes what is there, a directory with all below it. Nothing there: -ENOENT. What could not be
  * removed of a deep tree may lie higher than it was. */
 int tree_remove(int dir, const char *name);
+/* Removes all that is in this directory. */
+int tree_empty(int dir);
 /* Copies a regular file from its beginning, or what comes out of anything else. How many bytes;
  * -EFBIG: there would have been more. */
 int64_t tree_copy(int to, int from, uint64_t max);

@@ -140,8 +140,6 @@ enum zyg_step {
 
 /* outputs.c, in pid 1 when nobody else lives there: may there be something in /work/outputs? */
 bool outputs_may_be(void);
-/* Of an open directory; true as well when that is not known. */
-bool outputs_has_entries(int dir);
 /* The environment every child starts from; also the primordial's own. NULL-terminated. */
 extern char *const zyg_base_env[];
 
