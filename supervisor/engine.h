@@ -341,8 +341,8 @@ bool fresh_keep(struct ns *ns);
 void fresh_leave(struct ns *ns);
 /* Makes some ahead out of spares, when such are asked for and nobody waits. */
 void fresh_prepare(struct engine *e);
-/* It has had its request: its zygote is ended in the next pause, with some others, or when somebody
- * waits for a place. */
+/* It has had its request: its zygote is ended in the next pause, with some others, when somebody
+ * waits for a place, or at once when it holds much memory. */
 void fresh_spend(struct ns *ns);
 /* Ends one of those that are spent, else of those that are kept; false: there is none that can be
  * ended now. */
@@ -563,6 +563,8 @@ void run_advance(struct run *run, struct proto_result *result, bool has_outputs)
 
 /* Its counters have come: how they stand now is none of its runs'. */
 void slot_begin_counters(struct slot *s);
+/* Bytes that its namespace has made its cgroup hold, right after a run. 0: not counted. */
+uint64_t slot_memory_left(const struct slot *s);
 /* From now on its processor time counts, and ends it when it has used up its own. */
 void run_watch_cpu(struct run *run, struct slot *s);
 void slot_on_cpu_limit(struct loop_timer *t);

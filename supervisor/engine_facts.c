@@ -175,6 +175,12 @@ void slot_begin_counters(struct slot *s)
     s->rx_seen = s->tx_seen = 0;
 }
 
+uint64_t slot_memory_left(const struct slot *s)
+{
+    uint64_t now = read_counter(s->counters[CGROUP_PEAK], "");
+    return now > s->left_over ? now - s->left_over : 0;
+}
+
 /* Near the limit what was left over has given way. */
 static uint64_t find_memory_kb(const struct slot *s, const struct zyg_report *report, uint64_t peak)
 {

@@ -17,6 +17,7 @@
 
 #define AHEAD_MAX 2u       /* at once, and of a quarter of the spares at most */
 #define SPENT_PAUSE_MS 50u /* as engine_pool.c's for the opposite */
+#define SPENT_BYTES_MAX (32u << 20)
 
 struct ns *fresh_new(struct engine *e)
 {
@@ -116,6 +117,10 @@ void fresh_spend(struct ns *ns)
     struct engine *e = ns->engine;
     if (ns->is_spent)
         return;
+    if (slot_memory_left(ns->slot) > SPENT_BYTES_MAX) {
+        slot_end(ns->slot);
+        return;
+    }
     ns->is_spent = true;
     TAILQ_INSERT_TAIL(&e->spent, ns, in_ahead);
     e->spent_count++;

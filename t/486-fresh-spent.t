@@ -25,6 +25,13 @@ subtest 'kept for a pause' => sub {
         'all are ended in the pause, and the pool is full');
     fresh($brood, 'sleep 98765 & setsid sleep 98765 & true');
     is(scalar(grep { /^sleep\x{0}98765/ } map { slurp($_) // '' } glob '/proc/[0-9]*/cmdline'), 0, 'nothing that a run left outlives its answer');
+    wait_stat($brood, spent => 0);
+    my $held = 0;
+    for (1 .. 10) {
+        fresh($brood, 'head -c 40M /dev/zero >big');
+        $held += stats($brood)->{spent};
+    }
+    is($held, 0, 'what holds much memory is not kept');
     fresh($brood, 'true');
     $brood->stop;
     is_deeply([$brood->cgroup_dirs], [], 'a stop meanwhile leaves no cgroup');
