@@ -15,10 +15,11 @@ my $get = 'exec 3<>/dev/tcp/203.0.113.10/80 && echo who >&3 && read -u 3 line &&
 my $own = q(sed 's/ *\(\w*\):.*/\1/; 1,2d' /proc/net/dev | sort; cat /etc/resolv.conf; cat /proc/net/fib_trie | grep -B1 '32 host LOCAL' | grep -o '10\.213\.[0-9.]*' | sort -u);
 is($brood->sh(alice => $get)->{stdout}, "world\n", 'a run reaches what is listed');
 my $of_run = $brood->sh(alice => $own)->{stdout};
-my $count = `ip -o link` =~ s/\n//gr ? scalar(my @l = split /\n/, `ip -o link`) : 0;
+ok(until_true(10, sub { my $s = $wire->stats; $s->{spares} == 1 && !$s->{starting} }), 'the pool is full: no link will come of that');
+my $count = () = `ip -o link` =~ /\n/g;
 is($wire->run(ns => 'alice', session => 's', cmd => $get)->{stdout}, "world\n", 'so does a session');
 is($wire->run(ns => 'alice', session => 's', cmd => $own)->{stdout}, $of_run, 'by the same device, address and resolver');
-is(scalar(my @now = split /\n/, `ip -o link`), $count, 'it got no link of its own');
+is(scalar(() = `ip -o link` =~ /\n/g), $count, 'it got no link of its own');
 my $got = attack($wire->beside, alice => <<'PERL', timeout => 30000);
 use IO::Socket::INET;
 try("tcp $_", sub { my ($a, $p) = split /:/; IO::Socket::INET->new(PeerAddr => $a, PeerPort => $p, Timeout => 3) }) for qw(203.0.113.10:81 198.51.100.1:80 169.254.169.254:80 192.0.2.2:9000 10.99.0.5:80);

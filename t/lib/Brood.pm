@@ -192,7 +192,8 @@ sub request {
     my $key = ($opt{via} // '') eq 'tcp' ? 'conn_tcp' : 'conn';
     delete $self->{$key} if $self->{$key} && $self->{$key}->readable;
     my $conn = $self->{$key} //= $self->connect(%opt) or return undef;
-    my $res = $conn->put($bytes) ? $conn->get($opt{timeout}, head => $method eq 'HEAD') : undef;
+    $conn->put($bytes); # who refuses need not take it all: an answer may be there all the same
+    my $res = $conn->get($opt{timeout}, head => $method eq 'HEAD');
     delete $self->{$key} if !$res || lc($res->{headers}{connection} // '') eq 'close';
     return $res;
 }

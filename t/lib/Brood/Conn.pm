@@ -4,6 +4,9 @@
 # Requests are bytes that may be sent in pieces, several ahead of their answers, or never finished;
 # answers are read one at a time. Every wait has a deadline, nothing throws on a connection that the
 # other side closed: put() says false, get() says undef and {why} says which of the two it was.
+#
+# With BROOD_RECORD=DIR some answers of each kind are written there, as JSON lines of what was asked
+# and what came: t/990-openapi-answers.t holds them against the document.
 package Brood::Conn;
 use strict;
 use warnings;
@@ -43,6 +46,7 @@ sub put {
     my ($self, $bytes, $timeout) = @_;
     my $deadline = time + ($timeout // 20);
     my $at = 0;
+    $self->_note_asked($bytes) if $ENV{BROOD_RECORD};
     local $SIG{PIPE} = 'IGNORE';
     while ($at < length $bytes) {
         my $n = syswrite $self->{sock}, $bytes, length($bytes) - $at, $at;
@@ -74,7 +78,41 @@ sub get {
     return undef unless defined $body;
     $res{body} = $body;
     $res{json} = eval { decode_json($body) } if ($res{headers}{'content-type'} // '') =~ m{\Aapplication/json};
+    $self->_record(\%res) if $ENV{BROOD_RECORD};
     return \%res;
+}
+
+# One whole well-formed request, or its beginning; what else is sent makes the order of answers unsure.
+sub _note_asked {
+    my ($self, $bytes) = @_;
+    if ($bytes =~ m{\A([A-Z]+) (/\S*) HTTP/1\.1\r\n(.*?\r\n)\r\n}s) {
+        my ($method, $path, $head, $rest) = ($1, $2, $3, length($bytes) - $+[0]);
+        my ($length) = $head =~ /^Content-Length: *(\d+)\r$/mi;
+        push @{$self->{asked}}, {method => $method, path => $path};
+        $self->{unsure} = 1 if $rest > ($length // 0) && $head !~ /^Transfer-Encoding:/mi;
+    } elsif (!@{$self->{asked} // []}) {
+        $self->{unsure} = 1;
+    }
+}
+
+my (%recorded, $record, $recorder);
+
+sub _record {
+    my ($self, $res) = @_;
+    my $asked = shift @{$self->{asked} // []};
+    return if $self->{unsure} || !$asked || $asked->{method} eq 'HEAD' || length $res->{body} > 1 << 18;
+    my @said = ref $res->{json} eq 'HASH' ? @{$res->{json}}{qw(code error status reason)} : ();
+    my $kind = join ' ', $asked->{method}, $asked->{path} =~ s/\?.*//r =~ s{[^/]{12,}}{*}gr, $res->{status},
+      map { ref $_ eq 'HASH' ? $_->{code} // '' : $_ // '' } @said;
+    return if $recorded{$kind}++ >= 3;
+    if (($recorder // 0) != $$) {
+        undef $record;
+        CORE::open($record, '>>', "$ENV{BROOD_RECORD}/$$.jsonl") or return;
+        $recorder = $$;
+    }
+    my %headers = map { $_ => $res->{headers}{$_} } grep { $_ ne 'date' } keys %{$res->{headers}};
+    syswrite $record, encode_json({%$asked, status => $res->{status}, headers => \%headers, test => $0,
+        defined $res->{json} ? (json => $res->{json}) : (text => substr $res->{body}, 0, 4096)}) . "\n";
 }
 
 # Waits until the peer has closed; bytes that come first are kept in {buf}. False at the timeout.
