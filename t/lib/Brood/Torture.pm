@@ -141,11 +141,27 @@ sub census {
     return {%n, %{$self->{state}->()}};
 }
 
+# One that is the same when it is taken again, 20 ms later.
+sub settled_census {
+    my ($self) = @_;
+    my ($last, $now) = ('', '');
+    my $census;
+    until_true(2, sub {
+        $last = $now;
+        $census = $self->census;
+        $now = join ' ', map { "$_=$census->{$_}" } sort keys %$census;
+        return $now eq $last;
+    });
+    return $census;
+}
+
 # What there is more than in peace. Less may be there, too, where something had not gone yet when that was counted.
 sub left_over {
     my ($self) = @_;
     my ($now, $calm) = ($self->census, $self->{calm});
     my @left = map { "$_ $calm->{$_} -> $now->{$_}" } grep { $now->{$_} > ($calm->{$_} //= 0) } sort keys %$now;
+    # The frontend makes the next run's pipes behind an answer: there may be less for a moment only.
+    $now->{'frontend-fds'} = $calm->{'frontend-fds'} if ($now->{'frontend-fds'} // 0) < ($calm->{'frontend-fds'} // 0);
     $self->{calm} = $now unless @left || $now->{zygote} < 1 + $self->{settings}{'namespaces-spares'}; # a spare is on its way
     return join ', ', @left;
 }
@@ -162,7 +178,7 @@ sub begin {
     return 0 unless $self->settle;
     my $spares = $self->{settings}{'namespaces-spares'};
     return 0 unless !$spares || until_true(8, sub { $self->{brood}->pids('zygote') == 1 + $spares });
-    $self->{calm} //= $self->census;
+    $self->{calm} //= $self->settled_census;
     return 1;
 }
 
