@@ -92,9 +92,13 @@ static void answer(struct errand *e)
                      "the run has not begun");
         return;
     case BUSY:
-        answer_error(e->req, &(struct answer_error){503, "busy", 1000, NULL},
-                     "too much is going on at the moment: %zu of %zu bytes were taken", e->at,
-                     e->in.len);
+        if (e->signal)
+            answer_error(e->req, &(struct answer_error){503, "busy", 1000, NULL},
+                         "too much is going on at the moment");
+        else
+            answer_error(e->req, &(struct answer_error){503, "busy", 1000, NULL},
+                         "too much is going on at the moment: %zu of %zu bytes were taken", e->at,
+                         e->in.len);
         return;
     case FULL:
         answer_error(e->req, &(struct answer_error){429, "stdin_full", 1000, NULL},

@@ -124,6 +124,8 @@ static bool check_heads(struct http_conn *c)
         len = http_head_spoil(in->bytes + at, in->size - at, &body);
         if (len == 0)
             return at > 0;
+        if (at == 0)
+            c->too_large = body != HTTP_LENGTH_UNKNOWN && body > c->server->settings.body_bytes_max;
         if (body > in->size - at - len)
             break;
     }
@@ -164,6 +166,8 @@ static void on_incoming(h2o_socket_t *sock, const char *err)
         c->checked = check_heads(c);
     if (!err && c->checked && !c->judged)
         judge(c);
+    if (!err && c->too_large && !c->body && c->linger_fd < 0) /* the library says 413 and closes */
+        c->linger_fd = fcntl(h2o_socket_get_fd(c->sock), F_DUPFD_CLOEXEC, 3);
     c->server->library_read(sock, err);
 }
 
@@ -174,7 +178,7 @@ void http_body_hook(struct http_conn *c)
         s->library_read = c->sock->_cb.read; /* always the same function */
     if (c->sock->_cb.read != s->library_read)
         return;
-    c->checked = false;
+    c->checked = c->too_large = false;
     c->head_at = 0;
     c->judged = c->sock->input->size > 0; /* it has seen these bytes: it keeps the request */
     h2o_socket_read_start(c->sock, on_incoming);

@@ -28,8 +28,9 @@ struct http_conn {
     bool unhooked; /* on the list of http_body.c: the library's own callback may be on the socket */
     bool judged;   /* READING: whose the body is has been decided */
     bool checked;  /* READING: the head is all there, and has no two lengths */
-    bool upgraded; /* its place among the connections is a WebSocket's now */
-    int linger_fd; /* a duplicate that outlives the connection, or -1 */
+    bool too_large;         /* READING: its body is more than the library takes */
+    bool upgraded;          /* its place among the connections is a WebSocket's now */
+    int linger_fd;          /* a duplicate that outlives the connection, or -1 */
     size_t head_at;         /* READING: so far it was looked for the head's end */
     uint64_t counted;       /* of the library's buffer, against uploads_held_max */
     uint64_t since_ns;      /* of the state; ANSWERING: of the last progress */

@@ -52,12 +52,19 @@ void fresh_leave(struct ns *ns)
     ns->is_ahead = ns->is_spent = false;
 }
 
-struct ns *fresh_take(struct engine *e, const char *policy, const char *key)
+/* NULL: none of them can be taken or ended now. */
+static struct ns *find_ready(const struct ns_list *list)
 {
-    struct ns *ns = *policy ? NULL : TAILQ_FIRST(&e->ahead);
-    e->fresh_used_ns = clock_now_ns();
+    struct ns *ns = TAILQ_FIRST(list);
     while (ns && ns->slot->state != SLOT_READY)
         ns = TAILQ_NEXT(ns, in_ahead);
+    return ns;
+}
+
+struct ns *fresh_take(struct engine *e, const char *policy, const char *key)
+{
+    struct ns *ns = *policy ? NULL : find_ready(&e->ahead);
+    e->fresh_used_ns = clock_now_ns();
     if (!ns || e->waiting_count > 0 || ns_has_its_share(e, key)) /* it has to take its turn */
         return fresh_new(e);
     fresh_leave(ns);
@@ -133,11 +140,9 @@ void fresh_spend(struct ns *ns)
 
 bool fresh_end_one(struct engine *e)
 {
-    struct ns *ns = TAILQ_FIRST(&e->spent);
+    struct ns *ns = find_ready(&e->spent);
     if (!ns)
-        ns = TAILQ_FIRST(&e->ahead);
-    while (ns && ns->slot->state != SLOT_READY)
-        ns = TAILQ_NEXT(ns, in_ahead);
+        ns = find_ready(&e->ahead);
     if (!ns)
         return false;
     fresh_leave(ns);

@@ -107,6 +107,13 @@ subtest 'sizes' => sub {
     is(($brood->request(GET => "$path/larger") // {})->{status}, 404, 'and nothing is there');
     $res = $brood->request(POST => '/execute', body => 'x' x (MIB + 1), via => 'tcp');
     is($res && $res->{status}, 413, 'other bodies end at http.body_max_kb, as before');
+    my $heard = 0;
+    for (1 .. 20) {
+        my $conn = $brood->connect(via => 'tcp');
+        my $all = $conn->put(Brood::Conn->request(POST => '/execute', body => 'x' x (4 * MIB)));
+        $heard++ if $all && (($conn->get // {})->{status} // 0) == 413;
+    }
+    is($heard, 20, 'and who sends all of it first is told so, too');
 };
 
 subtest '100-continue' => sub {

@@ -109,6 +109,7 @@ conforms('a signal, too late', 409, POST => "/v1/runs/$fed/signal", json => {sig
 my $events = conforms('its events', 200, GET => "/v1/runs/$fed/events", {Accept => 'text/event-stream'})->body;
 my ($last) = $events =~ /id: (\d+)\nevent: result/;
 conforms('nothing behind them', 204, GET => "/v1/runs/$fed/events", {'Last-Event-ID' => $last});
+is(($brood->request(GET => $_, headers => {Accept => 'text/event-stream, */*'}) // {})->{status}, 200, "$_ without prism") for "/v1/runs/$fed/events", '/openapi.yaml';
 conforms('events of a run that nobody knows', 404, GET => '/v1/runs/run_nobody/events');
 conforms('a run of code that does not compile', 200, POST => '/v1/runs', json => {language => 'c', code => 'int main('});
 conforms('a run with a file that is not there', 404, POST => '/v1/runs', json => {cmd => 'true', files => [{id => 'file_x', path => 'x'}]});

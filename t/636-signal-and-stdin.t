@@ -211,7 +211,9 @@ subtest 'more signals than anybody can take' => sub {
     $_->put($request x 500) for @conns;
     my %taken;
     for my $conn (@conns) { for (1 .. 500) { my $r = $conn->get(20); $taken{$r ? $r->{status} . ($r->{status} == 202 ? '' : " $r->{body}") : "none: $conn->{why}"}++ } }
-    is_deeply(\%taken, {202 => 2000}, 'are accepted') or diag(encode_json(\%taken));
+    my $busy = '503 {"error":"too much is going on at the moment","code":"busy"}' . "\n";
+    is(($taken{202} // 0) + ($taken{$busy} // 0), 2000, 'are accepted, or refused because they are too many') or diag(encode_json(\%taken));
+    ok(($taken{202} // 0) > 500, "$taken{202} were accepted");
     feed($id, stdin => "well\n");
     is(($s->rest)[-1]{data}{stdout}, "ready\nwell\n", 'and harm nobody');
     is(scalar(grep { ($_->{event} // '') =~ /zygote_(?:lost|overdue)|engine_bug|client_dropped/ } $brood->log_lines), 0, 'no zygote was lost');

@@ -42,7 +42,7 @@ subtest 'a zygote is killed' => sub {
 
     $zygote = $brood->zygote_of('alice');
     kill KILL => $zygote;
-    ok(until_true(5, sub { !alive($brood, $zygote) }), 'an idle one is killed');
+    ok($brood->wait_log(qr/"event":"zygote_lost".*"event":"zygote_lost"/s), 'an idle one is killed');
     is($brood->sh(alice => 'cat note.txt')->{stdout}, "kept\n", 'the next request finds another');
     # Killed and asked at the same moment: that request may fail, it may not hang, and the one after it works.
     for (1 .. 10) {

@@ -8,11 +8,11 @@ use File::Temp qw(tempdir);
 
 my $tools = Brood->root . '/tools/openapi';
 -d "$tools/node_modules/\@stoplight" or ($ENV{REQUIRE} ? BAIL_OUT('prism is required: tools/openapi/ready') : plan skip_all => 'no prism: tools/openapi/ready');
-my ($dir, $all) = ($ENV{BROOD_RECORD}, 1);
+my ($dir, $all) = ($ENV{RECORD_ANSWERS}, 1);
 my @most = glob(($dir // '/nonexistent') . '/*.jsonl');
 if (@most < 40) {
     ($dir, $all) = (tempdir('brood-answers-XXXXXX', TMPDIR => 1, CLEANUP => 1), 0);
-    local $ENV{BROOD_RECORD} = $dir;
+    local $ENV{RECORD_ANSWERS} = $dir;
     system("$^X -It/lib $_ >/dev/null 2>&1") == 0 or diag("$_ failed") for qw(t/400-execute.t t/545-runs.t);
 }
 my @said = qx(cd $tools && node answers.js ../../etc/openapi.yaml $dir 2>&1);

@@ -117,7 +117,7 @@ test: ready-tests
 	@$(MAKE) --no-print-directory -j$$(nproc) MODE=fault all # for t/950 to t/959
 	@$(MAKE) --no-print-directory layers headers replay
 	B=$B prove --timer --exec '' $(UNIT) && rm -rf $B/answers && mkdir $B/answers && chmod 1777 $B/answers && \
-	  B=$B BROOD_RECORD=$(CURDIR)/$B/answers tools/prove --timer -It/lib t/*.t
+	  B=$B RECORD_ANSWERS=$(CURDIR)/$B/answers tools/prove --timer -It/lib t/*.t
 	@tools/isolation-layers $B
 # Every handled call of every role fails in turn; TORTURE_SECONDS=60: longer than the first call at each place takes.
 torture: ; @$(MAKE) --no-print-directory MODE=fault all && B=build/fault prove --timer -It/lib t/95[0-9]*.t

@@ -5,7 +5,7 @@
 # answers are read one at a time. Every wait has a deadline, nothing throws on a connection that the
 # other side closed: put() says false, get() says undef and {why} says which of the two it was.
 #
-# With BROOD_RECORD=DIR some answers of each kind are written there, as JSON lines of what was asked
+# With RECORD_ANSWERS=DIR some answers of each kind are written there, as JSON lines of what was asked
 # and what came: t/990-openapi-answers.t holds them against the document.
 package Brood::Conn;
 use strict;
@@ -46,7 +46,7 @@ sub put {
     my ($self, $bytes, $timeout) = @_;
     my $deadline = time + ($timeout // 20);
     my $at = 0;
-    $self->_note_asked($bytes) if $ENV{BROOD_RECORD};
+    $self->_note_asked($bytes) if $ENV{RECORD_ANSWERS};
     local $SIG{PIPE} = 'IGNORE';
     while ($at < length $bytes) {
         my $n = syswrite $self->{sock}, $bytes, length($bytes) - $at, $at;
@@ -78,7 +78,7 @@ sub get {
     return undef unless defined $body;
     $res{body} = $body;
     $res{json} = eval { decode_json($body) } if ($res{headers}{'content-type'} // '') =~ m{\Aapplication/json};
-    $self->_record(\%res) if $ENV{BROOD_RECORD};
+    $self->_record(\%res) if $ENV{RECORD_ANSWERS};
     return \%res;
 }
 
@@ -107,7 +107,7 @@ sub _record {
     return if $recorded{$kind}++ >= 3;
     if (($recorder // 0) != $$) {
         undef $record;
-        CORE::open($record, '>>', "$ENV{BROOD_RECORD}/$$.jsonl") or return;
+        CORE::open($record, '>>', "$ENV{RECORD_ANSWERS}/$$.jsonl") or return;
         $recorder = $$;
     }
     my %headers = map { $_ => $res->{headers}{$_} } grep { $_ ne 'date' } keys %{$res->{headers}};
