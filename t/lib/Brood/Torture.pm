@@ -389,7 +389,8 @@ sub torture {
     }
     is(join("\n", @{$self->{problems}}), '', sprintf '%s, %s: %d of %d calls at %d places fail in turn, %d errors, %d ends', $name, $role,
         $count{fired}, scalar @$rounds, $places, $count{errors}, $count{ends});
-    cmp_ok($count{fired}, '>=', 0.8 * $done, "$name, $role: what was to fail did, mostly") if $done;
+    # Not all: what is done behind an answer, or now and then, may come later.
+    cmp_ok($count{fired}, '>=', 0.8 * $done - 2, "$name, $role: what was to fail did, mostly") if $done;
     return 1;
 }
 
