@@ -75,7 +75,7 @@ subtest 'interrupted' => sub {
     is($? >> 8, 130, 'interrupted: 128+2');
     my $begin = time;
     is($brood->sh(stream => 'echo next', timeout => 5)->{stdout}, "next\n", 'interrupting the CLI ends it');
-    cmp_ok(time - $begin, '<', 4, 'at once');
+    cmp_ok(time - $begin, '<', 1.5, 'at once');
 
     $cli = start_cli(qw(exec -n stream --), 'yes');
     sysread $cli->{out}, my $text, 100;

@@ -92,10 +92,10 @@ subtest 'in the order in which they came' => sub {
     is("@out", join(' ', 1 .. 12), 'calls of one session follow each other');
     is($brood->sh(alice => 'cat /tmp/order | tr "\n" " "')->{stdout}, join(' ', 1 .. 12) . ' ', 'as files tell, too');
     my $begin = time;
-    my @all = map { $brood->post(alice => 'sleep 1; echo $$', session => "beside-$_") } 1 .. 2;
-    push @all, $brood->post(alice => 'sleep 1; echo $$');
+    my @all = map { $brood->post(alice => 'sleep 0.5; echo $$', session => "beside-$_") } 1 .. 2;
+    push @all, $brood->post(alice => 'sleep 0.5; echo $$');
     $brood->result($_) for @all;
-    cmp_ok(time - $begin, '<', 2.4, 'different sessions, and a run, do not wait for each other');
+    cmp_ok(time - $begin, '<', 1.4, 'different sessions, and a run, do not wait for each other');
     close_session(alice => $_) for qw(fifo beside-1 beside-2);
 };
 
